@@ -1,0 +1,382 @@
+"""What ``theta`` means: windows, compositions, parameter families and measures of distortion.
+
+Convention:
+    ``theta = [A | t]`` maps *output* to *input* coordinates, ``x_in = A x_out + t``. Both are ``(x, y)``, and the
+    square ``[-1, 1] x [-1, 1]`` is the whole image: measured to the pixel **edges** with ``align_corners=False``,
+    to the **centres** of the corner pixels with ``align_corners=True``. A window is ``(x0, y0, width, height)`` in
+    pixels, where ``(x0, y0)`` is its top-left pixel. Every function takes any number of leading batch axes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from supervised_st._checks import check_choice, check_floating, check_size
+
+PARAMETERISATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
+"""The families of ``theta`` a localisation head can predict, and how many numbers each one takes."""
+
+_BOUNDABLE = ("crop4", "crop3", "translation")
+_OUTSIDE_POINTS = 32  # per side; the share outside is then known to about one part in 32 per edge that is crossed
+_SATURATION = 1e-6  # how near to its bound the inverse of a bounded parameter may come, so that it stays finite
+
+
+class Distortion(NamedTuple):
+    """How far a sampled region is from an upright, undistorted window; every field has theta's batch axes."""
+
+    scale: Tensor  #: ``sqrt(|det A|)``, side of the region as a share of the image's side
+    anisotropy: Tensor  #: ratio of the pixel steps' singular values, 1 = undistorted, inf = collapsed to a line
+    rotation: Tensor  #: radians in ``(-pi, pi]``, of the nearest rotation, after undoing a reflection in x
+    reflected: Tensor  #: bool, ``det A < 0``
+    outside: Tensor  #: share of the region that lies outside the image, in [0, 1]
+    minification: Tensor  #: largest step in input pixels per output pixel; above 1 the sampler skips pixels
+
+
+def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Return the ``theta`` whose sampled region is a pixel window; at the window's own size the crop is exact.
+
+    Args:
+        window: ``[... 4]``, ``(x0, y0, width, height)`` in pixels, integer or floating point.
+        image_size: ``(height, width)`` of the image in pixels.
+        align_corners: see the module's convention.
+
+    Returns:
+        ``[... 2 3]``, computed in float64 and rounded once: to float64 for float64 windows, else to float32.
+
+    Raises:
+        TypeError: if ``window`` is not a tensor or ``image_size`` not two numbers.
+        ValueError: if ``window`` is not ``[... 4]`` or ``image_size`` not positive.
+
+    Reference:
+        Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
+    """
+    _check_trailing("window", window, (4,))
+    height, width = check_size("image_size", image_size)
+    edge = int(align_corners)
+    x0, y0, window_width, window_height = window.double().unbind(-1)
+
+    def scale_and_centre(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        span = max(pixels - edge, 1)
+        return (extent - edge) / span, (2 * start + extent - edge - span) / span
+
+    (sx, tx), (sy, ty) = scale_and_centre(x0, window_width, width), scale_and_centre(y0, window_height, height)
+    zero = torch.zeros_like(sx)
+    theta = _theta(sx, zero, tx, zero, sy, ty)
+    return theta if window.dtype == torch.float64 else theta.float()
+
+
+def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+    """Return the smallest upright window, in fractional pixels, around the region that ``theta`` samples.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+        image_size: ``(height, width)`` of the image in pixels.
+        align_corners: see the module's convention.
+
+    Returns:
+        ``[... 4]``, ``(x0, y0, width, height)`` in pixels, in theta's dtype, at least float32. Inverse of
+        `window_to_theta` on windows.
+
+    Raises:
+        TypeError: if ``theta`` is not a floating-point tensor.
+        ValueError: if ``theta`` is not ``[... 2 3]`` or ``image_size`` not positive.
+    """
+    _check_theta("theta", theta)
+    height, width = check_size("image_size", image_size)
+    edge = int(align_corners)
+    span = theta.new_tensor([max(width - edge, 1), max(height - edge, 1)], dtype=torch.float64)
+    low, high = _hull(theta.double())
+    window = torch.cat([(low + 1) / 2 * span, (high - low) / 2 * span + edge], -1)
+    return window.to(_coordinate_dtype(theta))
+
+
+def flip_theta(theta: Tensor) -> Tensor:
+    """Return the ``theta`` that samples, from the horizontally mirrored image, the mirror of what ``theta`` samples.
+
+    With ``F = diag(-1, 1)``: ``A' = F A F`` and ``t' = F t``; an upright window changes only the sign of ``tx``.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+
+    Raises:
+        TypeError: if ``theta`` is not a floating-point tensor.
+        ValueError: if ``theta`` is not ``[... 2 3]``.
+    """
+    _check_theta("theta", theta)
+    a, b, tx, c, d, ty = theta.flatten(-2).unbind(-1)
+    return _theta(a, -b, -tx, -c, d, ty)
+
+
+def compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """Return the one ``theta`` that equals sampling with ``outer`` first and with ``inner`` on the result.
+
+    ``A = A_outer A_inner`` and ``t = A_outer t_inner + t_outer``, in float64, rounded once.
+
+    Args:
+        outer: ``[... 2 3]``, floating point.
+        inner: ``[... 2 3]``, floating point; batch axes broadcast.
+
+    Raises:
+        TypeError: if an argument is not a floating-point tensor.
+        ValueError: if an argument is not ``[... 2 3]``.
+    """
+    _check_theta("outer", outer)
+    _check_theta("inner", inner)
+    wide = outer.double()
+    product = wide[..., :2] @ inner.double()
+    theta = torch.cat([product[..., :2], product[..., 2:] + wide[..., 2:]], -1)
+    return theta.to(torch.promote_types(_coordinate_dtype(outer), inner.dtype))
+
+
+def corners(theta: Tensor) -> Tensor:
+    """Return where the corners of the output square lie in the input.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+
+    Returns:
+        ``[... 4 2]``, ``(x, y)`` in normalised coordinates: top-left, top-right, bottom-right, bottom-left of the
+        output. Linear in ``theta``.
+
+    Raises:
+        TypeError: if ``theta`` is not a floating-point tensor.
+        ValueError: if ``theta`` is not ``[... 2 3]``.
+    """
+    _check_theta("theta", theta)
+    x, y, t = theta.unbind(-1)
+    return torch.stack([t - x - y, t + x - y, t + x + y, t - x + y], -2)
+
+
+def window_iou(theta: Tensor, other: Tensor) -> Tensor:
+    """Return intersection over union of the upright hulls of two sampled regions.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+        other: ``[... 2 3]``, floating point; batch axes broadcast.
+
+    Returns:
+        ``[...]`` in [0, 1], in the wider dtype of the two, at least float32; 0 where neither hull has an area.
+
+    Raises:
+        TypeError: if an argument is not a floating-point tensor.
+        ValueError: if an argument is not ``[... 2 3]``.
+    """
+    _check_theta("theta", theta)
+    _check_theta("other", other)
+    (low, high), (other_low, other_high) = _hull(theta.double()), _hull(other.double())
+    shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp_min(0).prod(-1)
+    union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
+    iou = shared / torch.where(union > 0, union, 1)
+    return iou.to(torch.promote_types(_coordinate_dtype(theta), other.dtype))
+
+
+def distortion(
+    theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool = False
+) -> Distortion:
+    """Measure what the paper calls the distortion effect of an unguided transformer.
+
+    Anisotropy, rotation and minification are those of the step in input pixels per output pixel, so that a pixel-exact
+    crop counts as undistorted in an image of any shape; on square images and outputs they are those of ``A``.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+        image_size: ``(height, width)`` of the image in pixels.
+        size: ``(height, width)`` of the output in pixels.
+        align_corners: see the module's convention.
+
+    Returns:
+        One tensor ``[...]`` per measure, in theta's dtype, at least float32. No measure of a finite ``theta`` is NaN: a
+        region collapsed to a line has anisotropy inf, one collapsed to a point has anisotropy 1 and rotation 0.
+        ``outside`` is counted on a fixed lattice of 32 x 32 points of the output square, not integrated.
+
+    Raises:
+        TypeError: if ``theta`` is not a floating-point tensor.
+        ValueError: if ``theta`` is not ``[... 2 3]`` or a size is not positive.
+    """
+    _check_theta("theta", theta)
+    height, width = check_size("image_size", image_size)
+    out_height, out_width = check_size("size", size)
+    edge = int(align_corners)
+    wide = theta.detach().double()
+    # Measured on A / max|A|, because the products below would overflow for huge and underflow for tiny matrices.
+    largest = wide[..., :2].abs().amax((-2, -1))
+    unit = wide[..., :2] / torch.where(largest > 0, largest, 1)[..., None, None]
+    in_pixels = unit.new_tensor([max(width - edge, 1), max(height - edge, 1)])
+    out_pixels = unit.new_tensor([max(out_width - edge, 1), max(out_height - edge, 1)])
+    step = unit * in_pixels[:, None] / out_pixels
+    determinant = torch.linalg.det(unit)
+    reflected = determinant < 0
+    major, minor = _singular_values(step)
+    anisotropy = torch.where(major > 0, major / minor, 1)
+    dtype = _coordinate_dtype(theta)
+    return Distortion(
+        scale=(largest * determinant.abs().sqrt()).to(dtype),
+        anisotropy=anisotropy.to(dtype),
+        rotation=_rotation(step, reflected).to(dtype),
+        reflected=reflected,
+        outside=_share_outside(wide).to(dtype),
+        minification=(largest * major).to(dtype),
+    )
+
+
+def theta_from_parameters(
+    parameters: Tensor, kind: str, *, scale: float = 1.0, bounds: tuple[float, float] | None = None
+) -> Tensor:
+    """Build ``theta`` from the numbers that a localisation head predicts.
+
+    ===========  ======================  ===============================
+    kind         parameters              theta
+    ===========  ======================  ===============================
+    affine       the six, row by row     ``[[a, b, tx], [c, d, ty]]``
+    similarity   ``a, b, tx, ty``        ``[[a, -b, tx], [b, a, ty]]``
+    crop4        ``sx, sy, tx, ty``      ``[[sx, 0, tx], [0, sy, ty]]``
+    crop3        ``s, tx, ty``           ``[[s, 0, tx], [0, s, ty]]``
+    translation  ``tx, ty``              ``[[scale, 0, tx], [0, scale, ty]]``
+    ===========  ======================  ===============================
+
+    With ``bounds = (s0, s1)`` a parameter z stands for ``s = s0 + (s1 - s0) sigmoid(z)`` or ``t = (1 - s) tanh(z)``:
+    the window keeps a side between s0 and s1 of the image's and never leaves it (but for the last rounding).
+
+    Args:
+        parameters: ``[... count]`` with the count that `PARAMETERISATIONS` gives for ``kind``, floating point.
+        kind: a key of `PARAMETERISATIONS`.
+        scale: the fixed side of a translation's window, as a share of the image's side; unused by the other kinds.
+        bounds: smallest and largest side, ``0 < s0 < s1 <= 1``; for crop4, crop3 and translation only.
+
+    Returns:
+        ``[... 2 3]`` in the dtype of the parameters, at least float32.
+
+    Raises:
+        TypeError: if ``parameters`` is not a floating-point tensor.
+        ValueError: if ``kind`` is unknown, the count is wrong, or ``bounds`` are impossible for this kind and scale.
+
+    Reference:
+        crop3 is the attention transform of Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, section 3.2.
+    """
+    check_choice("kind", kind, PARAMETERISATIONS)
+    _check_trailing("parameters", parameters, (PARAMETERISATIONS[kind],))
+    check_floating("parameters", parameters)
+    _check_bounds(kind, scale, bounds)
+    values = parameters.to(_coordinate_dtype(parameters)).unbind(-1)
+    if kind == "affine":
+        return _theta(*values)
+    if kind == "similarity":
+        a, b, tx, ty = values
+        return _theta(a, -b, tx, b, a, ty)
+    *sides, tx, ty = values
+    if bounds is not None:
+        low, high = bounds
+        sides = [low + (high - low) * side.sigmoid() for side in sides]
+    sx, sy = sides[0] if sides else torch.full_like(tx, scale), sides[-1] if sides else torch.full_like(ty, scale)
+    if bounds is not None:
+        tx, ty = (1 - sx) * tx.tanh(), (1 - sy) * ty.tanh()
+    zero = torch.zeros_like(sx)
+    return _theta(sx, zero, tx, zero, sy, ty)
+
+
+def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, float] | None = None) -> Tensor:
+    """Return the parameters of ``theta`` in a family: the inverse of `theta_from_parameters`.
+
+    A ``theta`` outside the family is first projected onto it (least squares over the entries). With ``bounds``, a side
+    or a shift at or beyond its bound gives the finite parameter of a point just (1e-6 of the range) inside.
+
+    Args:
+        theta: ``[... 2 3]``, floating point.
+        kind: a key of `PARAMETERISATIONS`.
+        bounds: as for `theta_from_parameters`.
+
+    Returns:
+        ``[... count]`` in theta's dtype, at least float32.
+
+    Raises:
+        TypeError: if ``theta`` is not a floating-point tensor.
+        ValueError: if ``theta`` is not ``[... 2 3]``, ``kind`` is unknown or ``bounds`` are impossible for it.
+    """
+    check_choice("kind", kind, PARAMETERISATIONS)
+    _check_theta("theta", theta)
+    a, b, tx, c, d, ty = theta.to(_coordinate_dtype(theta)).flatten(-2).unbind(-1)
+    mean = (a + d) / 2
+    families: dict[str, list[Tensor]] = {
+        "affine": [a, b, tx, c, d, ty],
+        "similarity": [mean, (c - b) / 2, tx, ty],
+        "crop4": [a, d, tx, ty],
+        "crop3": [mean, tx, ty],
+        "translation": [tx, ty],
+    }
+    if bounds is None:
+        return torch.stack(families[kind], -1)
+    _check_bounds(kind, None, bounds)
+    low, high = bounds
+    *sides, tx, ty = families[kind]
+    sx, sy = (sides[0], sides[-1]) if sides else (a, d)
+    bounded = [((side - low) / (high - low)).clamp(_SATURATION, 1 - _SATURATION).logit() for side in sides]
+    return torch.stack([*bounded, _unbounded_shift(tx, sx), _unbounded_shift(ty, sy)], -1)
+
+
+def _theta(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -> Tensor:
+    return torch.stack([a, b, tx, c, d, ty], -1).reshape(*a.shape, 2, 3)
+
+
+def _hull(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest ``(x, y)`` of the sampled region, both ``[... 2]``."""
+    matrix, centre = theta[..., :2], theta[..., 2]
+    reach = matrix.abs().sum(-1)
+    return centre - reach, centre + reach
+
+
+def _singular_values(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Both singular values of ``[... 2 2]`` in closed form; the smaller by the determinant, free of cancellation."""
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    major = (torch.hypot(a + d, c - b) + torch.hypot(a - d, c + b)) / 2
+    minor = torch.linalg.det(matrix).abs() / torch.where(major > 0, major, 1)
+    return major, minor
+
+
+def _rotation(matrix: Tensor, reflected: Tensor) -> Tensor:
+    """Angle of the orthogonal polar factor; a reflected matrix is mirrored back in the output's x first."""
+    (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
+    sign = torch.where(reflected, -1.0, 1.0)
+    return torch.atan2(sign * c - b, sign * a + d)
+
+
+def _share_outside(theta: Tensor) -> Tensor:
+    ticks = (torch.arange(_OUTSIDE_POINTS, device=theta.device, dtype=theta.dtype) + 0.5) * (2 / _OUTSIDE_POINTS) - 1
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    points = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
+    # A NaN (infinity minus infinity, far out) compares as not inside, which is where it belongs.
+    return 1 - ((theta @ points).abs() <= 1).all(-2).to(theta.dtype).mean(-1)
+
+
+def _unbounded_shift(shift: Tensor, side: Tensor) -> Tensor:
+    room = (1 - side).clamp_min(torch.finfo(side.dtype).tiny)
+    return (shift / room).clamp(_SATURATION - 1, 1 - _SATURATION).atanh()
+
+
+def _coordinate_dtype(tensor: Tensor) -> torch.dtype:
+    """Coordinates are never narrower than float32: half precision is a quarter of a pixel off at 896 pixels."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _check_trailing(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tuple(tensor.shape[-len(trailing) :]) != trailing:
+        raise ValueError(f"{name} must have shape (... {' '.join(map(str, trailing))}), got {tuple(tensor.shape)}")
+
+
+def _check_theta(name: str, theta: Tensor) -> None:
+    _check_trailing(name, theta, (2, 3))
+    check_floating(name, theta)
+
+
+def _check_bounds(kind: str, scale: float | None, bounds: tuple[float, float] | None) -> None:
+    if bounds is None:
+        return
+    if kind not in _BOUNDABLE:
+        raise ValueError(f"bounds need kind to be one of {', '.join(map(repr, _BOUNDABLE))}, got {kind!r}")
+    low, high = bounds
+    if not 0 < low < high <= 1:
+        raise ValueError(f"bounds must be (s0, s1) with 0 < s0 < s1 <= 1, got {bounds}")
+    if kind == "translation" and scale is not None and not low <= scale <= high:
+        raise ValueError(f"scale must lie within bounds {bounds} for a bounded translation, got {scale}")

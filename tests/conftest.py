@@ -1,0 +1,33 @@
+"""Shared fixtures. Kernels run in Triton's interpreter where there is no GPU."""
+
+import os
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when kernels are defined, so before the package is imported.
+
+FENCE = 64
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def _poisoned_and_fenced_memory(monkeypatch):
+    """Every buffer that a kernel writes arrives full of NaN, with a fence of NaN behind it that must survive."""
+    fences = []
+
+    def empty(like, shape, dtype):
+        numel = torch.Size(shape).numel()
+        whole = torch.full((numel + FENCE,), float("nan"), dtype=dtype, device=like.device)
+        fences.append(whole[numel:])
+        return whole[:numel].view(shape)
+
+    monkeypatch.setattr("supervised_st._fused.empty", empty)
+    yield
+    assert fences, "no kernel ran"
+    assert all(fence.isnan().all() for fence in fences), "a kernel wrote past the end of its buffer"

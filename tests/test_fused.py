@@ -1,0 +1,79 @@
+"""The fused sampler's operators: registration, memory, and machine code for every architecture."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from supervised_st import affine_sample
+
+ROOT = Path(__file__).resolve().parents[1]
+BLENDED_IN = {torch.float64: torch.float64, torch.float32: torch.float32, torch.float16: torch.float32}
+
+
+def arguments(dtype, batch=2, channels=3):
+    image = torch.randn(batch, channels, 5, 6).to(dtype)
+    theta = torch.eye(2, 3).expand(batch, 2, 3) * 0.8 + 0.05
+    return image, theta, torch.zeros(channels, dtype=BLENDED_IN[dtype])
+
+
+@pytest.mark.parametrize("dtype", BLENDED_IN, ids=str)
+@pytest.mark.parametrize("batch", [0, 2])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_operators_are_registered_as_torch_expects(dtype, batch, channels_last):
+    from supervised_st import _fused
+
+    image, theta, fill = arguments(dtype, batch)
+    grad = torch.randn(batch, 3, 4, 7).to(dtype)
+    if channels_last:
+        image, grad = (t.contiguous(memory_format=torch.channels_last) for t in (image, grad))
+    options = ("bilinear", "border", False)
+    torch.library.opcheck(_fused.forward_op, (image, theta, fill, 4, 7, *options))
+    torch.library.opcheck(_fused.image_gradient_op, (grad, theta, 5, 6, *options))
+    torch.library.opcheck(_fused.theta_gradient_op, (grad, image, theta, fill, *options))
+
+
+@pytest.mark.usefixtures("_poisoned_and_fenced_memory")
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection", "fill"])
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+def test_kernels_write_all_of_their_memory_and_nothing_else(mode, padding_mode):
+    # 19 x 17 pixels are more than one tile of every kernel, and the last tile is not full.
+    image = torch.randn(2, 3, 19, 17, requires_grad=True)
+    theta = (torch.eye(2, 3).repeat(2, 1, 1) * 0.6).requires_grad_()
+    out = affine_sample(image, theta, (19, 17), mode=mode, padding_mode=padding_mode, backend="triton")
+    grads = torch.autograd.grad(out.sum(), (image, theta))
+    assert all(t.isfinite().all() for t in (out, *grads))
+
+
+def test_only_the_image_and_theta_are_kept_for_backward():
+    image, theta, _ = arguments(torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        affine_sample(image.requires_grad_(), theta.clone().requires_grad_(), (32, 32), backend="triton")
+    assert sorted(kept) == sorted([image.numel(), theta.numel(), image.shape[1]])
+
+
+@pytest.fixture(scope="module")
+def static_report(tmp_path_factory):
+    """Compile all kernels in a process of its own: this one's are for the interpreter."""
+    file = tmp_path_factory.mktemp("static") / "report.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, str(ROOT / "benchmarks" / "static_report.py"), "--json", str(file)]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return json.loads(file.read_text())
+
+
+@pytest.mark.parametrize("architecture", [80, 90, 100])
+@pytest.mark.parametrize("kernel", ["forward_kernel", "theta_gradient_kernel", "image_gradient_kernel"])
+def test_every_kernel_compiles_for_every_architecture_and_dtype(static_report, kernel, architecture):
+    rows = [row for row in static_report if row["kernel"] == kernel and row["architecture"] == architecture]
+    assert {row["dtype"] for row in rows} == {"fp64", "fp32", "fp16", "bf16"}
+    assert all(0 < row["registers"] <= 255 for row in rows)
+
+
+def test_the_forward_and_the_theta_gradient_use_no_local_memory(static_report):
+    assert not [row for row in static_report if row["stack_bytes"] and row["kernel"] != "image_gradient_kernel"]

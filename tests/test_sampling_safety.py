@@ -1,0 +1,165 @@
+"""``affine_sample`` under bad input: documented values, named errors, and never a crash."""
+
+import itertools
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from supervised_st.sampling import PADDING_MODES, affine_sample
+
+BACKENDS = ("reference", "aten", "triton")
+INF, NAN = float("inf"), float("nan")
+HOSTILE = (NAN, INF, -INF, 1e20, -1e20, 2.5e38, -3.2e38, 2.0**24 + 1, 2.0**31)
+
+
+def theta_with(value, entry, dtype=torch.float32):
+    theta = torch.eye(2, 3, dtype=dtype)[None].repeat(2, 1, 1)
+    theta.view(2, 6)[1, entry] = value
+    return theta
+
+
+@pytest.mark.parametrize(("mode", "padding_mode"), [*itertools.product(("bilinear", "nearest"), PADDING_MODES)])
+def test_hostile_maps_give_the_same_values_everywhere(mode, padding_mode):
+    """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other image of the batch is untouched."""
+    for value, entry in itertools.product(HOSTILE, (0, 2)):
+        results = []
+        for backend in BACKENDS:
+            image = torch.arange(24.0).view(2, 1, 3, 4).requires_grad_()
+            theta = theta_with(value, entry).requires_grad_()
+            out = affine_sample(image, theta, (3, 4), mode=mode, padding_mode=padding_mode, backend=backend)
+            grads = torch.autograd.grad(out.sum(), (image, theta), allow_unused=True)
+            results.append((out.detach(), *(torch.zeros(2, 2, 3) if g is None else g for g in grads)))
+        for out, grad_image, grad_theta in results:
+            where = f"{value} at {entry}"
+            assert torch.equal(out[0], torch.arange(12.0).view(1, 3, 4)), where
+            assert grad_image.isfinite().all(), where
+            torch.testing.assert_close(out, results[0][0], equal_nan=True, rtol=1e-6, atol=1e-5, msg=where)
+            torch.testing.assert_close(grad_image, results[0][1], rtol=1e-6, atol=1e-5, msg=where)
+            if mode == "bilinear":
+                same_nan = grad_theta.isnan() == results[0][2].isnan()
+                assert same_nan.all(), f"{where}: {grad_theta} {results[0][2]}"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_documented_values(backend):
+    image = torch.ones(1, 1, 4, 4)
+
+    def sample(entry, value, padding_mode, **options):
+        return affine_sample(
+            image, theta_with(value, entry)[1:], (4, 4), padding_mode=padding_mode, backend=backend, **options
+        )
+
+    assert (sample(2, INF, "zeros") == 0).all()
+    assert (sample(2, -INF, "fill", fill_value=7.0) == 7).all()
+    assert (sample(2, INF, "border") == 1).all()
+    assert sample(2, NAN, "border").isnan().all()
+    assert (sample(2, 1e20, "zeros") == 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_tap_without_weight_does_not_count(backend):
+    """An infinite or NaN pixel reaches its own outputs only: zero times infinity is never formed."""
+    if backend == "aten":
+        pytest.skip("F.grid_sample multiplies every tap")
+    image = torch.zeros(1, 1, 3, 3)
+    image[0, 0, 1, 1], image[0, 0, 0, 2] = NAN, INF
+    got = affine_sample(image, torch.eye(2, 3)[None], (3, 3), backend=backend)
+    torch.testing.assert_close(got, image, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("side", [181, 182, 224, 512])
+def test_large_half_planes_on_the_default_path(dtype, side):
+    image = torch.ones(1, 1, side, side, dtype=dtype, requires_grad=True)
+    theta = (torch.eye(2, 3)[None] * 0.9).requires_grad_()
+    out = affine_sample(image, theta, (64, 64))
+    assert torch.equal(out, torch.ones_like(out))
+    grad_image, grad_theta = torch.autograd.grad(out.float().sum(), (image, theta))
+    # The weights of each output pixel sum to one, so what arrives is the number of output pixels, up to its rounding.
+    assert abs(grad_image.double().sum().item() - 64 * 64) < 64 * 64 * torch.finfo(dtype).eps
+    assert grad_theta.abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_identity_survives_autocast(dtype):
+    image = torch.randn(1, 1, 4, 224)
+    with torch.autocast("cpu", dtype=dtype):
+        out = affine_sample(image, torch.eye(2, 3)[None], (4, 224))
+    torch.testing.assert_close(out, image, rtol=0, atol=1e-4)
+
+
+IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("image", "theta", "size", "options", "error", "match"),
+    [
+        ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch channel height width\), got"),
+        (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\) with \{'batch': 2\}, got"),
+        (IMAGE, (2, 3, 3), (2, 2), {}, ValueError, r"theta must have shape"),
+        ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have at least one pixel, got shape"),
+        (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two positive integers .* got \(0, 2\)"),
+        (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two positive integers"),
+        (IMAGE, THETA, (2.5, 2), {}, ValueError, r"size must be two positive integers"),
+        (IMAGE, THETA, 7, {}, TypeError, r"size must be two integers \(height, width\), got 7"),
+        (IMAGE, THETA, (2, NAN), {}, TypeError, r"size must be two integers"),
+        (IMAGE, THETA, (2, 2), {"mode": "cubic"}, ValueError, r"mode must be one of 'bilinear', 'nearest', got"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "wrap"}, ValueError, r"padding_mode must be one of"),
+        (IMAGE, THETA, (2, 2), {"backend": "cuda"}, ValueError, r"backend must be one of"),
+        (IMAGE, THETA, (2, 2), {"fill_value": 1.0}, ValueError, r"fill_value is only for padding_mode='fill'"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": (1.0, 2.0)}, ValueError, r"channel \(3\), got 2"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": "x"}, TypeError, r"fill_value must be a number"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_argument(image, theta, size, options, error, match):
+    with pytest.raises(error, match=match):
+        affine_sample(torch.zeros(image), torch.zeros(theta), size, **options)
+
+
+def test_wrong_types_are_named():
+    image, theta = torch.zeros(IMAGE), torch.zeros(THETA)
+    with pytest.raises(TypeError, match=r"image must be float64, float32, float16 or bfloat16, got torch.int64"):
+        affine_sample(image.long(), theta, (2, 2))
+    with pytest.raises(TypeError, match=r"theta must be float64.*got torch.int64"):
+        affine_sample(image, theta.long(), (2, 2))
+    with pytest.raises(TypeError, match=r"theta must be a torch.Tensor, got list"):
+        affine_sample(image, theta.tolist(), (2, 2))
+    with pytest.raises(ValueError, match=r"theta must be on the image's device cpu, got meta"):
+        affine_sample(image, theta.to("meta"), (2, 2))
+
+
+IMPORTS = """
+import sys
+sys.modules["triton"] = None
+import supervised_st, torch
+image, theta = torch.randn(1, 1, 4, 4), torch.eye(2, 3)[None]
+assert torch.allclose(supervised_st.affine_sample(image, theta, (4, 4)), image, atol=1e-5)
+"""
+
+
+def test_the_package_works_without_triton():
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
+
+
+def test_importing_does_not_import_triton():
+    check = (
+        "import sys, torch, supervised_st; sys.exit('triton' in sys.modules or 'supervised_st._fused' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_the_fused_sampler_refuses_a_cpu_without_the_interpreter():
+    check = """
+import os, torch
+os.environ.pop("TRITON_INTERPRET", None)
+from supervised_st import affine_sample
+try:
+    affine_sample(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2, 3), (2, 2), backend="triton")
+except RuntimeError as error:
+    assert "needs an image on a CUDA or ROCm device, got one on cpu" in str(error), error
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", check], check=True)
