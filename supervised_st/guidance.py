@@ -1,0 +1,361 @@
+"""Regressive guidance: pull theta onto a target window at first, then let the task alone decide."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from supervised_st._checks import check_choice, check_floating, check_shape
+from supervised_st.geometry import corners
+
+
+class Schedule:
+    """How strongly guidance pulls, from 1 down to 0, after a number of optimiser steps."""
+
+    def factor(self, step: int) -> float:
+        """Return the strength in [0, 1] after ``step`` optimiser steps."""
+        raise NotImplementedError
+
+    def observe(self, loss: Tensor) -> None:
+        """Take note of a training loss before strength is applied, a scalar without a graph."""
+
+    def advance(self) -> None:
+        """Take note of an optimiser step."""
+
+    def state(self) -> dict[str, float]:
+        """Return what a resumed run needs to know besides the step."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Take over what `state` returned."""
+
+
+@dataclass(frozen=True)
+class Always(Schedule):
+    """Full strength until it is turned off by hand."""
+
+    def factor(self, step: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class HardSwitch(Schedule):
+    """Full strength for ``steps`` optimiser steps, then none: the paper's way."""
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Check the number."""
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, got {self.steps}")
+
+    def factor(self, step: int) -> float:
+        """Return 1 before the switch and 0 from it on."""
+        return 1.0 if step < self.steps else 0.0
+
+
+@dataclass(frozen=True)
+class LinearAnneal(Schedule):
+    """Full strength for ``hold`` optimiser steps, then linearly down to none at step ``until``."""
+
+    hold: int
+    until: int
+
+    def __post_init__(self) -> None:
+        """Check the order."""
+        if not 0 <= self.hold < self.until:
+            raise ValueError(f"hold and until must satisfy 0 <= hold < until, got {self.hold} and {self.until}")
+
+    def factor(self, step: int) -> float:
+        """Return 1 up to ``hold``, 0 from ``until`` on, and the straight line in between."""
+        return min(1.0, max(0.0, (self.until - step) / (self.until - self.hold)))
+
+
+@dataclass
+class Plateau(Schedule):
+    """Full strength until the loss stops falling, then none for good.
+
+    The mean loss over each ``patience`` optimiser steps is compared with the lowest such mean before it; guidance ends
+    when it is not lower by more than ``min_delta``. The loss is read from the device once per ``patience`` steps. With
+    an initialised process group all ranks compare the mean over all of them, so that they switch together.
+    """
+
+    patience: int
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers and start to wait."""
+        if self.patience < 1:
+            raise ValueError(f"patience must be positive, got {self.patience}")
+        if self.min_delta < 0:
+            raise ValueError(f"min_delta must not be negative, got {self.min_delta}")
+        self._best, self._flat = math.inf, False
+        self._total: Tensor | float = 0.0
+        self._count = self._steps = 0
+
+    def factor(self, step: int) -> float:
+        """Return 1 while the loss falls and 0 afterwards."""
+        return 0.0 if self._flat else 1.0
+
+    def observe(self, loss: Tensor) -> None:
+        """Add a loss to the current window; it stays on its device."""
+        self._total = self._total + loss
+        self._count += 1
+
+    def advance(self) -> None:
+        """Count an optimiser step, and judge the window when it is full."""
+        self._steps += 1
+        if self._steps < self.patience or self._flat:
+            return
+        mean = _mean_over_ranks(self._total, self._count)
+        self._flat = mean >= self._best - self.min_delta
+        self._best = min(self._best, mean)
+        self._total, self._count, self._steps = 0.0, 0, 0
+
+    def state(self) -> dict[str, float]:
+        """Return the window's sums and the best mean so far."""
+        return {
+            "best": self._best,
+            "flat": self._flat,
+            "total": float(self._total),
+            "count": self._count,
+            "steps": self._steps,
+        }
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on where the state was taken."""
+        self._best, self._flat = state["best"], bool(state["flat"])
+        self._total, self._count, self._steps = state["total"], int(state["count"]), int(state["steps"])
+
+
+class Window(Protocol):
+    """A target with a confidence per sample, such as a `MotionWindow`."""
+
+    @property
+    def theta(self) -> Tensor:
+        """``[batch 2 3]``, the window to look at."""
+
+    @property
+    def confidence(self) -> Tensor:
+        """``[batch]``, how much each sample counts."""
+
+
+GlimpseT = TypeVar("GlimpseT")
+GlimpseT_co = TypeVar("GlimpseT_co", covariant=True)
+
+
+class Transformer(Protocol[GlimpseT_co]):
+    """What guidance needs of a spatial transformer."""
+
+    def __call__(self, image: Tensor, /) -> GlimpseT_co:
+        """Look, and return a `Glimpse`."""
+
+    def localize(self, image: Tensor, /) -> Tensor:
+        """Return theta alone."""
+
+
+class RegressiveGuidance(nn.Module):
+    """The toggle between supervised and free attention.
+
+    While it is on, ``theta`` is regressed onto a target window; while it is off it costs nothing: no target is computed
+    and no node joins the graph. Whether it is on follows from the schedule, until `on` or `off` overrides it. The state
+    is part of the state dict, so that a resumed run goes on identically.
+
+    Args:
+        loss: per sample, and then averaged over the batch:
+            ``"l1"``, the paper's: ``sum_k |theta_k - target_k|`` over the six numbers;
+            ``"corner_l1"``: the L1 distance between the corners of both regions, summed over the four;
+            ``"grid_mse"``: the mean squared distance between where both send a point of the output square,
+            ``||dA||_F^2 / 3 + ||dt||^2`` since ``E[x^2] = 1/3`` and ``E[x] = E[xy] = 0`` on ``[-1, 1]^2``.
+        schedule: how strength falls with the optimiser steps, `Always` if not given.
+        weight: factor of the loss at full strength.
+        joint: train the task too while guidance is on; the paper does not.
+        active: whether it starts on; if not, it is off until `on` is called.
+
+    Raises:
+        ValueError: if ``loss`` is unknown or ``weight`` is negative or not finite.
+
+    Reference:
+        Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, sections 3.2 and 3.3.
+    """
+
+    def __init__(
+        self,
+        loss: str = "l1",
+        *,
+        schedule: Schedule | None = None,
+        weight: float = 1.0,
+        joint: bool = False,
+        active: bool = True,
+    ) -> None:
+        super().__init__()
+        check_choice("loss", loss, _LOSSES)
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weight must be finite and not negative, got {weight}")
+        self.loss, self.weight, self.joint = loss, weight, joint
+        self.schedule = Always() if schedule is None else schedule
+        self.steps = 0
+        self._override: bool | None = None if active else False
+
+    @property
+    def strength(self) -> float:
+        """The factor of the loss: weight times schedule, or what `on` and `off` made of it; 0 when off."""
+        if self._override is not None:
+            return self.weight if self._override else 0.0
+        return self.weight * self.schedule.factor(self.steps)
+
+    def on(self) -> None:
+        """Guide with full weight from now on, whatever the schedule says."""
+        self._override = True
+
+    def off(self) -> None:
+        """Do not guide from now on, whatever the schedule says."""
+        self._override = False
+
+    def step(self) -> None:
+        """Tell the schedule that an optimiser step was made."""
+        self.steps += 1
+        self.schedule.advance()
+
+    def forward(self, theta: Tensor, target: Tensor, confidence: Tensor | None = None) -> Tensor:
+        """Return strength times the loss, a scalar; a constant zero without a graph when off.
+
+        The mean is over the batch, not over the confidence, so that sub-batches add up to the full batch.
+
+        Args:
+            theta: ``[batch 2 3]``, what the transformer predicts.
+            target: ``[batch 2 3]``, where it should look.
+            confidence: ``[batch]``, weight of each sample, 1 if not given.
+
+        Raises:
+            TypeError: if an argument is not a tensor, or ``theta`` or ``target`` not floating point.
+            ValueError: if the shapes do not fit.
+        """
+        strength = self.strength
+        if strength == 0:
+            return theta.new_zeros(())
+        batch = check_shape("theta", theta, "batch 2 3")["batch"]
+        check_shape("target", target, "batch 2 3", batch=batch)
+        check_floating("theta", theta)
+        check_floating("target", target)
+        losses = _LOSSES[self.loss](theta - target)
+        if confidence is not None:
+            check_shape("confidence", confidence, "batch", batch=batch)
+            losses = losses * confidence
+        loss = losses.mean()
+        if loss.requires_grad:  # a validation loss says nothing about training
+            self.schedule.observe(loss.detach())
+        return strength * loss
+
+    def objective(
+        self,
+        transformer: Transformer[GlimpseT],
+        image: Tensor,
+        *,
+        target: Tensor | Window | Callable[[], Tensor | Window] | None,
+        task: Callable[[GlimpseT], Tensor],
+    ) -> Tensor:
+        """Return the one loss to train with, whether guidance is on, on beside the task, or off.
+
+        On, the paper's way: the guidance loss of ``transformer.localize(image)``; sampler and task never run. On with
+        ``joint``: the task's loss plus the guidance loss. Off: exactly ``task(transformer(image))``.
+
+        Under DistributedDataParallel wrap a module whose ``forward`` returns this objective, with
+        ``find_unused_parameters=True`` if that module holds the task's network: gradients are synchronised only for
+        what runs within the wrapped ``forward``.
+
+        Args:
+            transformer: a `SupervisedSpatialTransformer`, or anything with the same call and ``localize``.
+            image: ``(batch, channel, height, width)``.
+            target: theta ``(batch, 2, 3)``, a `MotionWindow`, or a function of no arguments that computes either; never
+                touched, nor called, while guidance is off.
+            task: from the transformer's `Glimpse` to the task's loss.
+
+        Raises:
+            TypeError: if ``target`` is none of these.
+            ValueError: if guidance is on and ``target`` is None.
+        """
+        if self.strength == 0:
+            return task(transformer(image))
+        theta_target, confidence = self._resolve(target)
+        if not self.joint:
+            return self._guide(transformer.localize(image), theta_target, confidence)
+        glimpse: Any = transformer(image)
+        return task(glimpse) + self._guide(glimpse.theta, theta_target, confidence)
+
+    def extra_repr(self) -> str:
+        """Show whether guidance is on, and why."""
+        state = "on" if self.strength else "off"
+        cause = "the schedule" if self._override is None else "hand"
+        joint = ", joint=True" if self.joint else ""
+        return (
+            f"loss={self.loss!r}, {state} by {cause}, strength={self.strength:g}{joint}, "
+            f"schedule={self.schedule}, steps={self.steps}"
+        )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return the toggle's state for the state dict."""
+        return {
+            "override": self._override,
+            "steps": self.steps,
+            "schedule": type(self.schedule).__name__,
+            "schedule_state": self.schedule.state(),
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take the toggle's state from a state dict.
+
+        Raises:
+            ValueError: if it was saved with another kind of schedule.
+        """
+        kind = type(self.schedule).__name__
+        if state["schedule"] != kind:
+            raise ValueError(f"schedule must be the saved {state['schedule']}, got {kind}")
+        self._override, self.steps = state["override"], state["steps"]
+        self.schedule.restore(state["schedule_state"])
+
+    def _guide(self, theta: Tensor, target: Tensor, confidence: Tensor | None) -> Tensor:
+        loss: Tensor = self(theta, target, confidence)
+        return loss
+
+    def _resolve(self, target: Tensor | Window | Callable[[], Tensor | Window] | None) -> tuple[Tensor, Tensor | None]:
+        if target is None:
+            raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
+        found = target() if callable(target) else target
+        if isinstance(found, Tensor):
+            return found, None
+        if not hasattr(found, "theta") or not hasattr(found, "confidence"):
+            raise TypeError(
+                f"target must be theta, a MotionWindow or a function giving either, got {type(found).__name__}"
+            )
+        return found.theta, found.confidence
+
+
+def _l1(difference: Tensor) -> Tensor:
+    return difference.abs().sum((1, 2))
+
+
+def _corner_l1(difference: Tensor) -> Tensor:
+    return corners(difference).abs().sum((1, 2))  # corners are linear in theta
+
+
+def _grid_mse(difference: Tensor) -> Tensor:
+    matrix, shift = difference[..., :2], difference[..., 2]
+    return matrix.square().sum((1, 2)) / 3 + shift.square().sum(1)
+
+
+_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1, "corner_l1": _corner_l1, "grid_mse": _grid_mse}
+
+
+def _mean_over_ranks(total: Tensor | float, count: int) -> float:
+    """Mean of all observed losses; NaN if there were none, which compares as neither lower nor stalled."""
+    sums = torch.stack([torch.as_tensor(total), torch.as_tensor(total).new_tensor(count)])
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+    summed, counted = sums.tolist()
+    return summed / counted if counted else math.nan

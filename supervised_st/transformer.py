@@ -1,0 +1,187 @@
+"""The layer: look at the whole image small, decide where to look, and look there in full resolution."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from supervised_st._checks import check_choice, check_shape, check_size
+from supervised_st.geometry import PARAMETERISATIONS, parameters_from_theta, theta_from_parameters
+from supervised_st.sampling import affine_sample
+
+HEAD_INITS = ("level", "identity", "gaussian")
+
+
+class Glimpse(NamedTuple):
+    """What the transformer saw, and where it looked."""
+
+    image: Tensor  #: ``[batch channel height width]``, the attended region at the output size
+    theta: Tensor  #: ``[batch 2 3]``, the region: output to input coordinates, at least float32
+
+
+class Resize(nn.Module):
+    """Antialiased bilinear resize to a fixed size, for use as ``downscale``.
+
+    Args:
+        size: output ``(height, width)`` in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = check_size("size", size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Resize ``[batch channel height width]``."""
+        check_shape("image", image, "batch channel height width")
+        return F.interpolate(image, self.size, mode="bilinear", antialias=True)
+
+    def extra_repr(self) -> str:
+        """Show the size."""
+        return f"size={self.size}"
+
+
+class SupervisedSpatialTransformer(nn.Module):
+    """A spatial transformer whose localisation can be used, and so supervised, on its own.
+
+    Convention:
+        ``theta`` maps *output* to *input* coordinates, both ``(x, y)`` in ``[-1, 1]``. With ``align_corners=False`` it
+        means the same region at every resolution, so it may be predicted on a small image and applied to a large one.
+
+    Submodules, and thus the names in a state dict: ``downscale``, ``localisation`` and ``head``, a linear layer from
+    the features to the parameters of theta whose arithmetic is at least float32, also under autocast.
+
+    Args:
+        localisation: maps the downscaled image to features ``(batch, features)``.
+        size: ``(height, width)`` of the output in pixels.
+        features: how many features ``localisation`` returns.
+        downscale: what stands between the image and ``localisation``, such as ``nn.MaxPool2d(4)`` or `Resize`.
+        parameterisation: the family of ``theta``, a key of `geometry.PARAMETERISATIONS`; the paper's is ``"affine"``.
+        head_init: ``"level"`` starts with a centred window of side ``scale``, ``"identity"`` with the whole image,
+            ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and no bias.
+        scale: side of the window that ``"level"`` starts with, and at which a translation is fixed, as a share of the
+            image's side: 224 / 896 for the paper's detail level.
+        bounds: smallest and largest side, keeps the window inside the image; see `geometry.theta_from_parameters`.
+        mode: see `affine_sample`, as for the four arguments after it.
+        padding_mode: what stands outside of the image.
+        align_corners: the convention of ``theta``.
+        fill_value: for ``padding_mode="fill"``.
+        backend: which implementation samples.
+
+    Raises:
+        ValueError: if a choice is unknown, a size is not positive, or ``head_init`` asks for a window that the
+            parameterisation cannot express.
+
+    Reference:
+        Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.3; the head's
+        initialisations are those of Jaderberg et al., Spatial Transformer Networks, 2015, section 4.2 (identity).
+        Differs from the paper: ``"level"`` is the default, because it leaves only the position to be learnt.
+    """
+
+    def __init__(
+        self,
+        localisation: nn.Module,
+        size: tuple[int, int],
+        *,
+        features: int,
+        downscale: nn.Module | None = None,
+        parameterisation: str = "affine",
+        head_init: str = "level",
+        scale: float = 1.0,
+        bounds: tuple[float, float] | None = None,
+        mode: str = "bilinear",
+        padding_mode: str = "zeros",
+        align_corners: bool = False,
+        fill_value: float | Sequence[float] = 0.0,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        check_choice("parameterisation", parameterisation, PARAMETERISATIONS)
+        check_choice("head_init", head_init, HEAD_INITS)
+        if features < 1:
+            raise ValueError(f"features must be positive, got {features}")
+        self.size = check_size("size", size)
+        self.parameterisation, self.head_init, self.scale, self.bounds = parameterisation, head_init, scale, bounds
+        self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
+        self.fill_value, self.backend = fill_value, backend
+        self.downscale = nn.Identity() if downscale is None else downscale
+        self.localisation = localisation
+        self.head = WideLinear(features, PARAMETERISATIONS[parameterisation])
+        self.reset_head()
+
+    def reset_head(self) -> None:
+        """Give the head the weights that ``head_init`` asks for."""
+        bias = _initial_bias(self.head_init, self.parameterisation, self.scale, self.bounds)
+        with torch.no_grad():
+            self.head.bias.copy_(bias)
+        if self.head_init == "gaussian":
+            nn.init.normal_(self.head.weight, std=0.01)
+        else:
+            nn.init.zeros_(self.head.weight)
+
+    def localize(self, image: Tensor) -> Tensor:
+        """Decide where to look, without looking: ``[batch channel height width]`` to theta ``[batch 2 3]``.
+
+        Raises:
+            TypeError: if ``image`` is not a tensor, or ``localisation`` does not return one.
+            ValueError: if ``image`` has another shape, or ``localisation`` returns anything but ``(batch, features)``.
+        """
+        batch = check_shape("image", image, "batch channel height width")["batch"]
+        features = self.localisation(self.downscale(image))
+        check_shape("localisation's output", features, "batch features", batch=batch, features=self.head.in_features)
+        return theta_from_parameters(self.head(features), self.parameterisation, scale=self.scale, bounds=self.bounds)
+
+    def sample(self, image: Tensor, theta: Tensor) -> Tensor:
+        """Look there: ``[batch channel height width]`` and theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
+        return affine_sample(
+            image,
+            theta,
+            self.size,
+            mode=self.mode,
+            padding_mode=self.padding_mode,
+            align_corners=self.align_corners,
+            fill_value=self.fill_value,
+            backend=self.backend,
+        )
+
+    def forward(self, image: Tensor) -> Glimpse:
+        """Decide where to look, and look: ``[batch channel height width]`` to a `Glimpse`."""
+        theta = self.localize(image)
+        return Glimpse(self.sample(image, theta), theta)
+
+    def extra_repr(self) -> str:
+        """Show what is fixed about theta and the output."""
+        bounds = "" if self.bounds is None else f", bounds={self.bounds}"
+        return (
+            f"parameterisation={self.parameterisation!r}, size={self.size}, head_init={self.head_init!r}, "
+            f"scale={self.scale}{bounds}"
+        )
+
+
+class WideLinear(nn.Linear):
+    """A linear layer that computes in float32 at least: bfloat16 coordinates would be 1.75 px off at 896 px."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map ``(..., in_features)`` of any floating-point dtype to ``(..., out_features)``, at least float32."""
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.to(wide), self.weight.to(wide), self.bias.to(wide))
+
+
+def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, float] | None) -> Tensor:
+    if scale <= 0:
+        raise ValueError(f"scale must be positive, got {scale}")
+    side = 1.0 if head_init == "identity" else scale
+    wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64)
+    if head_init == "gaussian":
+        bias = torch.zeros(PARAMETERISATIONS[kind], dtype=torch.float64)
+    else:
+        bias = parameters_from_theta(wanted, kind, bounds=bounds)
+    reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
+    if head_init != "gaussian" and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
+        raise ValueError(
+            f"head_init={head_init!r} starts with side {side}, which parameterisation={kind!r} with scale={scale} and "
+            f"bounds={bounds} cannot express"
+        )
+    return bias
