@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import check_choice, check_floating, check_size
+from supervised_st._checks import check_choice, check_floating, check_size, check_tensor
 
 PARAMETERISATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
 """The families of ``theta`` a localisation head can predict, and how many numbers each one takes."""
@@ -359,8 +359,7 @@ def _coordinate_dtype(tensor: Tensor) -> torch.dtype:
 
 
 def _check_trailing(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    check_tensor(name, tensor)
     if tuple(tensor.shape[-len(trailing) :]) != trailing:
         raise ValueError(f"{name} must have shape (... {' '.join(map(str, trailing))}), got {tuple(tensor.shape)}")
 

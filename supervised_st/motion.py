@@ -221,7 +221,6 @@ class MotionWindowTarget(nn.Module):
         min_motion: float = 0.0,
         align_corners: bool = False,
     ) -> None:
-        """Keep the settings, which the class describes."""
         super().__init__()
         _check_motion_options(components, power, reduction, floor)
         check_choice("restrict", restrict, ("research", "clamp"))

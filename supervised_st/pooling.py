@@ -69,7 +69,7 @@ class TemporalCorrelationPooling(nn.Module):
 
     def __init__(
         self,
-        kind: str = "rbf",
+        kind: str,
         *,
         gamma: float | None = None,
         shrinkage: float | str = 1e-3,
@@ -77,7 +77,6 @@ class TemporalCorrelationPooling(nn.Module):
         blocks: int = 1,
         power: float = 0.5,
     ) -> None:
-        """Keep the settings, which the class describes."""
         super().__init__()
         check_choice("kind", kind, (*_KERNELS, *_FACTORS))
         if kind in _NEED_GAMMA and (gamma is None or not 0 < gamma < float("inf")):

@@ -239,3 +239,32 @@ def test_gradients_are_the_same_bits_in_every_run():
     for _ in range(3):
         again = gradients(affine_sample(*inputs, size, backend="triton"), inputs)
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("backend", EXACT_BACKENDS)
+def test_nearest_takes_the_even_pixel_of_a_half(backend):
+    image = torch.arange(8.0).view(1, 1, 1, 8)
+    theta = torch.tensor([[[1, 0, 2 * 0.5 / 8], [0, 1, 0]]])
+    got = affine_sample(image, theta, (1, 8), mode="nearest", backend=backend)
+    assert got.flatten().tolist() == [0, 2, 2, 4, 4, 6, 6, 0]
+
+
+SINGULAR = {
+    "all to one point": [[0, 0, 0.1], [0, 0, -0.2]],
+    "all to one row": [[0.9, 0.2, 0], [0, 0, 0.1]],
+    "all to one diagonal": [[0.5, 0.5, 0], [0.5, 0.5, 0.1]],
+    "nearly all to one diagonal": [[0.5, 0.5, 0], [0.5, 0.5 + 1e-11, 0.1]],
+}
+
+
+@pytest.mark.parametrize("theta", SINGULAR.values(), ids=SINGULAR)
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_maps_without_an_inverse_have_their_gradients_too(theta, padding_mode):
+    inputs = [torch.randn(1, 2, 5, 6, dtype=torch.float64), torch.tensor([theta], dtype=torch.float64)]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    got, want = (
+        gradients(affine_sample(*inputs, (7, 4), padding_mode=padding_mode, backend=backend), inputs)
+        for backend in ("triton", "reference")
+    )
+    for name, mine, true in zip(("image", "theta"), got, want, strict=True):
+        assert_close(f"{name} gradient", mine, true, EXACT * 100)
