@@ -254,6 +254,7 @@ SINGULAR = {
     "all to one row": [[0.9, 0.2, 0], [0, 0, 0.1]],
     "all to one diagonal": [[0.5, 0.5, 0], [0.5, 0.5, 0.1]],
     "nearly all to one diagonal": [[0.5, 0.5, 0], [0.5, 0.5 + 1e-11, 0.1]],
+    "all to one line but for the last bit": [[0.3, 0.7, 0.05], [0.3 * 0.6, 0.7 * 0.6, 0.1]],
 }
 
 
