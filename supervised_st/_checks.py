@@ -1,6 +1,7 @@
 """Checks of arguments: one pattern language for shapes, one form of message for everything."""
 
 from collections.abc import Collection
+from operator import index
 
 import torch
 from torch import Tensor
@@ -55,10 +56,9 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Return ``(height, width)``; raise unless it is two positive integers."""
     try:
-        height, width = size
-        whole = int(height) == height and int(width) == width
-    except (TypeError, ValueError, OverflowError):
+        height, width = (n if isinstance(n, torch.SymInt) else index(n) for n in size)
+    except (TypeError, ValueError):
         raise TypeError(f"{name} must be two integers (height, width), got {size!r}") from None
-    if not whole or height < 1 or width < 1:
+    if height < 1 or width < 1:
         raise ValueError(f"{name} must be two positive integers (height, width), got {size!r}")
     return height, width

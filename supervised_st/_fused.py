@@ -115,7 +115,7 @@ def theta_gradient_op(
 ) -> Tensor:
     """Launch the gradient to theta: sums per tile first, then over the tiles in their order."""
     batch, channels, height, width = grad.shape
-    if mode == "nearest" or not grad.numel():
+    if not grad.numel():
         return torch.zeros_like(theta, memory_format=torch.contiguous_format)
     tiles = _tiles(height, width, BLOCK)
     partials = empty(grad, (batch, tiles, 2, 3), torch.float64)
@@ -123,7 +123,7 @@ def theta_gradient_op(
         _kernels.theta_gradient_kernel[(batch * tiles,)](
             grad, image, theta.contiguous(), fill, partials,
             channels, *image.shape[2:], height, width, tiles, *grad.stride(), *image.stride(),
-            **_common(image.dtype, theta, padding_mode, align_corners), BLOCK=BLOCK,
+            MODE=mode, **_common(image.dtype, theta, padding_mode, align_corners), BLOCK=BLOCK,
         )  # fmt: skip
     image_size = (image.shape[2], image.shape[3])
     grad_theta = pixel_map_vjp(partials.sum(1), image_size, (height, width), align_corners=align_corners)

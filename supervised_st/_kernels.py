@@ -78,9 +78,10 @@ def _source(ma, mb, mt, column, row, length, PADDING: tl.constexpr, ALIGN: tl.co
     """Output pixels -> padded input coordinate along one axis, its slope, and whether it is NaN."""
     c = ma * column + mb * row + mt
     undefined = c != c
+    near = tl.abs(c) < FAR
     c = tl.minimum(tl.maximum(tl.where(undefined, 0.0, c), -FAR), FAR)
     c, slope = _pad(c, length, PADDING, ALIGN)
-    return c, slope, undefined
+    return c, tl.where(near, slope, 0.0), undefined
 
 
 @triton.jit
@@ -160,9 +161,13 @@ def theta_gradient_kernel(
     grad, image, theta, fill, partials,
     C, H, W, h, w, tiles,
     grad_n, grad_c, grad_h, grad_w, stride_n, stride_c, stride_h, stride_w,
-    PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr,
+    ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program: the six sums over one tile of output pixels, float64, to ``partials[n, tile]``. Bilinear only."""
+    """One program: the six sums over one tile of output pixels, float64, to ``partials[n, tile]``.
+
+    The nearest pixel has no slope, so its sums are zero but for coordinates that are NaN.
+    """
     n = (tl.program_id(0) // tiles).to(tl.int64)
     column, row, _, live = _output_tile(tl.program_id(0) % tiles, h, w, BLOCK)
     ax, bx, tx = _map_row(theta + n * 6, W, w, h, ALIGN, ROUNDING)
@@ -179,7 +184,7 @@ def theta_gradient_kernel(
     grad_y = tl.zeros((BLOCK,), ACC)
     at = grad + n * grad_n + row.to(tl.int64) * grad_h + column.to(tl.int64) * grad_w
     plane = image + n * stride_n
-    for c in range(C):
+    for c in range(C if MODE == "bilinear" else 0):
         f = tl.load(fill + c)
         g = tl.load(at, mask=live, other=0.0).to(ACC)
         v00 = _tap(plane, x0, y0, H, W, stride_h, stride_w, live, no_left | no_top, f, ACC)
@@ -254,12 +259,12 @@ def image_gradient_kernel(
     size_x, size_y = tl.abs(ax) + tl.abs(bx), tl.abs(ay) + tl.abs(by)
     largest = tl.maximum(tl.maximum(size_x, size_y), tl.maximum(tl.abs(tx), tl.abs(ty)))
     regular = (tl.abs(determinant) > size_x * size_y * WELL_CONDITIONED) & (largest < LARGEST_INVERTED)
-    regular &= (tx == tx) & (ty == ty)
     x_lowest, x_highest = _reach(ax, bx, tx, w, h)
     y_lowest, y_highest = _reach(ay, by, ty, w, h)
     if PADDING == "reflection":  # Mirror images are not inverted: a map that meets a mirror is searched as a whole.
-        regular &= (x_lowest >= -0.5) & (x_highest <= W.to(tl.float64) - 0.5)
-        regular &= (y_lowest >= -0.5) & (y_highest <= H.to(tl.float64) - 0.5)
+        mirror = 0.0 if ALIGN else 0.5
+        regular &= (x_lowest >= -mirror) & (x_highest <= W.to(tl.float64) - 1 + mirror)
+        regular &= (y_lowest >= -mirror) & (y_highest <= H.to(tl.float64) - 1 + mirror)
     everywhere = regular == 0
     inverse = 1 / tl.where(regular, determinant, 1.0)
     x_low, x_high = _support(j, W, x_lowest, x_highest, PADDING)
@@ -270,9 +275,10 @@ def image_gradient_kernel(
     first_row, last_row = _preimage(
         -ay * inverse, ax * inverse, x_low - tx, x_high - tx, y_low - ty, y_high - ty, h, everywhere
     )
-    # A pixel that nothing reaches has an empty box; the tile walks as far as its largest box.
+    # A pixel that nothing reaches has an empty box; the tile walks as far as its largest box, if by numbers at all.
     columns = tl.max(tl.where(live, last_column - first_column + 1, 0))
-    rows = tl.max(tl.where(live, last_row - first_row + 1, 0))
+    readable = (ax == ax) & (bx == bx) & (tx == tx) & (ay == ay) & (by == by) & (ty == ty)
+    rows = tl.where(readable, tl.max(tl.where(live, last_row - first_row + 1, 0)), 0)
 
     channel = tl.arange(0, CHANNELS)
     for c0 in range(0, C, CHANNELS):

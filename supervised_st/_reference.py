@@ -39,19 +39,22 @@ def pixel_map(theta: Tensor, image_size: tuple[int, int], size: tuple[int, int],
         ``[batch 2 3]``, float64.
     """
     (step_x, first_x), (step_y, first_y) = (axis_steps(n, align_corners=align_corners) for n in reversed(size))
-    scales = [axis_scale(n, align_corners=align_corners) for n in reversed(image_size)]
-    half, middle = (theta.new_tensor(values, dtype=torch.float64) for values in zip(*scales, strict=True))
-    a, b, t = theta.double().unbind(-1)
-    exact = torch.stack((a * half * step_x, b * half * step_y, (a * first_x + b * first_y + t) * half + middle), dim=-1)
-
     rounding = torch.finfo(theta.dtype if theta.dtype == torch.float64 else torch.float32).eps
-    with torch.no_grad():
-        whole = exact.round()
-        reach = half * (theta.double().abs().sum(-1) + 1)
-        slack = rounding * torch.stack((exact[..., 0].abs(), exact[..., 1].abs(), reach), dim=-1)
-        snaps = ((whole - exact).abs() <= slack).all(-1, keepdim=True)
-        correction = torch.where(snaps, whole - exact, torch.zeros_like(exact))
-    return exact + correction
+    rows = []
+    for row, length in zip(theta.double().unbind(1), reversed(image_size), strict=True):
+        half, middle = axis_scale(length, align_corners=align_corners)
+        a, b, t = row.unbind(-1)
+        exact = torch.stack(
+            (a * half * step_x, b * half * step_y, (a * first_x + b * first_y + t) * half + middle), dim=-1
+        )
+        with torch.no_grad():
+            whole = exact.round()
+            reach = half * (row.abs().sum(-1) + 1)
+            slack = rounding * torch.stack((exact[:, 0].abs(), exact[:, 1].abs(), reach), dim=-1)
+            snaps = ((whole - exact).abs() <= slack).all(-1, keepdim=True)
+            correction = torch.where(snaps, whole - exact, 0.0)
+        rows.append(exact + correction)
+    return torch.stack(rows, dim=1)
 
 
 def pixel_map_vjp(
@@ -59,9 +62,12 @@ def pixel_map_vjp(
 ) -> Tensor:
     """Pull a gradient of :func:`pixel_map`'s result, ``[batch 2 3]`` float64, back to theta."""
     (step_x, first_x), (step_y, first_y) = (axis_steps(n, align_corners=align_corners) for n in reversed(size))
-    half = grad_map.new_tensor([axis_scale(n, align_corners=align_corners)[0] for n in reversed(image_size)])
-    a, b, t = grad_map.unbind(-1)
-    return torch.stack((a * step_x + t * first_x, b * step_y + t * first_y, t), dim=-1) * half[:, None]
+    rows = []
+    for row, length in zip(grad_map.unbind(1), reversed(image_size), strict=True):
+        half, _ = axis_scale(length, align_corners=align_corners)
+        a, b, t = row.unbind(-1)
+        rows.append(torch.stack((a * step_x + t * first_x, b * step_y + t * first_y, t), dim=-1) * half)
+    return torch.stack(rows, dim=1)
 
 
 def affine_sample_reference(

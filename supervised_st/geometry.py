@@ -377,5 +377,7 @@ def _check_bounds(kind: str, scale: float | None, bounds: tuple[float, float] | 
     low, high = bounds
     if not 0 < low < high <= 1:
         raise ValueError(f"bounds must be (s0, s1) with 0 < s0 < s1 <= 1, got {bounds}")
-    if kind == "translation" and scale is not None and not low <= scale <= high:
-        raise ValueError(f"scale must lie within bounds {bounds} for a bounded translation, got {scale}")
+    if kind == "translation" and scale is not None and not (low <= scale <= high and scale < 1):
+        raise ValueError(
+            f"scale must lie within bounds {bounds} and leave room to move for a bounded translation, got {scale}"
+        )

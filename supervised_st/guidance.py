@@ -82,7 +82,8 @@ class Plateau(Schedule):
 
     The mean loss over each ``patience`` optimiser steps is compared with the lowest such mean before it; guidance ends
     when it is not lower by more than ``min_delta``. The loss is read from the device once per ``patience`` steps. With
-    an initialised process group all ranks compare the mean over all of them, so that they switch together.
+    an initialised process group all ranks compare the mean over all of them, so that they switch together; its state is
+    each rank's own, so a run on several ranks resumes exactly only at the end of such a window.
     """
 
     patience: int
@@ -95,8 +96,8 @@ class Plateau(Schedule):
         if self.min_delta < 0:
             raise ValueError(f"min_delta must not be negative, got {self.min_delta}")
         self._best, self._flat = math.inf, False
-        self._total: Tensor | float = 0.0
-        self._count = self._steps = 0
+        self._steps = 0
+        self._sums: Tensor | None = None
 
     def factor(self, step: int) -> float:
         """Return 1 while the loss falls and 0 afterwards."""
@@ -104,33 +105,29 @@ class Plateau(Schedule):
 
     def observe(self, loss: Tensor) -> None:
         """Add a loss to the current window; it stays on its device."""
-        self._total = self._total + loss
-        self._count += 1
+        # Both sums are on the device: a count in Python would be another program for the compiler at every step.
+        observed = torch.stack([loss, torch.ones_like(loss)])
+        self._sums = observed if self._sums is None else self._sums + observed
 
     def advance(self) -> None:
         """Count an optimiser step, and judge the window when it is full."""
         self._steps += 1
-        if self._steps < self.patience or self._flat:
+        if self._steps < self.patience or self._flat or self._sums is None:
             return
-        mean = _mean_over_ranks(self._total, self._count)
+        mean = _mean_over_ranks(self._sums)
         self._flat = mean >= self._best - self.min_delta
         self._best = min(self._best, mean)
-        self._total, self._count, self._steps = 0.0, 0, 0
+        self._sums, self._steps = None, 0
 
     def state(self) -> dict[str, float]:
         """Return the window's sums and the best mean so far."""
-        return {
-            "best": self._best,
-            "flat": self._flat,
-            "total": float(self._total),
-            "count": self._count,
-            "steps": self._steps,
-        }
+        total, count = (0.0, 0.0) if self._sums is None else self._sums.tolist()
+        return {"best": self._best, "flat": self._flat, "total": total, "count": count, "steps": self._steps}
 
     def restore(self, state: dict[str, float]) -> None:
         """Go on where the state was taken."""
-        self._best, self._flat = state["best"], bool(state["flat"])
-        self._total, self._count, self._steps = state["total"], int(state["count"]), int(state["steps"])
+        self._best, self._flat, self._steps = state["best"], bool(state["flat"]), int(state["steps"])
+        self._sums = torch.tensor([state["total"], state["count"]]) if state["count"] else None
 
 
 class Window(Protocol):
@@ -199,28 +196,33 @@ class RegressiveGuidance(nn.Module):
             raise ValueError(f"weight must be finite and not negative, got {weight}")
         self.loss, self.weight, self.joint = loss, weight, joint
         self.schedule = Always() if schedule is None else schedule
+        if not isinstance(self.schedule, Schedule):
+            raise TypeError(f"schedule must be a Schedule such as HardSwitch(1000), got {schedule!r}")
         self.steps = 0
         self._override: bool | None = None if active else False
+        self._update()
 
     @property
     def strength(self) -> float:
         """The factor of the loss: weight times schedule, or what `on` and `off` made of it; 0 when off."""
-        if self._override is not None:
-            return self.weight if self._override else 0.0
-        return self.weight * self.schedule.factor(self.steps)
+        return self.weight * self._factor
 
     def on(self) -> None:
         """Guide with full weight from now on, whatever the schedule says."""
         self._override = True
+        self._update()
 
     def off(self) -> None:
         """Do not guide from now on, whatever the schedule says."""
         self._override = False
+        self._update()
 
     def step(self) -> None:
         """Tell the schedule that an optimiser step was made."""
         self.steps += 1
-        self.schedule.advance()
+        if self._override is None:
+            self.schedule.advance()
+        self._update()
 
     def forward(self, theta: Tensor, target: Tensor, confidence: Tensor | None = None) -> Tensor:
         """Return strength times the loss, a scalar; a constant zero without a graph when off.
@@ -243,11 +245,11 @@ class RegressiveGuidance(nn.Module):
         check_shape("target", target, "batch 2 3", batch=batch)
         check_floating("theta", theta)
         check_floating("target", target)
-        losses = _LOSSES[self.loss](theta - target)
+        losses = _LOSSES[self.loss](theta - target.detach())
         if confidence is not None:
             check_shape("confidence", confidence, "batch", batch=batch)
             losses = losses * confidence
-        loss = losses.mean()
+        loss = losses.sum() / max(batch, 1)
         if loss.requires_grad:  # a validation loss says nothing about training
             self.schedule.observe(loss.detach())
         return strength * loss
@@ -318,6 +320,14 @@ class RegressiveGuidance(nn.Module):
             raise ValueError(f"schedule must be the saved {state['schedule']}, got {kind}")
         self._override, self.steps = state["override"], state["steps"]
         self.schedule.restore(state["schedule_state"])
+        self._update()
+
+    def _update(self) -> None:
+        """Ask the schedule once per step, so that compiled code sees a number that seldom changes."""
+        if self._override is None:
+            self._factor = self.schedule.factor(self.steps)
+        else:
+            self._factor = float(self._override)
 
     def _guide(self, theta: Tensor, target: Tensor, confidence: Tensor | None) -> Tensor:
         loss: Tensor = self(theta, target, confidence)
@@ -326,9 +336,13 @@ class RegressiveGuidance(nn.Module):
     def _resolve(self, target: Tensor | Window | Callable[[], Tensor | Window] | None) -> tuple[Tensor, Tensor | None]:
         if target is None:
             raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
-        found = target() if callable(target) else target
+        found = target() if callable(target) and not isinstance(target, nn.Module) else target
         if isinstance(found, Tensor):
             return found, None
+        if isinstance(found, nn.Module):
+            raise TypeError(
+                f"target must be what {type(found).__name__} finds, such as lambda: target(flow), not itself"
+            )
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
             raise TypeError(
                 f"target must be theta, a MotionWindow or a function giving either, got {type(found).__name__}"
@@ -352,10 +366,9 @@ def _grid_mse(difference: Tensor) -> Tensor:
 _LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1, "corner_l1": _corner_l1, "grid_mse": _grid_mse}
 
 
-def _mean_over_ranks(total: Tensor | float, count: int) -> float:
-    """Mean of all observed losses; NaN if there were none, which compares as neither lower nor stalled."""
-    sums = torch.stack([torch.as_tensor(total), torch.as_tensor(total).new_tensor(count)])
+def _mean_over_ranks(sums: Tensor) -> float:
+    """Mean from the sum of all observed losses and their number."""
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(sums)
-    summed, counted = sums.tolist()
-    return summed / counted if counted else math.nan
+    total, count = sums.tolist()
+    return float(total / count)

@@ -227,7 +227,9 @@ class MotionWindowTarget(nn.Module):
         check_choice("fallback", fallback, ("center", "invalid", "previous"))
         if not min_motion >= 0:
             raise ValueError(f"min_motion must not be negative, got {min_motion}")
-        self.size = check_size("size", (size, size) if isinstance(size, int) else size)
+        if bound is not None and not 0 < bound < float("inf"):
+            raise ValueError(f"bound must be a positive number of pixels, got {bound}")
+        self.size = check_size("size", size if isinstance(size, tuple) else (size, size))
         self.restrict = restrict
         self.fallback = fallback
         self.min_motion = min_motion

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from supervised_st._checks import check_choice, check_shape, check_size
 from supervised_st.geometry import PARAMETERISATIONS, parameters_from_theta, theta_from_parameters
-from supervised_st.sampling import affine_sample
+from supervised_st.sampling import affine_sample, check_sampling
 
 HEAD_INITS = ("level", "identity", "gaussian")
 
@@ -35,7 +35,8 @@ class Resize(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Resize ``[batch channel height width]``."""
         check_shape("image", image, "batch channel height width")
-        return F.interpolate(image, self.size, mode="bilinear", antialias=True)
+        wide = image.to(torch.promote_types(image.dtype, torch.float32))  # half formats have no antialiasing on a CPU
+        return F.interpolate(wide, self.size, mode="bilinear", antialias=True).to(image.dtype)
 
     def extra_repr(self) -> str:
         """Show the size."""
@@ -62,7 +63,8 @@ class SupervisedSpatialTransformer(nn.Module):
             ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and no bias.
         scale: side of the window that ``"level"`` starts with, and at which a translation is fixed, as a share of the
             image's side: 224 / 896 for the paper's detail level.
-        bounds: smallest and largest side, keeps the window inside the image; see `geometry.theta_from_parameters`.
+        bounds: smallest and largest side, keeps the window inside the image; see `geometry.theta_from_parameters`. The
+            window must start strictly between them: on a bound it would have no gradient.
         mode: see `affine_sample`, as for the four arguments after it.
         padding_mode: what stands outside of the image.
         align_corners: the convention of ``theta``.
@@ -99,6 +101,7 @@ class SupervisedSpatialTransformer(nn.Module):
         super().__init__()
         check_choice("parameterisation", parameterisation, PARAMETERISATIONS)
         check_choice("head_init", head_init, HEAD_INITS)
+        check_sampling(mode, padding_mode, fill_value, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
         self.size = check_size("size", size)
@@ -165,7 +168,7 @@ class WideLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., in_features)`` of any floating-point dtype to ``(..., out_features)``, at least float32."""
         wide = torch.promote_types(self.weight.dtype, torch.float32)
-        with torch.autocast(input.device.type, enabled=False):
+        with torch.autocast("cpu" if input.is_meta else input.device.type, enabled=False):  # meta has no autocast
             return F.linear(input.to(wide), self.weight.to(wide), self.bias.to(wide))
 
 
@@ -173,15 +176,15 @@ def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, 
     if scale <= 0:
         raise ValueError(f"scale must be positive, got {scale}")
     side = 1.0 if head_init == "identity" else scale
-    wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64)
+    wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64, device="cpu")
     if head_init == "gaussian":
-        bias = torch.zeros(PARAMETERISATIONS[kind], dtype=torch.float64)
+        bias = torch.zeros(PARAMETERISATIONS[kind], dtype=torch.float64, device="cpu")
     else:
         bias = parameters_from_theta(wanted, kind, bounds=bounds)
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
     if head_init != "gaussian" and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
         raise ValueError(
-            f"head_init={head_init!r} starts with side {side}, which parameterisation={kind!r} with scale={scale} and "
-            f"bounds={bounds} cannot express"
+            f"head_init={head_init!r} starts with side {side}, which must be one that parameterisation={kind!r} with "
+            f"scale={scale} can have, and lie strictly inside of bounds={bounds}, where it can be learnt"
         )
     return bias

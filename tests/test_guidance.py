@@ -416,3 +416,20 @@ def test_wrong_targets_are_named():
         guidance(target, target.long())
     with pytest.raises(TypeError, match=r"theta must be .*, got torch\.int64"):
         guidance(target.long(), target)
+
+
+@pytest.mark.parametrize("schedule", [None, HardSwitch(8), Plateau(3)], ids=repr)
+def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
+    guidance = RegressiveGuidance(schedule=schedule)
+    theta, target = torch.zeros(2, 2, 3, requires_grad=True), torch.ones(2, 2, 3)
+    compiled = torch.compile(lambda theta: guidance(theta, target), backend="eager")
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(error_on_recompile=False, recompile_limit=4, fail_on_recompile_limit_hit=True):
+        for _ in range(12):
+            compiled(theta)
+            guidance.step()
+
+
+def test_a_schedule_of_the_wrong_type_is_named():
+    with pytest.raises(TypeError, match=r"schedule must be a Schedule such as HardSwitch\(1000\), got 10"):
+        RegressiveGuidance(schedule=10)

@@ -269,3 +269,54 @@ def test_maps_without_an_inverse_have_their_gradients_too(theta, padding_mode):
     )
     for name, mine, true in zip(("image", "theta"), got, want, strict=True):
         assert_close(f"{name} gradient", mine, true, EXACT * 100)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_the_image_gradient_meets_every_mirror(align_corners):
+    """Maps that end between the outer pixel centre and the outer pixel edge meet the mirror of one convention only."""
+    g = torch.Generator().manual_seed(3)
+    image = torch.randn(1, 1, 5, 4, dtype=torch.float64, generator=g, requires_grad=True)
+    for centre, scale in itertools.product((-1.15, -1.05, 1.05, 1.15), (0.1, 0.01, 0.3)):
+        theta = torch.tensor([[[scale, 0.3 * scale, centre], [0.2 * scale, scale, centre]]], dtype=torch.float64)
+        got, want = (
+            gradients(
+                affine_sample(
+                    image, theta, (5, 6), padding_mode="reflection", align_corners=align_corners, backend=backend
+                ),
+                (image,),
+            )[0]
+            for backend in ("triton", "reference")
+        )
+        assert_close(f"image gradient at {centre}, {scale}", got, want, EXACT * 100)
+
+
+def test_function_transforms_work_on_the_default_path():
+    image, theta, size = case(11, spread=0.5)
+
+    def total(image, theta):
+        return affine_sample(image[None], theta[None], size).square().sum()
+
+    got = torch.func.vmap(torch.func.grad(total, argnums=1))(image, theta)
+    theta.requires_grad_()
+    (want,) = torch.autograd.grad(affine_sample(image, theta, size).square().sum(), theta)
+    torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_the_default_path_compiles_whole_and_exports(dynamic):
+    image, theta, size = case(12, dtype=torch.float32, largest=8)
+    theta = theta.float()
+    want = affine_sample(image, theta, size, backend="reference")
+    compiled = torch.compile(
+        lambda i, t: affine_sample(i, t, size), fullgraph=True, backend="aot_eager", dynamic=dynamic
+    )
+    torch.testing.assert_close(compiled(image, theta), want, rtol=1e-5, atol=1e-5)
+
+    class Sample(torch.nn.Module):
+        def forward(self, image, theta):
+            return affine_sample(image, theta, size)
+
+    batch, height, width = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "height", "width"))
+    shapes = ({0: batch, 2: height, 3: width}, {0: batch}) if dynamic else None
+    exported = torch.export.export(Sample(), (image, theta), dynamic_shapes=shapes).module()
+    torch.testing.assert_close(exported(image, theta), want, rtol=1e-5, atol=1e-5)

@@ -37,9 +37,7 @@ def test_hostile_maps_give_the_same_values_everywhere(mode, padding_mode):
             assert grad_image.isfinite().all(), where
             torch.testing.assert_close(out, results[0][0], equal_nan=True, rtol=1e-6, atol=1e-5, msg=where)
             torch.testing.assert_close(grad_image, results[0][1], rtol=1e-6, atol=1e-5, msg=where)
-            if mode == "bilinear":
-                same_nan = grad_theta.isnan() == results[0][2].isnan()
-                assert same_nan.all(), f"{where}: {grad_theta} {results[0][2]}"
+            assert torch.equal(grad_theta.isnan(), results[0][2].isnan()), f"{where}: {grad_theta} {results[0][2]}"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -56,6 +54,29 @@ def test_documented_values(backend):
     assert (sample(2, INF, "border") == 1).all()
     assert sample(2, NAN, "border").isnan().all()
     assert (sample(2, 1e20, "zeros") == 0).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("fill", [NAN, INF, 1e9])
+def test_an_unusual_fill_leaves_the_inside_alone(backend, fill):
+    image = torch.rand(1, 1, 6, 6)
+    theta = torch.tensor([[[1.0, 0, 0.4], [0, 1, 0]]])
+    got = affine_sample(image, theta, (6, 6), padding_mode="fill", fill_value=fill, backend=backend)
+    want = affine_sample(image, theta, (6, 6), backend="reference")
+    torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0, atol=1e-6)
+    torch.testing.assert_close(got[..., 5], torch.full_like(got[..., 5], fill), equal_nan=True)
+
+
+@pytest.mark.parametrize("fill", [torch.tensor([1.0, 2.0]), (1, 2), [1.0, 2.0]], ids=lambda fill: type(fill).__name__)
+def test_a_fill_per_channel_may_be_any_sequence(fill):
+    outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
+    got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), padding_mode="fill", fill_value=fill)
+    assert got.flatten().tolist() == [1, 2]
+
+
+def test_meta_tensors_have_their_shape():
+    out = affine_sample(torch.zeros(2, 3, 4, 4, device="meta"), torch.zeros(2, 2, 3, device="meta"), (5, 6))
+    assert out.shape == (2, 3, 5, 6)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -102,7 +123,7 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have at least one pixel, got shape"),
         (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two positive integers .* got \(0, 2\)"),
         (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two positive integers"),
-        (IMAGE, THETA, (2.5, 2), {}, ValueError, r"size must be two positive integers"),
+        (IMAGE, THETA, (2.5, 2), {}, TypeError, r"size must be two integers"),
         (IMAGE, THETA, 7, {}, TypeError, r"size must be two integers \(height, width\), got 7"),
         (IMAGE, THETA, (2, NAN), {}, TypeError, r"size must be two integers"),
         (IMAGE, THETA, (2, 2), {"mode": "cubic"}, ValueError, r"mode must be one of 'bilinear', 'nearest', got"),

@@ -200,11 +200,11 @@ def test_a_bounded_transformer_never_looks_outside():
         ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds need kind to be one of"),
         (
             {"parameterisation": "translation", "scale": 0.25, "head_init": "identity"},
-            "head_init='identity' starts with side 1.0, which parameterisation='translation' with scale=0.25",
+            "head_init='identity' starts with side 1.0, .* parameterisation='translation' with scale=0.25",
         ),
         (
             {"parameterisation": "crop3", "bounds": (0.1, 1.0)},
-            r"head_init='level' starts with side 1.0, .* bounds=\(0.1, 1.0\) cannot express",
+            r"head_init='level' starts with side 1.0, .* strictly inside of bounds=\(0.1, 1.0\)",
         ),
     ],
 )
@@ -243,3 +243,30 @@ def test_an_image_without_a_batch_is_named():
         build()(torch.randn(3, 9, 9))
     with pytest.raises(ValueError, match=r"image must have shape \(batch channel height width\), got \(3, 9, 9\)"):
         Resize((4, 4))(torch.randn(3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"padding_mode": "zero"}, "padding_mode must be one of"),
+        ({"mode": "bicubic"}, "mode must be one of"),
+        ({"backend": "cuda"}, "backend must be one of"),
+        ({"fill_value": 1.0}, "fill_value is only for padding_mode='fill'"),
+    ],
+)
+def test_bad_options_of_the_sampler_are_named_before_training(options, match):
+    with pytest.raises(ValueError, match=match):
+        SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_modules_run_on_a_cpu(dtype):
+    look = SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48, downscale=Resize((4, 4))).to(dtype)
+    glimpse = look(torch.rand(2, 3, 8, 8, dtype=dtype))
+    assert (glimpse.image.dtype, glimpse.theta.dtype) == (dtype, torch.float32)
+
+
+def test_the_layer_can_be_built_without_memory():
+    with torch.device("meta"):
+        look = SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48)
+        assert look(torch.rand(2, 3, 4, 4)).image.shape == (2, 3, 4, 4)

@@ -1,0 +1,1 @@
+"""Runnable examples of ``supervised_st``; they use only its public names."""
