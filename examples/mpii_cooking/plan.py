@@ -1,0 +1,213 @@
+"""What a run will take, measured before it starts: every stage on a few frames of one clip, scaled up to the corpus."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from examples.mpii_cooking import video
+from examples.mpii_cooking.clips import Clip, Corpus, DataError
+from examples.mpii_cooking.config import MODALITIES, Preset, levels
+from examples.mpii_cooking.networks import Recogniser
+from examples.mpii_cooking.prepare import prepare
+from examples.mpii_cooking.samples import ClipSamples, Sample
+from examples.mpii_cooking.streams import Run, all_runs, build
+from examples.mpii_cooking.train import TrainingDivergedError, make_objective, make_optimiser, train_step
+from examples.mpii_cooking.workspace import Workspace
+from supervised_st import affine_sample
+
+EXCERPT_FRAMES = 12
+"""Frames of the one clip that everything is measured on: enough for one stack of flows."""
+SAMPLES = 1
+"""Samples per measured backward pass: the plan shall take a minute or two, not a coffee break, also without a GPU."""
+REGIONS = 2
+FLOAT32, FLOAT16, FLOAT64 = 4, 2, 8
+GIGABYTE = 1e9
+
+
+class NotEnoughDiskError(RuntimeError):
+    """The output folder's disk cannot hold what the run will write."""
+
+
+class Cost(NamedTuple):
+    """Time and disk that one stage takes."""
+
+    stage: str
+    amount: str
+    seconds: float
+    bytes: float
+
+
+class StepCost(NamedTuple):
+    """Time that training takes."""
+
+    per_step: float
+    """Seconds for the update of the weights, whatever the batch."""
+    per_sample: float
+    """Seconds for loading a sample and for its forward and backward pass."""
+
+
+def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device) -> str:
+    """Measure every stage on one short clip and return the plan for the whole corpus as text.
+
+    Args:
+        corpus: the data the run is for.
+        preset: the configuration the run is for.
+        folder: the run's output folder; the excerpt that is measured goes to its hidden sub-folder ".plan",
+            which is never taken for a class of videos where the output goes into the data folder.
+        device: where the run will train.
+
+    Raises:
+        NotEnoughDiskError: if the disk has less space left than the run still needs.
+    """
+    scratch = folder / ".plan"
+    excerpt = _excerpt(corpus, scratch)
+    started = time.monotonic()
+    caches = prepare(excerpt, preset, Workspace(scratch))
+    seconds_per_frame = (time.monotonic() - started) / EXCERPT_FRAMES
+    bytes_per_frame = _size(scratch / "prepare") / EXCERPT_FRAMES
+    frames = sum(video.count_frames(path) for path in corpus.videos.values())
+    kept = sum(-(-len(clip) // preset.feature_stride) for clip in (*corpus.train, *corpus.test))
+
+    def samples(run: Run, count: int) -> Sample:
+        clips = excerpt.train * count
+        loaded = ClipSamples(clips, caches, run.level, run.modality, preset, augment=True)
+        return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
+
+    costs = [
+        Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame),
+        _training_cost(corpus, preset, samples, device),
+        _feature_cost(corpus, preset, kept, samples, device),
+    ]
+    _check_disk(folder, sum(cost.bytes for cost in costs))
+    return "\n".join([*_network_lines(corpus, preset), "", *_cost_lines(costs, device)])
+
+
+def _excerpt(corpus: Corpus, folder: Path) -> Corpus:
+    """Cut the first frames of the clip that starts earliest in its video and return them as a corpus of one clip."""
+    clip = min(corpus.train, key=lambda clip: (clip.start, clip.video))
+    frames = list(islice(video.decode(corpus.videos[clip.video]), clip.start, clip.start + EXCERPT_FRAMES))
+    if not frames:
+        raise DataError(f"{corpus.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
+    path = folder / "excerpt.avi"
+    frames += frames[-1:] * (EXCERPT_FRAMES - len(frames))
+    with video.new_video(path, "mpeg4") as writer:
+        for frame in frames:
+            writer.write(frame)
+    short = Clip("excerpt", 0, EXCERPT_FRAMES, clip.label, clip.origin)
+    return replace(corpus, videos={"excerpt": path}, train=(short,), test=(short,))
+
+
+def _training_cost(corpus: Corpus, preset: Preset, samples: Callable[[Run, int], Sample], device: torch.device) -> Cost:
+    """Measure one kind of run after the other at the detail level, whose crops are the largest."""
+    measured: dict[tuple[str, str | None], StepCost] = {}
+    seconds = disk = 0.0
+    runs = all_runs(preset)
+    for run in reversed(runs):  # the temporal detail stream comes last, and has the largest inputs
+        with torch.device("meta"):  # a network without numbers is enough to count its parameters
+            disk += FLOAT32 * _parameters(build(run, len(corpus.classes), preset))
+        kind = (run.phase, run.localiser)
+        if kind not in measured:
+            networks = build(run, len(corpus.classes), preset).to(device)
+            measured[kind] = _step_cost(run, networks, preset, samples)
+        steps = -(-len(corpus.train) // preset.batch)
+        epoch = steps * measured[kind].per_step + len(corpus.train) * measured[kind].per_sample
+        seconds += run.settings(preset).epochs * epoch
+    return Cost("train", f"{len(runs)} runs", seconds, disk)
+
+
+def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Callable[[Run, int], Sample]) -> StepCost:
+    """Time a step on one sub-batch and a step on two: the difference is the samples, the rest is the update."""
+    networks.train()
+    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks)
+    first = train_step(optimiser, objective, samples(run, SAMPLES), SAMPLES)  # allocates gradients and momenta
+    if not torch.isfinite(first.loss):
+        raise TrainingDivergedError(f"run {run.name}: the first loss is {first.loss.item()}")
+    one, two = (
+        _seconds(lambda count=count: train_step(optimiser, objective, samples(run, count), SAMPLES).loss.item())
+        for count in (SAMPLES, 2 * SAMPLES)
+    )
+    per_sample = max(two - one, one / 2) / SAMPLES
+    return StepCost(max(one - SAMPLES * per_sample, 0.0), per_sample)
+
+
+def _feature_cost(
+    corpus: Corpus, preset: Preset, frames: int, samples: Callable[[Run, int], Sample], device: torch.device
+) -> Cost:
+    """Measure FC6 of both regions at the temporal detail level and multiply by the streams."""
+    run = Run("joint", "temporal", levels(preset)[-1], preset.main_localiser, "SSTN")
+    networks = build(run, len(corpus.classes), preset).to(device).eval()
+    side = (preset.glimpse, preset.glimpse)
+
+    @torch.inference_mode()
+    def both_regions() -> None:
+        sample = samples(run, SAMPLES)
+        for theta in (networks["transformer"].localize(sample.image), sample.theta):
+            networks["recogniser"].fc6(affine_sample(sample.image, theta, side)).sum().item()
+
+    streams = len(MODALITIES) * len(levels(preset))
+    clips = len(corpus.train) + len(corpus.test)
+    features = frames * REGIONS * networks["recogniser"].width * FLOAT16
+    grams = REGIONS * clips * len(corpus.train) * FLOAT64
+    seconds = streams * frames * _seconds(both_regions) / SAMPLES
+    return Cost("features", f"{frames} frames, {streams} streams", seconds, streams * (features + grams))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    work()
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+def _check_disk(folder: Path, needed: float) -> None:
+    missing = needed - _size(folder)
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise NotEnoughDiskError(
+            f"the run still needs {missing / GIGABYTE:.1f} GB in {folder}, but its disk has {free / GIGABYTE:.1f} GB "
+            "left: choose another --output or another --preset"
+        )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _network_lines(corpus: Corpus, preset: Preset) -> Iterator[str]:
+    yield "networks (parameters):"
+    with torch.device("meta"):
+        localisers = {
+            name: build(Run("guide", "spatial", levels(preset)[0], name, "SSTN"), len(corpus.classes), preset)
+            for name in preset.localisers
+        }
+        recogniser = Recogniser(len(corpus.classes), "spatial", preset)
+    for name, localiser in localisers.items():
+        yield f"  localisation, {name:<8} {_parameters(localiser):>13,}"
+    yield f"  recognition, {preset.recogniser:<10}{_parameters(recogniser):>13,}  ({len(corpus.classes)} classes)"
+
+
+def _cost_lines(costs: list[Cost], device: torch.device) -> Iterator[str]:
+    yield f"plan (measured on {device.type}, without the linear classifiers):"
+    total = Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs))
+    for cost in (*costs, total):
+        yield f"  {cost.stage:<10}{cost.amount:<28}{_duration(cost.seconds):>12}{cost.bytes / GIGABYTE:>10.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

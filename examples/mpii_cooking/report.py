@@ -1,0 +1,223 @@
+"""One self-contained HTML page, and its figures, from ``results.json``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from examples.mpii_cooking import claims, figures, readings
+from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
+
+Results = Mapping[str, Any]
+
+TEMPLATE = "report.html.jinja"
+ARMS_WITHOUT_LOCALISER = {
+    "R_h": "Hard-coded motion window R_h",
+    "random crop": "Centre window, before any attention",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A top-1 accuracy of this run, with what the paper has in its place.
+
+    Attributes:
+        correct: clips that were right.
+        total: clips that were tested.
+        constant: whether every clip got the same answer.
+        best: whether it is the higher one of its STN and SSTN pair.
+        paper: the paper's percentage as printed, or None where it has none.
+        span: how many columns of Table 2 it fills.
+    """
+
+    correct: int
+    total: int
+    constant: bool = False
+    best: bool = False
+    paper: str | None = None
+    span: int = 1
+
+    @property
+    def percent(self) -> float:
+        """Accuracy in percent."""
+        return 100 * self.correct / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval in percent."""
+        return readings.wilson(self.correct, self.total)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A mean average precision of this run beside the paper's, in percent.
+
+    Attributes:
+        percent: mean over the classes with test clips.
+        paper: the paper's value.
+        best: whether it is the higher one of its R_d and R_h pair.
+        trained: mean without the classes that had no training clip, or None where that is the same.
+    """
+
+    percent: float
+    paper: float
+    best: bool
+    trained: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of Table 2 or Table 3."""
+
+    name: str
+    cells: tuple[Score, ...] | tuple[Precision, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that the paper did one way and this run another."""
+
+    what: str
+    paper: str
+    here: str
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """Draw the figures and write ``report.html`` into ``folder``.
+
+    Args:
+        results: the content of ``results.json``.
+        folder: the output folder; every relative path in ``results`` starts here.
+
+    Returns:
+        The path of the report, which needs no other file.
+    """
+    drawings = figures.draw_all(results, folder)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(duration=duration, format_p=readings.format_p, embed=lambda file: embed(folder / file))
+    page = environment.get_template(TEMPLATE).render(
+        results=results,
+        drawings=drawings,
+        readings=readings.read(results),
+        table_2=table_2(results),
+        table_3=table_3(results),
+        levels=claims.LEVELS,
+        streams=claims.STREAMS,
+        comparable=is_comparable(results),
+        untrained=[results["corpus"]["classes"][label] for label in _untrained(results)],
+        differences=differences(results),
+        errata=claims.ERRATA,
+        paper_clips=claims.TEST_CLIPS,
+    )
+    path, aside = folder / "report.html", folder / "report.html.part"
+    aside.write_text(page, encoding="utf-8")
+    aside.replace(path)
+    return path
+
+
+def embed(file: Path) -> str:
+    """Return a PNG file as a data URL."""
+    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def duration(seconds: float) -> str:
+    """Write seconds the way a person says them: 8.1 s, 5 min 12 s, 3 h 20 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def is_comparable(results: Results) -> bool:
+    """Whether this run tested the paper's clips at the paper's sizes; its networks knew no ImageNet even so."""
+    corpus = results["corpus"]
+    same_clips = corpus["has_paper_protocol"] and not corpus["synthetic"]
+    return same_clips and corpus["test_clips"] == claims.TEST_CLIPS and results["settings"]["scale"] == 1
+
+
+def table_2(results: Results) -> tuple[Row, ...]:
+    """Arrange Table 2: levels across, STN beside SSTN, the arms without a localisation network below."""
+    cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in results["table2"]["cells"]}
+    rows = []
+    for localiser in claims.LOCALISERS:
+        scores: list[Score] = []
+        for level in claims.LEVELS:
+            stn, sstn = cells[localiser, level, "STN"], cells[localiser, level, "SSTN"]
+            paper = claims.TABLE_2[localiser, level]
+            scores += [
+                _score(stn, paper=paper.stn.printed, best=stn["correct"] > sstn["correct"]),
+                _score(sstn, paper=paper.sstn.printed, best=sstn["correct"] > stn["correct"]),
+            ]
+        rows.append(Row(localiser.upper(), tuple(scores)))
+    for arm, name in ARMS_WITHOUT_LOCALISER.items():
+        rows.append(Row(name, tuple(_score(cells[None, level, arm], span=2) for level in claims.LEVELS)))
+    return tuple(rows)
+
+
+def _score(cell: Results, *, paper: str | None = None, best: bool = False, span: int = 1) -> Score:
+    constant = len(set(cell["predictions"])) == 1
+    return Score(cell["correct"], cell["total"], constant, best, paper, span)
+
+
+def table_3(results: Results) -> tuple[Row, ...]:
+    """Arrange Table 3: streams across, R_d beside R_h, late fusion last."""
+    table = {(cell["row"], cell["stream"], cell["arm"]): cell for cell in results["table3"]["cells"]}
+    some_untrained = bool(_untrained(results))
+    rows = []
+    for name in (*claims.LEVELS, claims.FUSION):
+        cells: list[Precision] = []
+        for stream in claims.STREAMS:
+            r_d, r_h, paper = table[name, stream, "R_d"], table[name, stream, "R_h"], claims.TABLE_3[name, stream]
+            for cell, other, printed in ((r_d, r_h, paper.r_d), (r_h, r_d, paper.r_h)):
+                trained = cell["map_trained"] if some_untrained else None
+                cells.append(Precision(cell["map"], printed, cell["map"] > other["map"], trained))
+        rows.append(Row(name, tuple(cells)))
+    return tuple(rows)
+
+
+def _untrained(results: Results) -> list[int]:
+    """Return the classes that were tested without having been trained."""
+    table = results["table3"]
+    return sorted(set(table["classes_present"]) & set(table["classes_without_training"]))
+
+
+def differences(results: Results) -> tuple[Difference, ...]:
+    """List where this run departs from what the paper states."""
+    corpus, settings = results["corpus"], results["settings"]
+    rows = []
+    if corpus["synthetic"] or not corpus["has_paper_protocol"]:
+        here = f"{corpus['name']}: {len(corpus['classes'])} classes, {corpus['train_clips']} training and "
+        here += f"{corpus['test_clips']} test clips"
+        rows.append(Difference("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here))
+    rows.append(Difference("Start of the networks", "trained on ImageNet", "random weights"))
+    for key, (what, paper) in claims.SETTINGS.items():
+        here = reduce(getitem, key.split("."), settings)
+        if here != paper:
+            rows.append(Difference(what, _plain(paper), _plain(here)))
+    if settings["scale"] != 1:
+        dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in RECOGNISER_DROPOUT.items())
+        rows.append(Difference("Dropout of the recognition networks", dropout, _plain(SMALL_DROPOUT)))
+    if settings["optimiser"] != "sgd":
+        rows.append(Difference("Optimiser", "stochastic gradient descent", settings["optimiser"].capitalize()))
+    rows.append(Difference("First stage of R_h", "on windows of most motion", "on random crops, shared by all arms"))
+    rows.append(Difference("Rows of Table 2", "STN and SSTN", "also R_h, the centre window, and constant answers"))
+    return tuple(rows)
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,165 @@
+"""Resumable units of work: a unit is done when its manifest says so and every byte it names is still there.
+
+Files are written first and the manifest last, by an atomic rename; so a process killed at any moment leaves either
+a whole unit or one that will be done again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Lend a temporary path beside ``path``; on a clean exit it is synced to disk and takes ``path``'s place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, by which encoders choose a format
+    try:
+        yield aside
+        _sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def visible(folder: Path) -> list[Path]:
+    """List ``folder`` by name, without what killed writers and operating systems leave under names with a dot."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write ``content`` as JSON in one atomic step."""
+    with written_aside(path) as aside:
+        aside.write_text(_to_json(content, indent=1) + "\n", encoding="utf-8")
+
+
+def fingerprint(inputs: object) -> str:
+    """Return the SHA-256 of ``inputs`` as canonical JSON; dataclasses count as their fields, paths as strings."""
+    return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
+
+
+class Workspace:
+    """A folder of units.
+
+    Args:
+        root: where everything is written; made when first needed.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def unit(self, name: str, inputs: object) -> Unit:
+        """Return the unit ``name`` (slashes make sub-folders), to be done again whenever ``inputs`` change.
+
+        Args:
+            name: unique name of the unit.
+            inputs: everything that decides the unit's outcome: JSON values, dataclasses and paths.
+        """
+        return Unit(self.root / name, fingerprint(inputs))
+
+
+class Unit:
+    """One piece of work with its own folder."""
+
+    def __init__(self, folder: Path, inputs: str) -> None:
+        self.folder = folder
+        self.fingerprint = inputs
+
+    @property
+    def done(self) -> bool:
+        """Whether the unit was committed with the same inputs and all its files are intact."""
+        return self._valid_manifest is not None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was noted at the commit.
+
+        Raises:
+            RuntimeError: if the unit is not done.
+        """
+        if self._valid_manifest is None:
+            raise RuntimeError(f"unit {self.folder} is not done, so it has no facts")
+        return self._valid_manifest["facts"]
+
+    def path(self, name: str) -> Path:
+        """Return where the file ``name`` of this unit is or belongs; its folder exists afterwards."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / name
+
+    def commit(self, *names: str, **facts: object) -> None:
+        """Declare the unit done. A later commit replaces this one and removes the files it no longer names.
+
+        Args:
+            names: the unit's files, all written by now.
+            facts: small JSON values worth keeping beside them.
+        """
+        for name in names:
+            _sync(self.folder / name)
+        manifest = {
+            "fingerprint": self.fingerprint,
+            "files": {name: _sha256(self.folder / name) for name in sorted(names)},
+            "facts": facts,
+        }
+        write_json(self._manifest_path, manifest)
+        self._valid_manifest = json.loads(_to_json(manifest))
+        kept = {self._manifest_path, *(self.folder / name for name in names)}
+        for path in self.folder.iterdir():
+            if path.is_file() and path not in kept:
+                path.unlink()
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.folder / "manifest.json"
+
+    @cached_property
+    def _valid_manifest(self) -> Mapping[str, Any] | None:
+        """The manifest if it holds. Read once per unit object, for hashing large files takes its time."""
+        try:
+            manifest = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s cannot be read; its unit is done again", self._manifest_path)
+            return None
+        if inputs != self.fingerprint:
+            return None
+        for name, digest in files.items():
+            path = self.folder / name
+            if not path.is_file() or _sha256(path) != digest:
+                log.warning("%s is missing or was changed since it was written; its unit is done again", path)
+                return None
+        return manifest
+
+
+def _to_json(content: object, indent: int | None = None) -> str:
+    return json.dumps(content, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a unit's inputs and facts must be JSON values, dataclasses or paths, got {type(value).__name__}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())

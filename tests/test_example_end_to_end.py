@@ -1,0 +1,132 @@
+"""The example as its user runs it: one command, from nothing to a report; killed and started again; given bad data."""
+
+import copy
+import json
+import random
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.mpii_cooking.config import PRESETS
+from examples.mpii_cooking.streams import all_runs
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 300
+LEVELS = ("general", "middle", "detail")
+
+
+def command(output, *arguments):
+    script = ROOT / "examples" / "mpii_cooking" / "run_all.py"
+    return [sys.executable, str(script), "--preset", "smoke", "--output", str(output), *arguments]
+
+
+def run(output, *arguments):
+    return subprocess.run(command(output, *arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def results_of(output):
+    return json.loads((output / "results.json").read_text(encoding="utf-8"))
+
+
+def outcome(output):
+    """Everything in the results that was computed from data, without times."""
+    results = results_of(output)
+    curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
+    return {key: results[key] for key in ("table2", "table3", "looks")} | {"curves": curves}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    output = tmp_path_factory.mktemp("smoke")
+    finished = run(output)
+    assert finished.returncode == 0, finished.stderr
+    return output
+
+
+def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
+    table = results_of(smoke)["table2"]
+    cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in table["cells"]}
+    compared = set(product(("vgg-f", "vgg-m", "vgg-16"), LEVELS, ("STN", "SSTN")))
+    assert set(cells) == compared | {(None, level, arm) for level in LEVELS for arm in ("R_h", "random crop")}
+    for cell in cells.values():
+        hits = np.asarray(cell["predictions"]) == np.asarray(table["labels"])
+        assert (cell["correct"], cell["total"]) == (hits.sum(), table["clips"])
+        assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
+    table = results_of(smoke)["table3"]
+    cells = {(cell["row"], cell["stream"], cell["arm"]): cell for cell in table["cells"]}
+    rows, streams = (*LEVELS, "late fusion"), ("spatial", "temporal", "S+T")
+    assert set(cells) == {(row, stream, arm) for row in rows for stream in streams for arm in ("R_d", "R_h")}
+    for cell in cells.values():
+        present = [cell["ap"][label] for label in table["classes_present"]]
+        assert cell["map"] == pytest.approx(np.mean(present))
+
+
+def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
+    results = results_of(smoke)
+    assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
+    epochs = PRESETS["smoke"].joint.epochs
+    for look in results["looks"]:
+        assert all((smoke / image).is_file() for image in look["images"])
+        for arm in ("STN", "SSTN"):
+            assert np.asarray(look[arm]).shape == (epochs + 1, len(look["images"]), 2, 3)
+            assert not np.array_equal(look[arm][0], look[arm][-1]), "joint training moves the windows"
+
+
+def test_the_report_is_one_file_that_needs_no_other(smoke):
+    page = (smoke / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page.replace('href="https://doi.org', "")
+
+
+def test_a_second_start_does_nothing_again(smoke):
+    before = {path: path.stat().st_mtime_ns for path in (smoke / "models").rglob("*") if path.is_file()}
+    first = copy.deepcopy(outcome(smoke))
+    assert run(smoke).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert outcome(smoke) == first
+
+
+def test_killed_three_times_the_run_ends_with_the_same_tables(smoke, tmp_path):
+    """SIGKILL cannot be caught, so whatever is on disk at that moment is what the next start finds."""
+    generator = random.Random(0)
+    stages = len(list(smoke.rglob("manifest.json")))
+    for target in sorted(generator.sample(range(2, stages), 3)):
+        process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = time.monotonic()
+        while process.poll() is None and len(list(tmp_path.rglob("manifest.json"))) < target:
+            assert time.monotonic() - started < TIMEOUT
+            time.sleep(0.02)
+        time.sleep(generator.random() / 5)
+        process.kill()
+        assert process.wait() != 0, "the run was over before it could be killed"
+    assert not (tmp_path / "results.json").exists()
+    finished = run(tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert outcome(tmp_path) == outcome(smoke)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: None, "must be an existing folder"),
+        (lambda folder: folder.mkdir(), "must hold an annotation file"),
+    ],
+    ids=["missing folder", "empty folder"],
+)
+def test_unusable_data_ends_with_one_message_and_code_2(tmp_path, prepare, message):
+    data = tmp_path / "data"
+    prepare(data)
+    finished = run(tmp_path / "output", "--data", str(data))
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert str(data) in finished.stderr
+    assert "Traceback" not in finished.stderr

@@ -1,0 +1,85 @@
+"""The synthetic kitchen: a folder like the real one, the same every time, whose cues are where they should be."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from examples.mpii_cooking import scene, synthetic, video
+from examples.mpii_cooking.config import KitchenSize
+from examples.mpii_cooking.corpus import open_corpus
+
+TINY = KitchenSize(objects=2, movements=2, places=2, clips=1, frames=6)
+
+
+def test_the_kitchen_is_an_mpii_folder(tmp_path):
+    synthetic.make_kitchen(tmp_path, TINY, seed=0)
+    corpus = open_corpus(tmp_path)
+    assert len(corpus.videos) == 12
+    assert corpus.classes[0] == "slice leek at window"
+    assert corpus.classes[-1] == "chop salami at stove"
+    assert Counter(clip.label for clip in corpus.train) == dict.fromkeys(range(8), 5)
+    assert Counter(clip.label for clip in corpus.test) == dict.fromkeys(range(8), 7)
+    last = {}
+    for clip in corpus.train + corpus.test:
+        last[clip.video] = max(last.get(clip.video, 0), clip.stop)
+    for key, path in corpus.videos.items():
+        frames = list(video.decode(path))
+        assert len(frames) == last[key]
+        assert frames[0].shape == (154, 204, 3)
+
+
+def test_the_kitchen_is_the_same_every_time_and_goes_on_where_it_stopped(tmp_path):
+    def made(folder: str, seed: int = 0) -> dict[str, bytes]:
+        size = replace(TINY, places=1, frames=3)
+        synthetic.make_kitchen(tmp_path / folder, size, seed)
+        return {path.name: path.read_bytes() for path in (tmp_path / folder).rglob("*") if path.is_file()}
+
+    first = made("a")
+    kept, lost = (tmp_path / "a" / "videos" / f"s{subject}-d01-cam-002.avi" for subject in (11, 12))
+    lost.unlink()
+    written = kept.stat().st_mtime_ns
+    assert made("a") == first == made("b")
+    assert kept.stat().st_mtime_ns == written
+    assert made("b", seed=1)[kept.name] != first[kept.name]
+
+
+def test_a_kitchen_opens_after_its_writer_was_killed_and_is_not_written_again(tmp_path):
+    size = replace(TINY, places=1, frames=3)
+    synthetic.make_kitchen(tmp_path, size, seed=0)
+    rows = tmp_path / "detectionGroundtruth-1-0.csv"
+    (tmp_path / f".123.{rows.name}").write_bytes(rows.read_bytes()[:50])
+    written = rows.stat()
+    synthetic.make_kitchen(tmp_path, size, seed=0)
+    assert (rows.stat().st_ino, rows.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    assert len(open_corpus(tmp_path).videos) == 12
+
+
+def test_the_things_differ_in_fine_texture_alone():
+    def gray(kind: int, seed: int) -> np.ndarray:
+        return scene.thing(kind, np.random.default_rng(seed), 1.0)[4:12, 4:12, :3].mean(2)
+
+    kinds = [np.stack([gray(kind, seed) for seed in range(300)]) for kind in (0, 1)]
+    mean, contrast = (
+        [measure(kind) for kind in kinds] for measure in (np.mean, lambda kind: kind.std(axis=(1, 2)).mean())
+    )
+    assert mean[0] == pytest.approx(mean[1], rel=0.02)
+    assert contrast[0] == pytest.approx(contrast[1], rel=0.05)
+
+
+def test_one_frame_does_not_tell_where_the_hand_is_going():
+    """Slicing and chopping hands are equally often at any distance from their resting place."""
+    size = replace(TINY, frames=16, clips=60)
+    rng = np.random.default_rng(0)
+    room = scene.Scene((204, 154), rng)
+    plan = synthetic._plan(size, rng)
+    hands = np.array([pose.hand for pose in synthetic._poses(plan, room, rng)])
+    reach = {0: [], 1: []}
+    for action in plan:
+        centred = hands[action.start : action.stop] - np.array([room.place_x[action.place], 100.0])
+        reach[action.movement].append(centred)
+    slicing, chopping = (np.concatenate(reach[movement]) for movement in (0, 1))
+    for axis in (0, 1):
+        spread = [np.std(np.abs(part[:, axis] - part[:, axis].mean())) for part in (slicing, chopping)]
+        assert spread[0] == pytest.approx(spread[1], rel=0.15)

@@ -1,0 +1,435 @@
+"""The report: the paper's numbers agree with themselves, verdicts follow from the numbers, the page stands alone."""
+
+import copy
+import itertools
+import re
+import subprocess
+from dataclasses import asdict
+from html.parser import HTMLParser
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from examples.mpii_cooking import claims, figures, provenance, readings, report, run_all, tables
+from examples.mpii_cooking.config import PRESETS
+from examples.mpii_cooking.readings import Verdict
+
+CLASSES = [
+    "cut carrot at sink",
+    "<script>alert('peel')</script>",
+    "stir & taste",
+    "weigh $\\frac$",
+    "pour",
+    "grate",
+    "spice",
+    "dry",
+]
+TEST_CLIPS, SIDES, EPOCHS, FRAMES = 60, {"general": 32, "middle": 56, "detail": 112}, 4, 5
+GLIMPSE = 28
+
+
+def top1(generator, labels, accuracy, **names):
+    hit = generator.random(len(labels)) < accuracy
+    predictions = np.where(hit, labels, (labels + 1) % len(CLASSES))
+    correct = int((predictions == labels).sum())
+    total = len(labels)
+    return names | {
+        "correct": correct,
+        "total": total,
+        "percent": 100 * correct / total,
+        "predictions": predictions.tolist(),
+    }
+
+
+def made_up_table2(generator, labels):
+    arms = {"STN": 0.2, "SSTN": 0.7}
+    cells = [
+        top1(generator, labels, accuracy, localiser=localiser, level=level, arm=arm)
+        for localiser, level in claims.TABLE_2
+        for arm, accuracy in arms.items()
+    ]
+    for level, (arm, accuracy) in itertools.product(claims.LEVELS, {"R_h": 0.6, "random crop": 0.4}.items()):
+        cells.append(top1(generator, labels, accuracy, localiser=None, level=level, arm=arm))
+    majority = {"class": 0, "correct": int((labels == 0).sum())}
+    return {"clips": len(labels), "labels": labels.tolist(), "majority": majority, "cells": cells}
+
+
+def made_up_table3(generator, labels):
+    cells = []
+    for (row, stream), arm in itertools.product(claims.TABLE_3, readings.ARMS):
+        level = 40 + 15 * (arm == "R_d") + 12 * (stream == "S+T") + 10 * (row == claims.FUSION)
+        precision = level + generator.uniform(-3, 3, len(CLASSES) - 1)
+        names = {"row": row, "stream": stream, "arm": arm, "map": float(precision.mean()), "ap": [*precision, None]}
+        names["map_trained"] = float(np.delete(precision, 1).mean())
+        cells.append(top1(generator, labels, 0.5, **names))
+    present = list(range(len(CLASSES) - 1))
+    return {"clips": len(labels), "classes_present": present, "classes_without_training": [1], "cells": cells}
+
+
+def made_up_look(generator, folder, level):
+    side, images = SIDES[level], []
+    for index in range(FRAMES):
+        images.append(f"frames/{level}-{index}.png")
+        (folder / "frames").mkdir(exist_ok=True)
+        matplotlib.image.imsave(folder / images[-1], generator.random((side, side, 3)))
+    scale = GLIMPSE / side
+    target = np.tile([[scale, 0, 0], [0, scale, 0]], (FRAMES, 1, 1))
+    target[..., 2] = generator.uniform(scale - 1, 1 - scale, (FRAMES, 2))
+    steps = np.linspace(0, 0.2, EPOCHS + 1)[:, None, None, None]
+    return {
+        "level": level,
+        "localiser": "vgg-16",
+        "images": images,
+        "clips": list(range(FRAMES)),
+        "labels": [index % len(CLASSES) for index in range(FRAMES)],
+        "frames": [12] * FRAMES,
+        "target": target.tolist(),
+        "SSTN": (target + steps).tolist(),
+        "STN": (generator.normal(0, 0.2, (1, FRAMES, 2, 3)) + steps).tolist(),
+    }
+
+
+def made_up_curve(phase, modality, level, localiser, arm):
+    rising = np.linspace(0.2, 0.8, EPOCHS)
+    return {
+        "run": f"{phase}-{modality}-{level}",
+        "phase": phase,
+        "modality": modality,
+        "level": level,
+        "localiser": localiser,
+        "arm": arm,
+        "loss": (2 - rising).tolist(),
+        "accuracy": None if phase == "guide" else (100 * rising).tolist(),
+        "iou": rising.tolist() if phase == "guide" else None,
+        "seconds": 3.2,
+        "epochs": EPOCHS,
+        "steps": 5 * EPOCHS,
+    }
+
+
+def made_up_curves():
+    arms = [("guide", "vgg-16", "SSTN"), ("joint", "vgg-16", "SSTN"), ("joint", "vgg-16", "STN")]
+    arms += [("guide", "vgg-f", "SSTN"), ("recognise", None, None), ("baseline", None, "R_h")]
+    return [
+        made_up_curve(phase, modality, level, localiser, arm)
+        for modality, level, (phase, localiser, arm) in itertools.product(("spatial", "temporal"), SIDES, arms)
+    ]
+
+
+def made_up_results(folder, seed=0):
+    """Results of the shape that a run writes, with guidance, R_d, fusion and S+T all clearly ahead."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
+    counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
+    timings = [{"stage": "make videos", "seconds": 8.1}, {"stage": "train", "seconds": 220.4}]
+    corpus = {"name": "synthetic kitchen", "folder": "runs/data", "split": "Five subjects train.", "synthetic": True}
+    corpus |= {"has_paper_protocol": True, "videos": 12, "frames": 4800, "frame_size": [204, 154], "classes": CLASSES}
+    corpus |= {"train_per_class": counts, "test_per_class": counts, "train_clips": TEST_CLIPS, "test_clips": TEST_CLIPS}
+    machine = {"python": "3.12.1", "torch": "2.13.0", "supervised_st": "0.1.0", "platform": "Linux", "cpu": "some CPU"}
+    machine |= {"cores": 2, "threads": 2, "device": "cpu", "commit": None, "date": "2026-11-22T20:30:00+00:00"}
+    return {
+        "schema": 1,
+        "preset": "quick",
+        "seed": 0,
+        "command": "python examples/mpii_cooking/run_all.py --preset quick",
+        "settings": asdict(PRESETS["quick"]),
+        "corpus": corpus,
+        "levels": [
+            {"name": name, "height": side, "width": round(side * 204 / 154), "glimpse": GLIMPSE}
+            for name, side in SIDES.items()
+        ],
+        "environment": machine,
+        "timings": timings,
+        "timings_total": 228.5,
+        "table2": made_up_table2(generator, labels),
+        "table3": made_up_table3(generator, labels),
+        "curves": made_up_curves(),
+        "looks": [made_up_look(generator, folder, level) for level in SIDES],
+        "files": {"checkpoints": "models", "features": "features", "cache": "cache", "results": "results.json"},
+    }
+
+
+class Links(HTMLParser):
+    """Collects what a page would load or run, and checks that its tags close."""
+
+    def __init__(self):
+        super().__init__()
+        self.sources, self.scripts, self.open = [], 0, []
+
+    def handle_starttag(self, tag, attributes):
+        self.sources += [value for name, value in attributes if name in ("src", "href", "srcset", "action")]
+        self.scripts += tag == "script"
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    results = made_up_results(folder)
+    return report.write_report(results, folder), results
+
+
+@pytest.mark.parametrize("key", claims.TABLE_2, ids="-".join)
+def test_every_printed_accuracy_is_a_count_of_the_test_clips(key):
+    for accuracy in (claims.TABLE_2[key].stn, claims.TABLE_2[key].sstn):
+        decimals = len(accuracy.printed.split(".")[1])
+        assert f"{100 * accuracy.correct / claims.TEST_CLIPS:.{decimals}f}" == accuracy.printed
+
+
+def test_no_smaller_test_set_explains_the_printed_accuracies():
+    printed = [a.printed for cell in claims.TABLE_2.values() for a in (cell.stn, cell.sstn) if a.printed[-3] == "."]
+    percents = np.array(printed, dtype=float)
+
+    def explains(clips):
+        return (np.round(100 * np.round(percents * clips / 100) / clips, 2) == percents).all()
+
+    assert len(printed) == 16
+    assert [clips for clips in range(20, 4000) if explains(clips)] == [claims.TEST_CLIPS]
+
+
+def test_tables_of_the_paper_are_complete():
+    assert set(claims.TABLE_2) == set(itertools.product(claims.LOCALISERS, claims.LEVELS))
+    assert set(claims.TABLE_3) == set(itertools.product((*claims.LEVELS, claims.FUSION), claims.STREAMS))
+
+
+def test_the_paper_prefers_the_learned_region_in_all_cells_but_one():
+    assert [key for key, cell in claims.TABLE_3.items() if cell.r_d <= cell.r_h] == [("general", "S+T")]
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (61, 224), (657, 2033)])
+def test_wilson_interval_is_where_the_score_test_turns(correct, total):
+    for bound in readings.wilson(correct, total):
+        p = bound / 100
+        distance = abs(correct / total - p)
+        assert distance == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(p * (1 - p) / total), abs=1e-9)
+
+
+def test_mcnemar_counts_only_the_clips_that_differ():
+    ours, theirs = np.zeros(50, bool), np.zeros(50, bool)
+    ours[:6], theirs[5:7] = True, True
+    # Five wins against one loss; the clip that both have and the 43 that neither has say nothing: 2 (1 + 6) / 2^6.
+    assert readings.mcnemar(ours, theirs) == pytest.approx(14 / 64)
+    assert readings.mcnemar(ours, ours) == 1.0
+
+
+def test_sign_flip_equals_the_enumeration_of_all_signs():
+    differences = np.random.default_rng(3).normal(0.5, 1, 8)
+    means = [np.mean(np.array(signs) * differences) for signs in itertools.product((-1, 1), repeat=8)]
+    expected = np.mean(np.abs(means) >= abs(differences.mean()) - 1e-12)
+    assert readings.sign_flip(differences) == pytest.approx(expected)
+    assert readings.sign_flip(np.zeros(8)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "verdict"),
+    [(3, 0.01, Verdict.HOLDS), (-3, 0.01, Verdict.FAILS), (3, 0.2, Verdict.OPEN), (-3, 0.05, Verdict.OPEN)],
+)
+def test_a_verdict_needs_direction_and_significance(difference, p, verdict):
+    assert readings.judge(difference, p) is verdict
+
+
+def test_clear_results_hold_and_their_mirror_image_does_not(written):
+    results = written[1]
+    mirrored = copy.deepcopy(results)
+    swap = {"STN": "SSTN", "SSTN": "STN", "R_d": "R_h", "R_h": "R_d"}
+    for cell in mirrored["table2"]["cells"]:
+        cell["arm"] = swap[cell["arm"]] if cell["localiser"] else cell["arm"]
+    for cell in mirrored["table3"]["cells"]:
+        cell["arm"] = swap[cell["arm"]]
+    guidance, region, fusion, streams = readings.read(results)
+    assert {guidance.verdict, region.verdict, fusion.verdict, streams.verdict} == {Verdict.HOLDS}
+    turned = readings.read(mirrored)
+    assert [reading.verdict for reading in turned] == [Verdict.FAILS, Verdict.FAILS, Verdict.HOLDS, Verdict.HOLDS]
+    assert turned[1].mean == pytest.approx(-region.mean)
+
+
+def test_with_five_classes_no_difference_is_beyond_chance_and_the_report_says_so(written):
+    results = copy.deepcopy(written[1])
+    results["table3"]["classes_present"] = [0, 1, 2, 3, 4]
+    region = readings.read(results)[1]
+    assert region.p == pytest.approx(2 / 2**5)
+    assert region.verdict is Verdict.OPEN
+    assert "With 5 classes no difference, however large, could be told from chance." in region.sentence
+
+
+def test_fusion_is_compared_with_the_best_level(written):
+    results = written[1]
+    maps = {(c["row"], c["stream"], c["arm"]): c["map"] for c in results["table3"]["cells"]}
+    for comparison in readings.read(results)[2].comparisons:
+        stream, arm = comparison.name.split(":")[0].split(", ")
+        assert comparison.worse == max(maps[level, stream, arm] for level in claims.LEVELS)
+
+
+def test_the_page_needs_nothing_but_itself(written):
+    page = written[0].read_text(encoding="utf-8")
+    links = Links()
+    links.feed(page)
+    assert links.open == []
+    assert links.scripts == 0, "a class name became markup"
+    assert all(source.startswith(("data:image/png;base64,", "#")) for source in links.sources)
+    assert not re.search(r"url\(|@import|https?://", page)
+
+
+def test_the_page_shows_the_numbers_it_was_given(written):
+    path, results = written
+    page = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
+    for cell in results["table2"]["cells"]:
+        assert f"{cell['correct']}/{cell['total']}" in page
+    for cell in results["table3"]["cells"]:
+        assert f'">{cell["map"]:.1f}</span> <small>trained {cell["map_trained"]:.1f}</small>' in page
+    assert "compare directions, never absolute values" in page
+    assert "3 min 48 s" in page
+
+
+def test_figures_lie_beside_the_page_and_in_it(written):
+    page = written[0].read_text(encoding="utf-8")
+    for name in ("figure-7.png", "figure-8.png", "table-2.png", "curves.png", "average-precision.png"):
+        assert report.embed(written[0].parent / name) in page
+
+
+def test_a_run_without_looks_has_a_report_without_figures_7_and_8(tmp_path):
+    results = made_up_results(tmp_path) | {"looks": []}
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "figure-7" not in page
+    assert "Table 3" in page
+
+
+def test_quadrilaterals_are_drawn_at_pixel_edges():
+    window = [[0.25, 0, -0.75], [0, 0.25, 0.75]]  # 28 px of 112, left and bottom
+    expected = [[0, 84], [28, 84], [28, 112], [0, 112]]
+    np.testing.assert_allclose(figures.quadrilateral(window, 112), expected, atol=1e-12)
+
+
+def test_a_glimpse_is_the_window_and_grey_outside():
+    picture = torch.rand(56, 56, 3).numpy()
+    window = [[0.5, 0, -0.5], [0, 0.5, -0.5]]
+    np.testing.assert_allclose(figures.glimpse(picture, window, 28), picture[:28, :28], atol=1e-5)
+    outside = [[0.1, 0, 5.0], [0, 0.1, 5.0]]
+    assert (figures.glimpse(picture, outside, 28) == 0.5).all()
+
+
+def test_drift_is_measured_in_window_sides():
+    target = [[[0.25, 0, 0], [0, 0.25, 0]]]
+    moved = [[[0.25, 0, 0.5], [0, 0.25, 0]]]  # by one window's side to the right
+    look = {"target": target, "SSTN": [target, moved]}
+    np.testing.assert_allclose(figures.drift(look), [[0], [100]])
+
+
+def test_the_paper_s_protocol_on_its_own_clips_is_comparable(tmp_path):
+    results = made_up_results(tmp_path)
+    assert not report.is_comparable(results)
+    results["corpus"] |= {"synthetic": False, "test_clips": claims.TEST_CLIPS}
+    assert not report.is_comparable(results)
+    results["settings"]["scale"] = 1
+    assert report.is_comparable(results)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.12, "8.1 s"), (59.97, "1 min 0 s"), (312.4, "5 min 12 s"), (12000, "3 h 20 min")]
+)
+def test_durations_read_like_speech(seconds, text):
+    assert report.duration(seconds) == text
+
+
+def test_the_paper_preset_keeps_to_what_the_paper_states(tmp_path):
+    results = made_up_results(tmp_path) | {"settings": asdict(PRESETS["paper"])}
+    results["corpus"] |= {"synthetic": False}
+    found = [row.what for row in report.differences(results)]
+    assert found == ["Start of the networks", "First stage of R_h", "Rows of Table 2"]
+
+
+def test_a_small_preset_s_departures_are_all_listed(written):
+    found = {row.what: (row.paper, row.here) for row in report.differences(written[1])}
+    assert found["Recognition network"] == ("vgg-16", "vgg-m")
+    assert found["Dropout of the recognition networks"] == ("0.85 spatial, 0.5 temporal", "0.2")
+    assert found["Learning rate of recognition on random crops"] == ("0.0001", "0.001")
+    assert found["Learning rate of recognition in joint training"] == ("1e-05", "0.001")
+    assert found["Learning rate of localisation in joint training"] == ("1e-06", "0.0001")
+    assert found["Learning rate of recognition on R_h"] == ("1e-05", "0.001")
+
+
+def test_a_comparable_run_is_still_told_apart_from_networks_that_knew_imagenet(tmp_path):
+    results = made_up_results(tmp_path) | {"looks": []}
+    results["corpus"] |= {"synthetic": False, "test_clips": claims.TEST_CLIPS}
+    results["settings"] |= {"scale": 1}
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "under the same protocol, but from networks that knew ImageNet" in page
+
+
+@pytest.mark.parametrize(
+    ("device", "promise"),
+    [("cpu", "number of threads (2)"), ("NVIDIA H100", "close numbers, not equal ones")],
+)
+def test_the_same_result_is_promised_only_where_it_can_be_kept(tmp_path, device, promise):
+    results = made_up_results(tmp_path) | {"looks": []}
+    results["environment"]["device"] = device
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert promise in page
+    assert ("with the same result" in page) == (device == "cpu")
+
+
+def test_a_class_that_was_never_trained_counts_in_one_mean_and_not_in_the_other():
+    scores = np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 0], [1, 0, 0]])
+    found = tables.precision(scores, truth=np.array([0, 1, 2, 2]), trained=np.array([0, 1]))
+    assert found["ap"] == pytest.approx([100, 100, 50])
+    assert found["map"] == pytest.approx(250 / 3)
+    assert found["map_trained"] == pytest.approx(100)
+    untrained = tables.precision(scores, truth=np.array([2, 2, 2, 2]), trained=np.array([0, 1]))
+    assert untrained["map_trained"] is None
+
+
+def test_the_second_mean_is_shown_only_where_it_differs(written):
+    results = copy.deepcopy(written[1])
+    assert {cell.trained is None for row in report.table_3(results) for cell in row.cells} == {False}
+    results["table3"]["classes_without_training"] = [len(CLASSES) - 1]  # not tested either
+    assert {cell.trained for row in report.table_3(results) for cell in row.cells} == {None}
+
+
+def test_timings_add_up_per_job_in_the_order_of_their_stages(tmp_path):
+    path = tmp_path / "timings.json"
+    for job, stages in (("quick", ("train", "classify")), ("smoke", ("train",)), ("quick", ("train", "classify"))):
+        timings = provenance.Timings(path, job)
+        before = timings.total()
+        for stage in stages:
+            with timings.stage(stage):
+                pass
+        assert timings.total() > before
+    assert [row["stage"] for row in provenance.Timings(path, "quick").rows()] == ["train", "classify"]
+    assert provenance.Timings(path, "quick").total() == timings.total()
+    assert [row["stage"] for row in provenance.Timings(path, "smoke").rows()] == ["train"]
+
+
+def test_a_commit_says_whether_the_code_was_changed_since(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    assert provenance.commit(tmp_path) is None
+    folder = tmp_path / "example"
+    folder.mkdir()
+    (folder / "code.py").write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "results.json").write_text("{}")
+    assert re.fullmatch("[0-9a-f]{40}", provenance.commit(folder))
+    (folder / "code.py").write_text("2")
+    assert re.fullmatch(r"[0-9a-f]{40} \+ local changes", provenance.commit(folder))
+
+
+def test_features_beyond_their_format_end_with_one_message_and_code_2(tmp_path, monkeypatch, capsys):
+    def overflow(*_, **__):
+        raise OverflowError("features exceed float16's range")
+
+    monkeypatch.setattr(run_all, "run", overflow)
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(output=tmp_path)
+    assert capsys.readouterr().err == "error: features exceed float16's range\n"
