@@ -91,6 +91,8 @@ class Preset:
     """Loader processes; 0 loads in the training process."""
     threads: int = 0
     """Threads of torch on a CPU; 0 leaves the choice to torch."""
+    processes: int = 1
+    """Networks trained at a time on a CPU."""
     stack: int = 10
     """Flows behind one motion map and one temporal input; the two-stream stack."""
     localisers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
@@ -135,6 +137,7 @@ SMOKE = Preset(
     feature_stride=4,
     kitchen=KitchenSize(objects=2, movements=2, places=1, clips=1, frames=12),
     threads=1,  # networks this small gain nothing from a second thread, and wait long for it on a busy machine
+    processes=2,
 )
 
 QUICK = Preset(
@@ -161,6 +164,7 @@ QUICK = Preset(
     feature_stride=2,
     kitchen=KitchenSize(objects=2, movements=2, places=2, clips=4, frames=16),
     threads=1,
+    processes=2,
 )
 
 PAPER = Preset(

@@ -6,8 +6,12 @@ without any stored generator state, to the very bits an uninterrupted run ends w
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +36,7 @@ CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
-AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "pooling", "svm_c", "workers"})
+AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"})
 """Settings that trained networks do not depend on."""
 VERSION = 1
 """Raised when training changes, so that no network of an older version is taken for one of this."""
@@ -67,9 +71,22 @@ class Trainer:
     device: torch.device
 
     def train_all(self) -> None:
-        """Train every run that is not finished yet."""
-        for run in all_runs(self.preset):
-            self.train(run)
+        """Train every run that is not finished yet; on a CPU as many at a time as the preset says."""
+        runs = all_runs(self.preset)
+        processes = self.preset.processes if self.device.type == "cpu" else 1
+        if processes == 1:
+            for run in runs:
+                self.train(run)
+            return
+        first, then = ([run for run in runs if bool(run.origins()) == later] for later in (False, True))
+        context = multiprocessing.get_context("spawn")
+        with (
+            ProcessPoolExecutor(processes, context, _start_worker, (self,)) as pool,
+            tqdm(total=len(runs), desc="train", unit="run") as bar,
+        ):
+            for runs_in_any_order in (first, then):
+                for _ in pool.map(_train_in_worker, runs_in_any_order):
+                    bar.update()
 
     def train(self, run: Run) -> None:
         """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
@@ -134,6 +151,19 @@ class Trainer:
         return self.looks(run.level).image.to(self.device) if followed else None
 
 
+def _start_worker(trainer: Trainer) -> None:
+    """Prepare a process to train runs, one after another with one memory of frames."""
+    global _worker_trainer
+    _worker_trainer = trainer
+    torch.set_num_threads(trainer.preset.threads or torch.get_num_threads())
+    # A killed parent must not leave a worker behind that writes into what the next start reads.
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+
+
+def _train_in_worker(run: Run) -> None:
+    _worker_trainer.train(run)
+
+
 def fit(
     run: Run,
     networks: nn.ModuleDict,
@@ -160,7 +190,8 @@ def fit(
     if not facts["epoch"] and looks is not None:
         facts["looks"].append(_thetas(networks, looks))
     objective, epochs, started = make_objective(run, networks), run.settings(preset).epochs, time.monotonic()
-    with tqdm(total=epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False) as bar:
+    alone = multiprocessing.parent_process() is None  # beside others there is one bar, for all of them
+    with tqdm(total=epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=not alone) as bar:
         while facts["epoch"] < epochs:
             loss, measure = _epoch(run, networks, optimiser, objective, samples(facts["epoch"]), preset, facts["epoch"])
             facts["epoch"] += 1
