@@ -102,7 +102,7 @@ class Backbone(nn.Module):
 
 
 class Recogniser(Backbone):
-    """The preset's network with class scores on top: VGG-16 for every stream of the paper (sec. 4)."""
+    """The preset's recognition network with class scores on top; the paper's is VGG-16 for every stream (sec. 4)."""
 
     def __init__(self, classes: int, modality: str, preset: Preset) -> None:
         dropout = RECOGNISER_DROPOUT[modality] if preset.scale == 1 else SMALL_DROPOUT
