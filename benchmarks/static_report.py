@@ -66,23 +66,33 @@ def variants() -> Iterator[Variant]:
 
 
 def machine_code(variant: Variant) -> bytes:
-    """Compile one variant."""
+    """Compile one variant for images of three planes, as it is launched for them."""
     kernel = getattr(_kernels, variant.kernel)
     blended_in = BLENDED_IN[variant.dtype]
-    options = {
+    launch = _fused.LAUNCHES[variant.kernel.removesuffix("_kernel"), False]
+    out_block, out_width = _fused.OUT_BLOCK[False]
+    constants: dict[str, object] = {
         "MODE": variant.mode, "PADDING": variant.padding_mode, "ALIGN": variant.align_corners, "ROUNDING": 2.0**-23,
-        "ACC": tl.float64 if blended_in == "fp64" else tl.float32, "CHANNELS": 4,
-        "BLOCK": _fused.GATHER_BLOCK if variant.kernel == "image_gradient_kernel" else _fused.BLOCK,
+        "ACC": tl.float64 if blended_in == "fp64" else tl.float32, "NORMALISED": False, "OFFSET": tl.int32,
+        "LAST": False, "BLOCK": launch.block, "TILE_W": launch.tile_width, "VECTOR": launch.vector, "GROUPS": 3,
+        "OUT_BLOCK": out_block, "OUT_W": out_width, "maps": 1, "stride_w": 1, "grad_w": 1, "mean": None, "std": None,
     }  # fmt: skip
+    if variant.padding_mode != "fill":
+        constants["fill"] = None
     pointers = dict.fromkeys(("image", "grad", "out"), variant.dtype)
     pointers |= {"theta": "fp32", "fill": blended_in, "partials": "fp64"}
+    names = kernel.arg_names
     signature = {
-        name: "constexpr" if name in options else f"*{pointers[name]}" if name in pointers else "i32"
-        for name in kernel.arg_names
+        name: "constexpr" if name in constants else f"*{pointers[name]}" if name in pointers else "i32"
+        for name in names
     }
-    constants = {(kernel.arg_names.index(name),): value for name, value in options.items() if name in signature}
-    source = ASTSource(kernel, signature, constants)
-    return triton.compile(source, target=GPUTarget("cuda", variant.architecture, 32)).asm["cubin"]
+    fixed = {(names.index(name),): value for name, value in constants.items() if name in signature}
+    aligned = {
+        (names.index(name),): [["tt.divisibility", 16]] for name in pointers if signature.get(name, "")[:1] == "*"
+    }
+    options = _fused.compile_options(launch, variant.padding_mode)
+    source = ASTSource(kernel, signature, fixed, aligned)
+    return triton.compile(source, target=GPUTarget("cuda", variant.architecture, 32), options=options).asm["cubin"]
 
 
 def resources(variant: Variant) -> Resources:

@@ -4,26 +4,58 @@ Forward and backward are opaque operators, so compilers see one node each; a ``t
 makes them differentiable. Second derivatives go through the reference, which differentiates itself.
 """
 
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
 from supervised_st import _kernels
-from supervised_st._reference import affine_sample_reference, pixel_map_vjp
-
-BLOCK = 256
-"""Pixels per program of the forward and of the theta gradient."""
-
-GATHER_BLOCK = 128
-GATHER_CHANNELS = 16
-"""Input pixels per program of the image gradient, and channels that share their weights."""
+from supervised_st._reference import affine_sample_reference
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
+
+VECTORISED = 16
+"""Where channels are innermost and their number is a multiple of this, threads read them 16 bytes at a time."""
+
+REDUCTION_BLOCK = 128
+"""Tiles of one map that are added at a time."""
+
+PROGRAMS_PER_PROCESSOR = 8
+"""Tiles are made smaller, and channels shared out, until the GPU has so many programs to run at the same time."""
+
+
+class Launch(NamedTuple):
+    """How one kernel is cut into programs, and what it may take."""
+
+    block: int  #: pixels that a program works on at a time
+    tile_width: int  #: columns of its tile
+    tile_rows: int  #: rows of its tile, walked block by block
+    vector: int  #: channels that it works on at a time, at most
+    warps: int
+    registers: int  #: per thread; more of them are better than the few spills that save some
+
+
+LAUNCHES = {
+    # Planes: neighbouring threads take neighbouring columns, so that reads and writes of a warp share cache lines.
+    ("forward", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
+    ("theta_gradient", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
+    ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=4, registers=255),
+    # Channels innermost: neighbouring threads take neighbouring channels, four (or eight halves) of them each.
+    ("forward", True): Launch(block=32, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
+    ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
+    ("image_gradient", True): Launch(block=32, tile_width=8, tile_rows=4, vector=64, warps=4, registers=255),
+}
+"""By kernel and whether channels are vectorised. Launches are never tuned at run time: results depend on them."""
+
+GATHER_GROUPS = 4
+"""Channels of planes for which the image gradient computes weights once, at most."""
+
+OUT_BLOCK = {False: (8, 4), True: (4, 2)}
+"""Output pixels, and columns of them, that all input pixels of a tile are held against together."""
 
 
 def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -32,141 +64,292 @@ def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def affine_sample_fused(
-    image: Tensor, theta: Tensor, fill: Tensor, size: tuple[int, int], mode: str, padding_mode: str, align_corners: bool
+    image: Tensor,
+    theta: Tensor,
+    fill: Tensor | None,
+    mean: Tensor | None,
+    std: Tensor | None,
+    size: tuple[int, int],
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
 ) -> Tensor:
-    """Sample by one kernel; the arguments are those of ``affine_sample_reference``.
+    """Sample by one kernel.
+
+    Args:
+        image: ``[batch channel height width]``, floating point or uint8.
+        theta: ``[batch 2 3]`` or ``[batch maps 2 3]``, float32 or float64.
+        fill: ``[channel]`` for ``padding_mode="fill"``.
+        mean: ``[channel]``, subtracted from uint8 images; both or neither of it and ``std``.
+        std: ``[channel]``, by which the difference is divided.
+        size: ``(h, w)`` of the output.
+        mode: ``"bilinear"`` or ``"nearest"``.
+        padding_mode: see `affine_sample`.
+        align_corners: see `affine_sample`.
+
+    Returns:
+        ``(batch, channel, h, w)`` or ``(batch, maps, channel, h, w)`` in the image's dtype (float32 for uint8) and
+        layout.
 
     Raises:
         RuntimeError: if the image is on a device on which Triton cannot run.
     """
     if not (image.is_cuda or INTERPRETED):
         raise RuntimeError(f"backend='triton' needs an image on a CUDA or ROCm device, got one on {image.device}")
-    out: Tensor = _AffineSample.apply(image, theta, fill, *size, mode, padding_mode, align_corners)
-    return out
+    constants, options = (fill, mean, std), (*size, mode, padding_mode, align_corners)
+    if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
+        out: Tensor = _AffineSample.apply(image, theta, *constants, options)
+        return out
+    sampled: Tensor = forward_op(image, theta, *constants, *options)
+    return sampled
 
 
-def _tiles(height: int, width: int, block: int) -> int:
-    return -(-height * width // block)
+def is_channels_last(image: Tensor) -> bool:
+    """Tell whether channels are innermost in memory, and not as well outermost."""
+    return image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
 
 
-def _common(image_dtype: torch.dtype, theta: Tensor, padding_mode: str, align_corners: bool) -> dict[str, object]:
+@cache
+def _processors(device: torch.device) -> int:
+    """Multiprocessors of a GPU; the interpreter walks the ways of an H100's."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+class Grid(NamedTuple):
+    """What a launch comes to for given sizes."""
+
+    tiles: int  #: per map
+    tile_rows: int
+    groups: int  #: of channels
+    channels: int  #: per group
+
+
+def plan(launch: Launch, vector: int, maps: int, channels: int, size: tuple[int, int], processors: int) -> Grid:
+    """Cut the work into enough programs: lower tiles first, then groups of channels."""
+    height, width = size
+    across = -(-width // launch.tile_width)
+    rows, step = launch.tile_rows, launch.block // launch.tile_width
+    wanted = processors * PROGRAMS_PER_PROCESSOR
+    while rows > step and maps * across * -(-height // rows) < wanted:
+        rows //= 2
+    tiles = across * -(-height // rows)
+    groups = min(max(1, wanted // max(1, maps * tiles)), channels // vector)
+    per_group = -(-channels // (groups * vector)) * vector
+    return Grid(tiles, rows, -(-channels // per_group), per_group)
+
+
+def _vector(launch: Launch, channels: int, dtype: torch.dtype) -> int:
+    """The largest power of two that divides the channels, up to the launch's; float64 takes half as many."""
+    most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
+    return min(most, channels & -channels)
+
+
+def compile_options(launch: Launch, padding_mode: str) -> dict[str, int]:
+    """What the compiler is told. Mirrors need registers; ROCm's compiler takes no limit."""
+    options = {"num_warps": launch.warps}
+    if torch.version.hip is None:
+        options["maxnreg"] = 255 if padding_mode == "reflection" else launch.registers
+    return options
+
+
+def _offset(*tensors: Tensor) -> Any:
+    """Offsets inside one image take 64 bits only where an image is that large."""
+    reach = max(sum((n - 1) * abs(s) for n, s in zip(t.shape[-3:], t.stride()[-3:], strict=True)) for t in tensors)
+    return tl.int64 if reach >= 2**31 else tl.int32
+
+
+def _common(blended_in: torch.dtype, theta: Tensor, padding_mode: str, align_corners: bool) -> dict[str, object]:
     """The compile-time arguments that all kernels share."""
-    rounding = torch.finfo(torch.float64 if theta.dtype == torch.float64 else torch.float32).eps
-    acc = tl.float64 if image_dtype == torch.float64 else tl.float32
+    # A float64 map is formed with one rounding more than theta itself has.
+    rounding = 2 * torch.finfo(torch.float64).eps if theta.dtype == torch.float64 else torch.finfo(torch.float32).eps
+    acc = tl.float64 if blended_in == torch.float64 else tl.float32
     return {"PADDING": padding_mode, "ALIGN": align_corners, "ROUNDING": rounding, "ACC": acc}
 
 
-@custom_op("supervised_st::affine_sample", mutates_args=())
-def forward_op(
-    image: Tensor, theta: Tensor, fill: Tensor, height: int, width: int, mode: str, padding_mode: str,
-    align_corners: bool,
+def _forward(
+    image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
+    height: int, width: int, mode: str, padding_mode: str, align_corners: bool,
 ) -> Tensor:  # fmt: skip
     """Launch the forward."""
-    batch, channels = image.shape[:2]
-    out = empty(image, (batch, channels, height, width), image.dtype)
-    tiles = _tiles(height, width, BLOCK)
-    if out.numel():
-        with torch.cuda.device_of(image):
-            _kernels.forward_kernel[(batch * tiles,)](
-                image, theta.contiguous(), fill, out,
-                channels, *image.shape[2:], height, width, tiles, *image.stride(),
-                MODE=mode, **_common(image.dtype, theta, padding_mode, align_corners), BLOCK=BLOCK,
-            )  # fmt: skip
-    return out
-
-
-@forward_op.register_fake
-def _(
-    image: Tensor, theta: Tensor, fill: Tensor, height: int, width: int, mode: str, padding_mode: str,
-    align_corners: bool,
-) -> Tensor:  # fmt: skip
-    return image.new_empty(*image.shape[:2], height, width)
-
-
-@custom_op("supervised_st::affine_sample_image_gradient", mutates_args=())
-def image_gradient_op(
-    grad: Tensor, theta: Tensor, height: int, width: int, mode: str, padding_mode: str, align_corners: bool
-) -> Tensor:
-    """Launch the gradient to an image of ``height`` x ``width``."""
-    batch, channels = grad.shape[:2]
-    out = empty(grad, (batch, channels, height, width), grad.dtype)
-    tiles = _tiles(height, width, GATHER_BLOCK)
-    if out.numel():
-        with torch.cuda.device_of(grad):
-            _kernels.image_gradient_kernel[(batch * tiles,)](
-                grad, theta.contiguous(), out,
-                channels, height, width, *grad.shape[2:], tiles, *grad.stride(),
-                MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
-                BLOCK=GATHER_BLOCK, CHANNELS=min(triton.next_power_of_2(channels), GATHER_CHANNELS),
-            )  # fmt: skip
-    return out
-
-
-@image_gradient_op.register_fake
-def _(
-    grad: Tensor, theta: Tensor, height: int, width: int, mode: str, padding_mode: str, align_corners: bool
-) -> Tensor:
-    return grad.new_empty(*grad.shape[:2], height, width)
-
-
-@custom_op("supervised_st::affine_sample_theta_gradient", mutates_args=())
-def theta_gradient_op(
-    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor, mode: str, padding_mode: str, align_corners: bool
-) -> Tensor:
-    """Launch the gradient to theta: sums per tile first, then over the tiles in their order."""
-    batch, channels, height, width = grad.shape
-    if not grad.numel():
-        return torch.zeros_like(theta, memory_format=torch.contiguous_format)
-    tiles = _tiles(height, width, BLOCK)
-    partials = empty(grad, (batch, tiles, 2, 3), torch.float64)
-    with torch.cuda.device_of(grad):
-        _kernels.theta_gradient_kernel[(batch * tiles,)](
-            grad, image, theta.contiguous(), fill, partials,
-            channels, *image.shape[2:], height, width, tiles, *grad.stride(), *image.stride(),
-            MODE=mode, **_common(image.dtype, theta, padding_mode, align_corners), BLOCK=BLOCK,
+    channels, maps = image.shape[1], theta.shape[:-2].numel()
+    out = _empty_output(image, theta, height, width)
+    if not out.numel():
+        return out
+    last = is_channels_last(image)
+    launch = LAUNCHES["forward", last and channels % VECTORISED == 0]
+    vector = _vector(launch, channels, image.dtype)
+    grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
+    with torch.cuda.device_of(image):
+        _kernels.forward_kernel[(maps * grid.tiles, grid.groups)](
+            image, theta.contiguous(), fill, mean, std, out,
+            channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
+            maps // image.shape[0], *image.stride(),
+            MODE=mode, **_common(out.dtype, theta, padding_mode, align_corners),
+            NORMALISED=mean is not None, OFFSET=_offset(image, out), LAST=last,
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
+            **compile_options(launch, padding_mode),
         )  # fmt: skip
-    image_size = (image.shape[2], image.shape[3])
-    grad_theta = pixel_map_vjp(partials.sum(1), image_size, (height, width), align_corners=align_corners)
-    return grad_theta.to(theta.dtype)
+    return out
 
 
-@theta_gradient_op.register_fake
-def _(
-    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor, mode: str, padding_mode: str, align_corners: bool
-) -> Tensor:
-    return torch.empty_like(theta, memory_format=torch.contiguous_format)
+def _empty_output(image: Tensor, theta: Tensor, height: int, width: int) -> Tensor:
+    """Uninitialised ``(batch, [maps,] channel, height, width)`` in the image's layout."""
+    channels, leading = image.shape[1], theta.shape[:-2]
+    dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
+    if is_channels_last(image):
+        return empty(image, (*leading, height, width, channels), dtype).movedim(-1, -3)
+    return empty(image, (*leading, channels, height, width), dtype)
+
+
+def _image_gradient(
+    grad: Tensor, theta: Tensor, height: int, width: int, channels_last: bool,
+    mode: str, padding_mode: str, align_corners: bool,
+) -> Tensor:  # fmt: skip
+    """Launch the gradient to an image of ``height`` x ``width``."""
+    batch, (channels, *size) = grad.shape[0], grad.shape[-3:]
+    if channels_last:
+        out = empty(grad, (batch, height, width, channels), grad.dtype).movedim(-1, 1)
+    else:
+        out = empty(grad, (batch, channels, height, width), grad.dtype)
+    if not out.numel():
+        return out
+    vectorised = channels_last and channels % VECTORISED == 0
+    launch = LAUNCHES["image_gradient", vectorised]
+    vector = _vector(launch, channels, grad.dtype)
+    groups = 1 if vectorised else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
+    tiles = -(-height // launch.tile_rows) * -(-width // launch.tile_width)
+    out_block, out_width = OUT_BLOCK[vectorised]
+    maps = theta.shape[:-2].numel() // batch
+    grad = grad.flatten(0, -4)
+    with torch.cuda.device_of(grad):
+        _kernels.image_gradient_kernel[(batch * tiles, channels // (vector * groups))](
+            grad, theta.contiguous(), out,
+            channels, height, width, *size, tiles, launch.tile_rows, maps, *grad.stride(),
+            MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
+            OFFSET=_offset(grad, out), LAST=channels_last,
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector, GROUPS=groups,
+            OUT_BLOCK=out_block, OUT_W=out_width, **compile_options(launch, padding_mode),
+        )  # fmt: skip
+    return out
+
+
+def _theta_gradient(
+    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
+    mode: str, padding_mode: str, align_corners: bool,
+) -> Tensor:  # fmt: skip
+    """Launch the gradient to theta: sums per tile first, then over the tiles in their order."""
+    channels, height, width = grad.shape[-3:]
+    out = empty(grad, tuple(theta.shape), theta.dtype)
+    if not grad.numel():
+        return out.zero_()
+    launch = LAUNCHES["theta_gradient", is_channels_last(image) and channels % VECTORISED == 0]
+    vector = _vector(launch, channels, grad.dtype)
+    maps = theta.shape[:-2].numel()
+    grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
+    parts = grid.tiles * grid.groups
+    partials = empty(grad, (maps, parts, 2, 3), torch.float64)
+    grad = grad.flatten(0, -4)
+    with torch.cuda.device_of(grad):
+        _kernels.theta_gradient_kernel[(maps * grid.tiles, grid.groups)](
+            grad, image, theta.contiguous(), fill, mean, std, partials,
+            channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
+            maps // image.shape[0], *grad.stride(), *image.stride(),
+            MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
+            NORMALISED=mean is not None, OFFSET=_offset(image, grad),
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
+            **compile_options(launch, padding_mode),
+        )  # fmt: skip
+        _kernels.theta_reduction_kernel[(maps,)](
+            partials, out, parts, *image.shape[2:], height, width, ALIGN=align_corners, BLOCK=REDUCTION_BLOCK,
+            num_warps=1,
+        )  # fmt: skip
+    return out
+
+
+def _register(name: str, arguments: str, launch: Any, fake: Any) -> Any:
+    """Make an operator that compilers do not look into."""
+    qualified = f"supervised_st::{name}"
+    torch.library.define(qualified, f"{arguments} -> Tensor", tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(qualified, ("cpu", "cuda"), launch)
+    torch.library.register_fake(qualified, fake)
+    return getattr(torch.ops.supervised_st, name).default
+
+
+_CONSTANTS = "Tensor? fill, Tensor? mean, Tensor? std"
+
+forward_op = _register(
+    "affine_sample",
+    f"(Tensor image, Tensor theta, {_CONSTANTS}, SymInt height, SymInt width, str mode, str padding_mode, "
+    "bool align_corners)",
+    _forward,
+    lambda image, theta, fill, mean, std, height, width, *options: _empty_output(image, theta, height, width),
+)
+image_gradient_op = _register(
+    "affine_sample_image_gradient",
+    "(Tensor grad, Tensor theta, SymInt height, SymInt width, bool channels_last, str mode, str padding_mode, "
+    "bool align_corners)",
+    _image_gradient,
+    lambda grad, theta, height, width, channels_last, *options: (
+        grad.new_empty(grad.shape[0], height, width, grad.shape[-3]).movedim(-1, 1)
+        if channels_last
+        else grad.new_empty(grad.shape[0], grad.shape[-3], height, width)
+    ),
+)
+theta_gradient_op = _register(
+    "affine_sample_theta_gradient",
+    f"(Tensor grad, Tensor image, Tensor theta, {_CONSTANTS}, str mode, str padding_mode, bool align_corners)",
+    _theta_gradient,
+    lambda grad, image, theta, *options: torch.empty_like(theta, memory_format=torch.contiguous_format),
+)
 
 
 class _AffineSample(torch.autograd.Function):
     """Differentiable in image and theta; it has no ``jvp``, so forward mode raises instead of returning zeros."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, theta: Tensor, fill: Tensor, *options: Any) -> Tensor:
-        ctx.save_for_backward(image, theta, fill)
+    def forward(
+        ctx: Any,
+        image: Tensor,
+        theta: Tensor,
+        fill: Tensor | None,
+        mean: Tensor | None,
+        std: Tensor | None,
+        options: tuple[Any, ...],
+    ) -> Tensor:
+        ctx.save_for_backward(image, theta, fill, mean, std)
         ctx.options = options
-        out: Tensor = forward_op(image, theta, fill, *options)
+        out: Tensor = forward_op(image, theta, fill, mean, std, *options)
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        image, theta, fill = ctx.saved_tensors
-        rest = ctx.options[2:]
+        image, theta, *constants = ctx.saved_tensors
+        options = ctx.options[2:]
         wants_image, wants_theta = ctx.needs_input_grad[:2]
-        nothing = (None,) * (1 + len(ctx.options))
         if torch.is_grad_enabled():  # create_graph=True
-            return *_differentiable_backward(grad, image, theta, fill, ctx), *nothing
-        grad_image = image_gradient_op(grad, theta, *image.shape[2:], *rest) if wants_image else None
-        grad_theta = theta_gradient_op(grad, image, theta, fill, *rest) if wants_theta else None
-        return grad_image, grad_theta, *nothing
+            return *_differentiable_backward(grad, image, theta, constants, ctx), None, None, None, None
+        grad_image = grad_theta = None
+        if wants_image:
+            grad_image = image_gradient_op(grad, theta, *image.shape[2:], is_channels_last(image), *options)
+        if wants_theta:
+            grad_theta = theta_gradient_op(grad, image, theta, *constants, *options)
+        return grad_image, grad_theta, None, None, None, None
 
 
-def _differentiable_backward(grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor, ctx: Any) -> list[Tensor | None]:
+def _differentiable_backward(
+    grad: Tensor, image: Tensor, theta: Tensor, constants: list[Tensor | None], ctx: Any
+) -> list[Tensor | None]:
     """The same gradients, themselves differentiable."""
     height, width, mode, padding_mode, align_corners = ctx.options
+    fill, mean, std = constants
+    values = image.float() if image.dtype == torch.uint8 else image
+    if mean is not None and std is not None:
+        values = (values - mean[:, None, None]) / std[:, None, None]
+    maps = theta if theta.ndim == 4 else theta[:, None]
     out = affine_sample_reference(
-        image, theta, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
-    )
+        values, maps, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
+    ).reshape(grad.shape)
     wanted = [t for t, wants in zip((image, theta), ctx.needs_input_grad, strict=False) if wants]
     found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True, allow_unused=True))
     return [next(found) if wants else None for wants in ctx.needs_input_grad[:2]]

@@ -4,23 +4,17 @@ An output pixel (column, row) reads the image at the pixel coordinates that :fun
 are float64 whatever the dtypes; values are blended in float32 (float64 for float64 images) and rounded once.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
 FAR = 2.0**30
 """Pixels. Coordinates are clamped to this before they become integers; it lies outside of every image."""
 
-
-def axis_steps(length: int, *, align_corners: bool) -> tuple[float, float]:
-    """Return ``(step, first)``: output pixel ``i`` of an axis has the normalised coordinate ``first + step * i``."""
-    if not align_corners:
-        return 2 / length, 1 / length - 1
-    return (2 / (length - 1), -1.0) if length > 1 else (0.0, 0.0)
-
-
-def axis_scale(length: int, *, align_corners: bool) -> tuple[float, float]:
-    """Return ``(half, middle)``: normalised coordinate ``c`` of an input axis is the pixel ``half * c + middle``."""
-    return ((length - 1) / 2 if align_corners else length / 2), (length - 1) / 2
+CUBIC = -0.75
+"""The cubic convolution's free parameter, as in ``F.grid_sample`` and OpenCV."""
 
 
 def pixel_map(theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool) -> Tensor:
@@ -30,83 +24,127 @@ def pixel_map(theta: Tensor, image_size: tuple[int, int], size: tuple[int, int],
     whole-pixel shifts and whole-pixel crops return the bits of the image although theta can rarely hold them exactly.
 
     Args:
-        theta: ``[batch 2 3]``, output to input, normalised.
+        theta: ``[... 2 3]``, output to input, normalised.
         image_size: ``(H, W)`` of the image.
         size: ``(h, w)`` of the output.
         align_corners: the convention of both sizes.
 
     Returns:
-        ``[batch 2 3]``, float64.
+        ``[... 2 3]``, float64.
     """
-    (step_x, first_x), (step_y, first_y) = (axis_steps(n, align_corners=align_corners) for n in reversed(size))
+    h, w = size
     rounding = torch.finfo(theta.dtype if theta.dtype == torch.float64 else torch.float32).eps
     rows = []
-    for row, length in zip(theta.double().unbind(1), reversed(image_size), strict=True):
-        half, middle = axis_scale(length, align_corners=align_corners)
+    for row, length in zip(theta.double().unbind(-2), reversed(image_size), strict=True):
+        span = length - 1 if align_corners else length
         a, b, t = row.unbind(-1)
-        exact = torch.stack(
-            (a * half * step_x, b * half * step_y, (a * first_x + b * first_y + t) * half + middle), dim=-1
-        )
+        ma, mb = (_per_output_pixel(c * span, n, align_corners) for c, n in ((a, w), (b, h)))
+        # Theta speaks of the middles of both images, a pixel map of the first pixel.
+        exact = torch.stack((ma, mb, (length - 1) / 2 + t * (span / 2) - ma * ((w - 1) / 2) - mb * ((h - 1) / 2)), -1)
         with torch.no_grad():
-            whole = exact.round()
-            reach = half * (row.abs().sum(-1) + 1)
-            slack = rounding * torch.stack((exact[:, 0].abs(), exact[:, 1].abs(), reach), dim=-1)
+            whole = (exact + 0.5).floor()
+            reach = (row.abs().sum(-1) + 1) * (span / 2)
+            slack = rounding * torch.stack((ma.abs(), mb.abs(), reach), dim=-1)
             snaps = ((whole - exact).abs() <= slack).all(-1, keepdim=True)
             correction = torch.where(snaps, whole - exact, 0.0)
         rows.append(exact + correction)
-    return torch.stack(rows, dim=1)
+    return torch.stack(rows, dim=-2)
 
 
-def pixel_map_vjp(
-    grad_map: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool
-) -> Tensor:
-    """Pull a gradient of :func:`pixel_map`'s result, ``[batch 2 3]`` float64, back to theta."""
-    (step_x, first_x), (step_y, first_y) = (axis_steps(n, align_corners=align_corners) for n in reversed(size))
-    rows = []
-    for row, length in zip(grad_map.unbind(1), reversed(image_size), strict=True):
-        half, _ = axis_scale(length, align_corners=align_corners)
-        a, b, t = row.unbind(-1)
-        rows.append(torch.stack((a * step_x + t * first_x, b * step_y + t * first_y, t), dim=-1) * half)
-    return torch.stack(rows, dim=1)
+def _per_output_pixel(distance: Tensor, n: int, align_corners: bool) -> Tensor:
+    """Share out what lies between the ends of an output axis of ``n`` pixels; one whose centre is both its ends has 0.
+
+    All constants are whole numbers or halves, because some graph formats hold constants in float32.
+    """
+    if align_corners:
+        return distance / (n - 1) if n > 1 else distance * 0
+    return distance / n
 
 
 def affine_sample_reference(
     image: Tensor,
     theta: Tensor,
-    fill: Tensor,
+    fill: Tensor | None,
     size: tuple[int, int],
     *,
     mode: str,
     padding_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    """Sample ``image`` ``[batch channel H W]`` by ``theta`` ``[batch 2 3]``; ``fill`` ``[channel]`` stands outside.
+    """Sample ``image`` ``[batch channel H W]`` by ``theta`` ``[batch map 2 3]``; ``fill`` ``[channel]`` stands outside.
 
     Differentiable in both inputs as often as wanted, in reverse and in forward mode. See
     :func:`supervised_st.affine_sample` for the contract.
+
+    Returns:
+        ``(batch, map, channel, h, w)``, laid out as :func:`lay_out` says.
     """
     values = image.to(torch.float64 if image.dtype == torch.float64 else torch.float32)
-    outside = fill.to(values.dtype)[:, None, None]
+    outside = 0.0 if fill is None else fill.to(values.dtype)[:, None, None, None]
     pixel = pixel_map(theta, (image.shape[2], image.shape[3]), size, align_corners=align_corners)
     rows, columns = (torch.arange(n, dtype=torch.float64, device=image.device) for n in size)
     x, y = (
-        (m[:, 0, None, None] * columns + m[:, 1, None, None] * rows[:, None] + m[:, 2, None, None])
-        for m in pixel.unbind(1)
+        (m[..., 0, None, None] * columns + m[..., 1, None, None] * rows[:, None] + m[..., 2, None, None])
+        for m in pixel.unbind(-2)
     )
 
     undefined = x.isnan() | y.isnan()
-    px, py = (
-        _pad(torch.where(undefined, 0.0, c).clamp(-FAR, FAR), length, padding_mode, align_corners)
-        for c, length in ((x, image.shape[3]), (y, image.shape[2]))
+    near_x, near_y = (torch.where(undefined, 0.0, c).clamp(-FAR, FAR) for c in (x, y))
+    pad_x, pad_y = (
+        partial(_pad, length=length, padding_mode=padding_mode, align_corners=align_corners)
+        for length in (image.shape[3], image.shape[2])
     )
-    nearest = mode == "nearest"
-    sampled = _tap(values, px.round(), py.round(), outside) if nearest else _bilinear(values, px, py, outside)
+    if mode == "nearest":
+        sampled = _tap(values, pad_x(near_x).round(), pad_y(near_y).round(), outside)
+    else:
+        taps = _cubic_taps if mode == "bicubic" else _linear_taps
+        sampled = _blend(values, taps(near_x, pad_x, values.dtype), taps(near_y, pad_y, values.dtype), outside)
     # The NaN is carried by x + y so that it reaches theta's gradient; the inner `where` keeps it from other pixels.
     nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
-    return torch.where(undefined[:, None], nan, sampled).to(image.dtype)
+    return lay_out(torch.where(undefined[:, None], nan, sampled).to(image.dtype), image)
 
 
-def _pad(c: Tensor, length: int, padding_mode: str, align_corners: bool) -> Tensor:
+def lay_out(sampled: Tensor, image: Tensor) -> Tensor:
+    """Turn ``[batch channel map h w]`` into ``[batch map channel h w]``, in memory as the image is.
+
+    Channels are innermost where they are in the image, and packed planes otherwise. Batches made by
+    ``torch.func.vmap`` do not tell how they lie in memory, so what is sampled from them is packed planes.
+    """
+    if not (torch._C._are_functorch_transforms_active() or image.is_contiguous()) and image.is_contiguous(
+        memory_format=torch.channels_last
+    ):
+        return sampled.permute(0, 2, 3, 4, 1).contiguous().permute(0, 1, 4, 2, 3)
+    return sampled.transpose(1, 2).contiguous()
+
+
+Taps = list[tuple[Tensor, Tensor]]
+"""Along one axis: whole pixels and their weights."""
+
+
+def _linear_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:
+    c = pad(c)
+    first = c.detach().floor()
+    weight = (c - first).to(dtype)
+    return [(first, 1 - weight), (first + 1, weight)]
+
+
+def _cubic_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:
+    """Keys' cubic convolution. The taps are padded one by one, so the coordinate keeps its slope everywhere."""
+    first = c.detach().floor()
+    f = c - first
+    weights = (_cubic_far(f + 1), _cubic_near(f), _cubic_near(1 - f), _cubic_far(2 - f))
+    return [(pad(first + offset), weight.to(dtype)) for offset, weight in zip((-1, 0, 1, 2), weights, strict=True)]
+
+
+def _cubic_near(d: Tensor) -> Tensor:
+    return ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1
+
+
+def _cubic_far(d: Tensor) -> Tensor:
+    return (((d - 5) * d + 8) * d - 4) * CUBIC
+
+
+def _pad(c: Tensor, *, length: int, padding_mode: str, align_corners: bool) -> Tensor:
     """Bring a coordinate into the image as the padding says; its slope is 0 on and beyond the border, as in ATen."""
     if padding_mode in ("zeros", "fill"):
         return c
@@ -125,26 +163,26 @@ def _fold(c: Tensor, low: float, span: float) -> Tensor:
     return low + torch.where(turns % 2 == 0, rest, span - rest)
 
 
-def _tap(values: Tensor, x: Tensor, y: Tensor, outside: Tensor) -> Tensor:
-    """Read whole-pixel positions ``[batch h w]``; positions outside give ``outside``."""
+def _blend(values: Tensor, in_x: Taps, in_y: Taps, outside: Tensor | float) -> Tensor:
+    """Weigh the taps; one without weight does not count even where the image is infinite or NaN."""
+
+    def term(x: Tensor, wx: Tensor, y: Tensor, wy: Tensor) -> Tensor:
+        value = _tap(values, x, y, outside)
+        weightless = ((wx == 0) | (wy == 0))[:, None]
+        return torch.where(weightless & ~value.isfinite(), 0.0, value) * wx[:, None]
+
+    return _total([_total([term(x, wx, y, wy) for x, wx in in_x]) * wy[:, None] for y, wy in in_y])
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    return sum(terms[1:], terms[0])
+
+
+def _tap(values: Tensor, x: Tensor, y: Tensor, outside: Tensor | float) -> Tensor:
+    """Read whole-pixel positions ``[batch map h w]`` as ``[batch channel map h w]``; outside stands ``outside``."""
     height, width = values.shape[2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     index = torch.where(inside, y * width + x, 0.0).long()
     flat = index.flatten(1)[:, None].expand(-1, values.shape[1], -1)
     read = values.flatten(2).gather(2, flat).view(*values.shape[:2], *x.shape[1:])
     return torch.where(inside[:, None], read, outside)
-
-
-def _bilinear(values: Tensor, x: Tensor, y: Tensor, outside: Tensor) -> Tensor:
-    """Blend four taps; a tap without weight does not count even where the image is infinite or NaN."""
-    left, top = x.detach().floor(), y.detach().floor()
-    wx, wy = (x - left).to(values.dtype)[:, None], (y - top).to(values.dtype)[:, None]
-
-    def tap(dx: int, dy: int) -> Tensor:
-        read = _tap(values, left + dx, top + dy, outside)
-        weightless = (wx == 1 - dx) | (wy == 1 - dy)
-        return torch.where(weightless & ~read.isfinite(), 0.0, read)
-
-    upper = tap(0, 0) * (1 - wx) + tap(1, 0) * wx
-    lower = tap(0, 1) * (1 - wx) + tap(1, 1) * wx
-    return upper * (1 - wy) + lower * wy

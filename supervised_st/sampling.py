@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -9,15 +10,20 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from supervised_st._checks import check_choice, check_floating, check_shape, check_size
-from supervised_st._reference import affine_sample_reference
+from supervised_st._antialias import footprints, summed_area_table
+from supervised_st._checks import check_choice, check_floating, check_shape, check_size, check_tensor
+from supervised_st._reference import affine_sample_reference, lay_out
 
-MODES = ("bilinear", "nearest")
+MODES = ("bilinear", "nearest", "bicubic")
 PADDING_MODES = ("zeros", "border", "reflection", "fill")
 BACKENDS = ("auto", "reference", "aten", "triton")
+IMAGE_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
-_NEAR = 1024.0
-"""Half image sizes. Maps that reach further, or are not finite, are not for ``F.grid_sample``."""
+PerChannel = float | Sequence[float] | Tensor
+"""One number, or one per channel."""
+
+_LARGEST_ENTRY = 256.0
+"""Maps with larger entries, which may reach 768 half image sizes, are not for ``F.grid_sample``."""
 
 _LARGEST_FILL = 256.0
 """Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
@@ -31,10 +37,13 @@ def affine_sample(
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     align_corners: bool = False,
-    fill_value: float | Sequence[float] = 0.0,
+    fill_value: PerChannel = 0.0,
+    mean: PerChannel | None = None,
+    std: PerChannel | None = None,
+    antialias: bool = False,
     backend: str = "auto",
 ) -> Tensor:
-    """Sample each image where its affine map sends the pixels of the output; no grid is kept in memory.
+    """Sample each image where its affine maps send the pixels of the output; no grid is kept in memory.
 
     Convention:
         ``theta`` maps *output* to *input* coordinates. Both are ``(x, y)`` in ``[-1, 1]``, measured between the outer
@@ -49,22 +58,34 @@ def affine_sample(
     ``"triton"``, and by all backends on a CPU, are the same bits in every run.
 
     Args:
-        image: ``[batch channel height width]``, float64, float32, float16 or bfloat16.
-        theta: ``[batch 2 3]``, floating point, on the image's device; it is never narrowed to the image's dtype.
+        image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.
+        theta: ``[batch 2 3]``, or ``[batch map 2 3]`` for several maps of each image, which is not copied for them.
+            Floating point, on the image's device; it is never narrowed to the image's dtype.
         size: ``(h, w)`` of the output in pixels.
-        mode: ``"bilinear"`` or ``"nearest"`` (halves go to the even pixel).
+        mode: ``"bilinear"``, ``"nearest"`` (halves go to the even pixel) or ``"bicubic"`` (cubic convolution with
+            A = -0.75; it has no Triton kernel).
         padding_mode: what stands outside of the image: ``"zeros"``, ``"border"`` (the nearest edge pixel),
             ``"reflection"`` (mirrored at the pixel edges, or at the pixel centres with ``align_corners=True``) or
             ``"fill"`` (``fill_value``).
         align_corners: see the convention.
-        fill_value: one number, or one per channel; only with ``padding_mode="fill"``.
-        backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.affine_grid`` and ``F.grid_sample``
-            behind guards), ``"triton"`` (one fused kernel on CUDA and ROCm) or ``"auto"``: Triton on the GPU, ATen
-            elsewhere, and the reference under ``torch.func`` transforms and forward-mode differentiation, which the
-            other two do not have, and for graphs traced on a CPU, in which ATen's guards could not look at theta.
+        fill_value: in units of the output; only with ``padding_mode="fill"``. As ``mean`` and ``std``, it is one number
+            or one per channel, in a sequence or in a floating-point tensor on the image's device, and gets no gradient.
+        mean: subtracted from a uint8 image before it is sampled; 0 by default.
+        std: divides a uint8 image, less its mean, before it is sampled; 1 by default, which leaves pixels in 0..255.
+        antialias: average the image over the footprint of each output pixel, instead of interpolating at its centre:
+            over a box with the sides of the image as its axes, centred there, whose sides are what one step in the
+            output covers, ``hypot(dx/dcolumn, dx/drow)`` and ``hypot(dy/dcolumn, dy/drow)`` in input pixels, and
+            at least one pixel. Pixels are unit squares. That is bilinear interpolation where nothing is minified, and
+            the mean of each block where an image is shrunk by whole factors. Only with ``mode="bilinear"`` and what is
+            outside in zeros or fill; pixels and fill values must be finite.
+        backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which wait
+            for the device), ``"triton"`` (one fused kernel on CUDA and ROCm) or ``"auto"``: Triton on the GPU, ATen
+            elsewhere, and the reference for what those two do not have: bicubic on the GPU, ``torch.func`` transforms
+            and forward-mode differentiation, and graphs traced on a CPU, in which ATen's guards could not see theta.
 
     Returns:
-        ``(batch, channel, h, w)`` in the image's dtype.
+        ``(batch, channel, h, w)``, or ``(batch, map, channel, h, w)`` if theta has several maps; in the image's dtype
+        and memory layout (contiguous, or channels innermost). A uint8 image gives float32.
 
     Raises:
         TypeError: if an argument has the wrong type or dtype.
@@ -73,110 +94,236 @@ def affine_sample(
 
     Reference:
         Jaderberg et al., Spatial Transformer Networks, 2015, eq. (1), (3), (5): https://arxiv.org/abs/1506.02025
+        Keys, Cubic convolution interpolation for digital image processing, 1981 (``"bicubic"``).
+        Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
-    check_sampling(mode, padding_mode, fill_value, backend)
-    check_floating("image", image)
-    sizes = check_shape("image", image, "batch channel height width")
-    check_floating("theta", theta)
-    check_shape("theta", theta, "batch 2 3", batch=sizes["batch"])
-    if theta.device != image.device:
-        raise ValueError(f"theta must be on the image's device {image.device}, got {theta.device}")
-    if min(sizes["height"], sizes["width"]) < 1:
-        raise ValueError(f"image must have at least one pixel, got shape {tuple(image.shape)}")
+    check_sampling(mode, padding_mode, fill_value, antialias, backend)
+    _check_tensors(image, theta)
     size = check_size("size", size)
-    align_corners = bool(align_corners)
-    fill = _fill(fill_value, image)
+    fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
+    mean, std = _normalisation(mean, std, image)
     if theta.dtype in (torch.float16, torch.bfloat16):
         theta = theta.float()
 
     if backend == "auto":
-        backend = _choose(image, theta)
-    if backend == "triton":
-        from supervised_st._fused import affine_sample_fused  # Triton is imported only when it is used.
+        backend = _choose(image, theta, mode)
+    if backend != "triton" or antialias:  # The kernels normalise what they read.
+        image, mean, std = _normalise(image, mean, std), None, None
+    if antialias:
+        return _area_sample(image, theta, fill, size, align_corners=bool(align_corners), backend=backend)
+    return _sample(
+        image, theta, fill, mean, std, size,
+        mode=mode, padding_mode=padding_mode, align_corners=bool(align_corners), backend=backend,
+    )  # fmt: skip
 
-        return affine_sample_fused(image, theta, fill, size, mode, padding_mode, align_corners)
-    sample = affine_sample_reference if backend == "reference" else _affine_sample_aten
-    return sample(image, theta, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
 
-
-def check_sampling(mode: str, padding_mode: str, fill_value: float | Sequence[float], backend: str) -> None:
+def check_sampling(mode: str, padding_mode: str, fill_value: PerChannel, antialias: bool, backend: str) -> None:
     """Check the options of :func:`affine_sample` that do not depend on the image; raises as it does."""
     check_choice("mode", mode, MODES)
     check_choice("padding_mode", padding_mode, PADDING_MODES)
     check_choice("backend", backend, BACKENDS)
-    if padding_mode != "fill" and any(value != 0 for value in _numbers(fill_value)):
+    if padding_mode != "fill" and (isinstance(fill_value, Tensor) or any(_numbers("fill_value", fill_value))):
         raise ValueError(f"fill_value is only for padding_mode='fill', got {fill_value!r} with {padding_mode!r}")
+    if mode == "bicubic" and backend == "triton":
+        raise ValueError("backend must be 'auto', 'reference' or 'aten' for mode='bicubic', got 'triton'")
+    if antialias and (mode != "bilinear" or padding_mode not in ("zeros", "fill")):
+        raise ValueError(
+            "antialias is only for mode='bilinear' with padding_mode='zeros' or 'fill', "
+            f"got mode={mode!r} with padding_mode={padding_mode!r}"
+        )
 
 
-def _choose(image: Tensor, theta: Tensor) -> str:
-    """Pick the backend that is fast on this device and can do what is asked."""
-    forward_mode = any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in (image, theta))  # type: ignore[no-untyped-call]
-    if forward_mode or torch._C._are_functorch_transforms_active():
-        return "reference"
-    return "triton" if image.is_cuda and find_spec("triton") else "aten"
+def _check_tensors(image: Tensor, theta: Tensor) -> None:
+    check_tensor("image", image)
+    if image.dtype not in IMAGE_DTYPES:
+        raise TypeError(f"image must be float64, float32, float16, bfloat16 or uint8, got {image.dtype}")
+    sizes = check_shape("image", image, "batch channel height width")
+    check_floating("theta", theta)
+    check_shape("theta", theta, "batch map 2 3" if theta.ndim == 4 else "batch 2 3", batch=sizes["batch"])
+    _check_device("theta", theta, image)
+    if min(sizes["height"], sizes["width"]) < 1:
+        raise ValueError(f"image must have at least one pixel, got shape {tuple(image.shape)}")
 
 
-def _numbers(fill_value: float | Sequence[float]) -> list[float]:
-    if isinstance(fill_value, (int, float)):
-        return [float(fill_value)]
+def _check_device(name: str, tensor: Tensor, image: Tensor) -> None:
+    if tensor.device != image.device:
+        raise ValueError(f"{name} must be on the image's device {image.device}, got {tensor.device}")
+
+
+def _numbers(name: str, value: float | Sequence[float]) -> list[float]:
+    if isinstance(value, (int, float, Real)):
+        return [float(value)]
     try:
         # Adding zero refuses what only looks like a number: the characters of a string.
-        return [float(value + 0) for value in fill_value]
+        return [float(number + 0) for number in value]
     except (TypeError, ValueError):
-        raise TypeError(f"fill_value must be a number or one per channel, got {fill_value!r}") from None
+        raise TypeError(f"{name} must be a number or one per channel, got {value!r}") from None
 
 
-def _fill(fill_value: float | Sequence[float], image: Tensor) -> Tensor:
-    """Return what stands outside as ``[channel]``, in the dtype that values are blended in."""
-    channels, values = image.shape[1], _numbers(fill_value)
+def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
+    """Return ``[channel]`` on the image's device, in the dtype that its values are blended in."""
+    channels, dtype = image.shape[1], torch.promote_types(image.dtype, torch.float32)
+    if isinstance(value, Tensor):
+        check_floating(name, value)
+        _check_device(name, value, image)
+        if value.shape not in ((), (channels,)):
+            raise ValueError(f"{name} must have shape () or (channel) = ({channels},), got {tuple(value.shape)}")
+        return value.detach().to(dtype).expand(channels).contiguous()
     # Filled on the device: a copy from the host would wait for it and could not be captured in a CUDA graph.
-    blended_in = image.new_empty(0, dtype=torch.promote_types(image.dtype, torch.float32))
-    if len(values) == 1:
-        return blended_in.new_full((channels,), values[0])
-    if len(values) != channels:
-        raise ValueError(f"fill_value must be one number or one per channel ({channels}), got {len(values)}")
-    return torch.stack([blended_in.new_full((), value) for value in values])
+    numbers = _numbers(name, value)
+    if len(numbers) == 1:
+        return image.new_full((channels,), numbers[0], dtype=dtype)
+    if len(numbers) != channels:
+        raise ValueError(f"{name} must be one number or one per channel ({channels}), got {len(numbers)}")
+    return torch.stack([image.new_full((), number, dtype=dtype) for number in numbers])
+
+
+def _normalisation(
+    mean: PerChannel | None, std: PerChannel | None, image: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return both as ``[channel]``, or neither, which stands for 0 and 1."""
+    if mean is None and std is None:
+        return None, None
+    if image.dtype != torch.uint8:
+        raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
+    if std is not None and not isinstance(std, Tensor) and 0 in _numbers("std", std):
+        raise ValueError(f"std must not be zero, got {std!r}")
+    return (
+        _per_channel("mean", 0.0 if mean is None else mean, image),
+        _per_channel("std", 1.0 if std is None else std, image),
+    )
+
+
+def _normalise(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    if image.dtype != torch.uint8:
+        return image
+    image = image.float()
+    return image if mean is None or std is None else (image - mean[:, None, None]) / std[:, None, None]
+
+
+def _choose(image: Tensor, theta: Tensor, mode: str) -> str:
+    """Pick the backend that is fast on this device and can do what is asked."""
+    if _is_transformed(image, theta):
+        return "reference"
+    if image.is_cuda:
+        return "triton" if mode != "bicubic" and find_spec("triton") else "reference"
+    return "aten"
+
+
+def _is_transformed(*tensors: Tensor) -> bool:
+    """Tell whether a ``torch.func`` transform or forward-mode differentiation is under way."""
+    return torch._C._are_functorch_transforms_active() or (
+        forward_ad._current_level >= 0  # else there are no tangents, and looking for them would take longer
+        and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
+    )
+
+
+def _sample(
+    image: Tensor,
+    theta: Tensor,
+    fill: Tensor | None,
+    mean: Tensor | None,
+    std: Tensor | None,
+    size: tuple[int, int],
+    *,
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
+    backend: str,
+) -> Tensor:
+    """Sample ``[batch channel H W]`` by ``[batch [map] 2 3]`` to ``(batch, [map,] channel, h, w)``."""
+    if backend == "triton":
+        if _is_transformed(image, theta):
+            raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
+        from supervised_st._fused import affine_sample_fused  # Triton is imported only when it is used.
+
+        return affine_sample_fused(image, theta, fill, mean, std, size, mode, padding_mode, align_corners)
+    sample = affine_sample_reference if backend == "reference" else _affine_sample_aten
+    maps = theta if theta.ndim == 4 else theta[:, None]
+    sampled = sample(image, maps, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    return sampled if theta.ndim == 4 else sampled.squeeze(1)
+
+
+def _area_sample(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], *, align_corners: bool, backend: str
+) -> Tensor:
+    """Average over footprints: what is outside counts as zero, so the fill is subtracted first and added last."""
+    outside = None if fill is None else fill.double()[:, None, None]
+    table = summed_area_table(image if outside is None else image - outside)
+    maps = theta if theta.ndim == 4 else theta[:, None]
+    corners, areas = footprints(maps, (image.shape[2], image.shape[3]), size, align_corners=align_corners)
+    sums = _sample(
+        table, corners.flatten(1, 2), None, None, None, size,
+        mode="bilinear", padding_mode="border", align_corners=False, backend=backend,
+    )  # fmt: skip
+    upper_left, upper_right, lower_left, lower_right = sums.view(*maps.shape[:2], 4, *sums.shape[2:]).unbind(2)
+    averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
+    if outside is not None:
+        averages = averages + outside
+    sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
+    return sampled if theta.ndim == 4 else sampled.squeeze(1)
 
 
 def _affine_sample_aten(
     image: Tensor,
     theta: Tensor,
-    fill: Tensor,
+    fill: Tensor | None,
     size: tuple[int, int],
     *,
     mode: str,
     padding_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    """The usual pair, behind guards.
+    """``F.grid_sample`` behind guards.
 
-    ``F.grid_sample`` on a CPU reads and writes foreign memory for half-precision images above 32,768 pixels and for
-    coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither ever reaches it.
+    On a CPU it reads and writes foreign memory for half-precision images above 32,768 pixels and for coordinates that
+    are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither ever reaches it.
     """
-    if not (_is_tame(theta, fill) and image.numel()) or (
-        align_corners and 1 in size
-    ):  # F.affine_grid doubts the latter
+    if not (image.numel() and theta.numel() and _is_tame(image, theta, fill)):
         return affine_sample_reference(
             image, theta, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners
         )
-    values = image.to(fill.dtype)
-    with torch.autocast(image.device.type, enabled=False):
-        theta = theta.to(torch.promote_types(theta.dtype, values.dtype))
-        grid = F.affine_grid(theta, [*image.shape[:2], *size], align_corners=align_corners).to(values.dtype)
-        if padding_mode != "fill":
-            sampled = F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-            return sampled.to(image.dtype)
-        outside = fill[:, None, None]
-        sampled = F.grid_sample(values - outside, grid, mode=mode, padding_mode="zeros", align_corners=align_corners)
-        return (sampled + outside).to(image.dtype)
+    values = image.to(torch.promote_types(image.dtype, torch.float32))
+    grid = _grid(theta.to(torch.promote_types(theta.dtype, values.dtype)), size, align_corners).to(values.dtype)
+    if fill is not None:
+        values, padding_mode = values - fill[:, None, None], "zeros"
+    sampled = F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    if fill is not None:
+        sampled = sampled + fill[:, None, None]
+    return lay_out(sampled.view(*image.shape[:2], -1, *size).to(image.dtype), image)
 
 
-def _is_tame(theta: Tensor, fill: Tensor) -> bool:
-    """Tell whether the usual pair can be trusted with these numbers; where they cannot be seen, it is not.
+def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
+    """Tell whether ``F.grid_sample`` can be trusted with these numbers; where they cannot be seen, it is not.
 
-    Every coordinate must be finite and at most ``_NEAR`` half image sizes from the centre. The fill is subtracted from
-    the image and added again, so it must be of the size of a pixel's value.
+    The fill is subtracted from the image and added again, so it must be of the size of a pixel's value.
     """
-    if torch.compiler.is_compiling() or theta.is_meta or isinstance(theta, FakeTensor):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if traced or theta.is_meta or isinstance(theta, FakeTensor) or _is_transformed(image, theta):
         return False
-    return bool((theta.detach().abs().sum(-1) <= _NEAR).all() and (fill.abs() <= _LARGEST_FILL).all())
+    return _largest(theta) <= _LARGEST_ENTRY and (fill is None or _largest(fill) <= _LARGEST_FILL)
+
+
+def _largest(numbers: Tensor) -> float:
+    """Return the largest magnitude, or NaN if there is one, which no comparison lets through."""
+    return float(torch.linalg.vector_norm(numbers.detach(), float("inf")))
+
+
+def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """What ``F.affine_grid`` makes for each of the maps, one below the other: ``(batch, map * h, w, 2)``.
+
+    It lies in memory as a plane of x and a plane of y, which takes half the time to make and to read, and is summed up
+    per axis, in which neither autocast nor TF32 take part.
+    """
+    y, x = (_axis(n, theta, align_corners) for n in size)
+    a, b, t = theta.transpose(1, 2)[..., None].unbind(3)  # each [batch (x, y) map 1]
+    planes = (a * x)[..., None, :] + torch.addcmul(t, b, y)[..., None]
+    return planes.flatten(2, 3).permute(0, 2, 3, 1)
+
+
+def _axis(n: int, like: Tensor, align_corners: bool) -> Tensor:
+    """Return the normalised coordinates of an output axis of ``n`` pixels."""
+    if n == 1:
+        return like.new_zeros(1)
+    ends = 1.0 if align_corners else 1 - 1 / n
+    return torch.linspace(-ends, ends, n, dtype=like.dtype, device=like.device)

@@ -65,10 +65,11 @@ class SupervisedSpatialTransformer(nn.Module):
             image's side: 224 / 896 for the paper's detail level.
         bounds: smallest and largest side, keeps the window inside the image; see `geometry.theta_from_parameters`. The
             window must start strictly between them: on a bound it would have no gradient.
-        mode: see `affine_sample`, as for the four arguments after it.
+        mode: see `affine_sample`, as for the five arguments after it.
         padding_mode: what stands outside of the image.
         align_corners: the convention of ``theta``.
         fill_value: for ``padding_mode="fill"``.
+        antialias: whether to average over the footprints of minified pixels.
         backend: which implementation samples.
 
     Raises:
@@ -96,18 +97,19 @@ class SupervisedSpatialTransformer(nn.Module):
         padding_mode: str = "zeros",
         align_corners: bool = False,
         fill_value: float | Sequence[float] = 0.0,
+        antialias: bool = False,
         backend: str = "auto",
     ) -> None:
         super().__init__()
         check_choice("parameterisation", parameterisation, PARAMETERISATIONS)
         check_choice("head_init", head_init, HEAD_INITS)
-        check_sampling(mode, padding_mode, fill_value, backend)
+        check_sampling(mode, padding_mode, fill_value, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
         self.size = check_size("size", size)
         self.parameterisation, self.head_init, self.scale, self.bounds = parameterisation, head_init, scale, bounds
         self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
-        self.fill_value, self.backend = fill_value, backend
+        self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
         self.downscale = nn.Identity() if downscale is None else downscale
         self.localisation = localisation
         self.head = WideLinear(features, PARAMETERISATIONS[parameterisation])
@@ -145,6 +147,7 @@ class SupervisedSpatialTransformer(nn.Module):
             padding_mode=self.padding_mode,
             align_corners=self.align_corners,
             fill_value=self.fill_value,
+            antialias=self.antialias,
             backend=self.backend,
         )
 

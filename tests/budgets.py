@@ -12,6 +12,12 @@ ULPS = {torch.float32: 4, torch.float16: 0.5, torch.bfloat16: 0.5}
 FLOAT32_SUM = 1e-5
 """Relative error of a float32 gradient that sums over many pixels or channels."""
 
+ATEN = 1e-3
+"""Relative forward error of the backend ``aten`` up to 1,024 pixels a side: it forms coordinates in float32."""
+
+RANDOM_MAPS = 5e-6
+"""Absolute forward error in float32 over random maps of unit noise (``benchmarks/accuracy.py``)."""
+
 
 def assert_close(name: str, got: Tensor, truth: Tensor, budget: float) -> None:
     """``got`` is finite and at most ``budget`` times the largest true value away from float64 ``truth``."""

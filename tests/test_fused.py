@@ -27,14 +27,14 @@ def arguments(dtype, batch=2, channels=3):
 def test_operators_are_registered_as_torch_expects(dtype, batch, channels_last):
     from supervised_st import _fused
 
-    image, theta, fill = arguments(dtype, batch)
+    image, theta, _ = arguments(dtype, batch)
     grad = torch.randn(batch, 3, 4, 7).to(dtype)
     if channels_last:
         image, grad = (t.contiguous(memory_format=torch.channels_last) for t in (image, grad))
     options = ("bilinear", "border", False)
-    torch.library.opcheck(_fused.forward_op, (image, theta, fill, 4, 7, *options))
-    torch.library.opcheck(_fused.image_gradient_op, (grad, theta, 5, 6, *options))
-    torch.library.opcheck(_fused.theta_gradient_op, (grad, image, theta, fill, *options))
+    torch.library.opcheck(_fused.forward_op, (image, theta, None, None, None, 4, 7, *options))
+    torch.library.opcheck(_fused.image_gradient_op, (grad, theta, 5, 6, channels_last, *options))
+    torch.library.opcheck(_fused.theta_gradient_op, (grad, image, theta, None, None, None, *options))
 
 
 @pytest.mark.usefixtures("_poisoned_and_fenced_memory")
@@ -54,7 +54,7 @@ def test_only_the_image_and_theta_are_kept_for_backward():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         affine_sample(image.requires_grad_(), theta.clone().requires_grad_(), (32, 32), backend="triton")
-    assert sorted(kept) == sorted([image.numel(), theta.numel(), image.shape[1]])
+    assert sorted(kept) == sorted([image.numel(), theta.numel()])
 
 
 @pytest.fixture(scope="module")
@@ -75,5 +75,5 @@ def test_every_kernel_compiles_for_every_architecture_and_dtype(static_report, k
     assert all(0 < row["registers"] <= 255 for row in rows)
 
 
-def test_the_forward_and_the_theta_gradient_use_no_local_memory(static_report):
-    assert not [row for row in static_report if row["stack_bytes"] and row["kernel"] != "image_gradient_kernel"]
+def test_the_kernels_for_planes_use_no_local_memory(static_report):
+    assert not [row for row in static_report if row["stack_bytes"]]

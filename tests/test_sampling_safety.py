@@ -4,10 +4,11 @@ import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from supervised_st.sampling import PADDING_MODES, affine_sample
+from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
 
 BACKENDS = ("reference", "aten", "triton")
 INF, NAN = float("inf"), float("nan")
@@ -20,20 +21,29 @@ def theta_with(value, entry, dtype=torch.float32):
     return theta
 
 
-@pytest.mark.parametrize(("mode", "padding_mode"), [*itertools.product(("bilinear", "nearest"), PADDING_MODES)])
-def test_hostile_maps_give_the_same_values_everywhere(mode, padding_mode):
+HOSTILE_OPTIONS = [
+    *itertools.product(MODES, PADDING_MODES, (False,)), ("bilinear", "zeros", True), ("bilinear", "fill", True)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "mode", "padding_mode", "antialias"),
+    [(b, *o) for b in ("aten", "triton") for o in HOSTILE_OPTIONS if (b, o[0]) != ("triton", "bicubic")],
+)
+def test_hostile_maps_give_the_same_values_everywhere(backend, mode, padding_mode, antialias):
     """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other image of the batch is untouched."""
+    options = {"mode": mode, "padding_mode": padding_mode, "antialias": antialias}
     for value, entry in itertools.product(HOSTILE, (0, 2)):
         results = []
-        for backend in BACKENDS:
+        for either in ("reference", backend):
             image = torch.arange(24.0).view(2, 1, 3, 4).requires_grad_()
             theta = theta_with(value, entry).requires_grad_()
-            out = affine_sample(image, theta, (3, 4), mode=mode, padding_mode=padding_mode, backend=backend)
+            out = affine_sample(image, theta, (3, 4), **options, backend=either)
             grads = torch.autograd.grad(out.sum(), (image, theta), allow_unused=True)
             results.append((out.detach(), *(torch.zeros(2, 2, 3) if g is None else g for g in grads)))
         for out, grad_image, grad_theta in results:
             where = f"{value} at {entry}"
-            assert torch.equal(out[0], torch.arange(12.0).view(1, 3, 4)), where
+            torch.testing.assert_close(out[0], torch.arange(12.0).view(1, 3, 4), rtol=0, atol=1e-5, msg=where)
             assert grad_image.isfinite().all(), where
             torch.testing.assert_close(out, results[0][0], equal_nan=True, rtol=1e-6, atol=1e-5, msg=where)
             torch.testing.assert_close(grad_image, results[0][1], rtol=1e-6, atol=1e-5, msg=where)
@@ -54,6 +64,31 @@ def test_documented_values(backend):
     assert (sample(2, INF, "border") == 1).all()
     assert sample(2, NAN, "border").isnan().all()
     assert (sample(2, 1e20, "zeros") == 0).all()
+    # A footprint without end: what is inside of the image does not count against what is outside.
+    assert (sample(2, -INF, "zeros", antialias=True) == 0).all()
+    assert sample(2, NAN, "zeros", antialias=True).isnan().all()
+    assert (sample(0, 2.5e38, "fill", fill_value=7.0, antialias=True) == 7).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("scale", [1e100, 1e200])
+def test_a_footprint_larger_than_any_number_sees_what_is_outside(backend, scale):
+    image = torch.ones(1, 1, 4, 4, dtype=torch.float64, requires_grad=True)
+    theta = (torch.eye(2, 3, dtype=torch.float64)[None] * scale).requires_grad_()
+    out = affine_sample(image, theta, (3, 3), padding_mode="fill", fill_value=7.0, antialias=True, backend=backend)
+    assert (out == 7).all()
+    grad_image, grad_theta = torch.autograd.grad(out.sum(), (image, theta))
+    assert grad_image.abs().max() < 1e-30
+    assert grad_theta.abs().max() < 1e-30
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_pixel_that_is_not_a_number_stays_in_its_own_image(backend):
+    image = torch.ones(2, 2, 4, 4)
+    image[0, 0, 1, 1] = NAN
+    out = affine_sample(image, torch.eye(2, 3).repeat(2, 1, 1), (2, 2), antialias=True, backend=backend)
+    assert out[0, 0, 1, 1].isnan()
+    torch.testing.assert_close(out.flatten(0, 1)[1:], torch.ones(3, 2, 2))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -67,26 +102,39 @@ def test_an_unusual_fill_leaves_the_inside_alone(backend, fill):
     torch.testing.assert_close(got[..., 5], torch.full_like(got[..., 5], fill), equal_nan=True)
 
 
-@pytest.mark.parametrize("fill", [torch.tensor([1.0, 2.0]), (1, 2), [1.0, 2.0]], ids=lambda fill: type(fill).__name__)
-def test_a_fill_per_channel_may_be_any_sequence(fill):
+@pytest.mark.parametrize(
+    "fill",
+    [torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0, 2]).half()[::2], (1, 2), np.array([1.0, 2.0], np.float32)],
+    ids=lambda fill: f"{type(fill).__name__}-{getattr(fill, 'dtype', '')}",
+)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_fill_per_channel_may_be_any_sequence(backend, fill):
+    options = {"padding_mode": "fill", "backend": backend}
     outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
-    got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), padding_mode="fill", fill_value=fill)
+    got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), **options, fill_value=fill)
     assert got.flatten().tolist() == [1, 2]
-
-
-def test_meta_tensors_have_their_shape():
-    out = affine_sample(torch.zeros(2, 3, 4, 4, device="meta"), torch.zeros(2, 2, 3, device="meta"), (5, 6))
-    assert out.shape == (2, 3, 5, 6)
+    for number in (fill[0], torch.tensor(1.0)):
+        got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), **options, fill_value=number)
+        assert got.flatten().tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_tap_without_weight_does_not_count(backend):
-    """An infinite or NaN pixel reaches its own outputs only: zero times infinity is never formed."""
-    if backend == "aten":
-        pytest.skip("F.grid_sample multiplies every tap")
+def test_constants_get_no_gradient(backend):
+    """Not from any backend, rather than silently from some."""
+    fill = torch.ones(2, requires_grad=True)
+    outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
+    out = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), padding_mode="fill", fill_value=fill, backend=backend)
+    assert not out.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("backend", "mode"), [("reference", "bilinear"), ("reference", "bicubic"), ("triton", "bilinear")]
+)
+def test_a_tap_without_weight_does_not_count(backend, mode):
+    """An infinite or NaN pixel reaches its own outputs only: zero times infinity is never formed (ATen forms it)."""
     image = torch.zeros(1, 1, 3, 3)
     image[0, 0, 1, 1], image[0, 0, 0, 2] = NAN, INF
-    got = affine_sample(image, torch.eye(2, 3)[None], (3, 3), backend=backend)
+    got = affine_sample(image, torch.eye(2, 3)[None], (3, 3), mode=mode, backend=backend)
     torch.testing.assert_close(got, image, rtol=0, atol=0, equal_nan=True)
 
 
@@ -104,10 +152,11 @@ def test_large_half_planes_on_the_default_path(dtype, side):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_identity_survives_autocast(dtype):
+@pytest.mark.parametrize("antialias", [False, True])
+def test_identity_survives_autocast(antialias, dtype):
     image = torch.randn(1, 1, 4, 224)
     with torch.autocast("cpu", dtype=dtype):
-        out = affine_sample(image, torch.eye(2, 3)[None], (4, 224))
+        out = affine_sample(image, torch.eye(2, 3)[None], (4, 224), antialias=antialias)
     torch.testing.assert_close(out, image, rtol=0, atol=1e-4)
 
 
@@ -120,18 +169,37 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch channel height width\), got"),
         (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\) with \{'batch': 2\}, got"),
         (IMAGE, (2, 3, 3), (2, 2), {}, ValueError, r"theta must have shape"),
+        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) .*\(2, 5, 2, 2\)"),
+        (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) with \{'batch': 2\}"),
+        (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\)"),
         ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have at least one pixel, got shape"),
         (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two positive integers .* got \(0, 2\)"),
         (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two positive integers"),
         (IMAGE, THETA, (2.5, 2), {}, TypeError, r"size must be two integers"),
         (IMAGE, THETA, 7, {}, TypeError, r"size must be two integers \(height, width\), got 7"),
         (IMAGE, THETA, (2, NAN), {}, TypeError, r"size must be two integers"),
-        (IMAGE, THETA, (2, 2), {"mode": "cubic"}, ValueError, r"mode must be one of 'bilinear', 'nearest', got"),
+        (IMAGE, THETA, (2, 2), {"mode": "cubic"}, ValueError, r"mode must be one of 'bilinear', 'nearest', 'bic"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "wrap"}, ValueError, r"padding_mode must be one of"),
         (IMAGE, THETA, (2, 2), {"backend": "cuda"}, ValueError, r"backend must be one of"),
         (IMAGE, THETA, (2, 2), {"fill_value": 1.0}, ValueError, r"fill_value is only for padding_mode='fill'"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": (1.0, 2.0)}, ValueError, r"channel \(3\), got 2"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": "x"}, TypeError, r"fill_value must be a number"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": None}, TypeError, r"fill_value must be a number"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(2)}, ValueError,
+         r"fill_value must have shape \(\) or \(channel\) = \(3,\), got \(2,\)"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(3, dtype=torch.int64)}, TypeError,
+         r"fill_value must be float64.*got torch.int64"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(3, device="meta")}, ValueError,
+         r"fill_value must be on the image's device cpu, got meta"),
+        (IMAGE, THETA, (2, 2), {"fill_value": torch.zeros(3)}, ValueError, r"fill_value is only for padding_mode='fil"),
+        (IMAGE, THETA, (2, 2), {"mean": 0.0}, ValueError, r"mean and std are only for uint8 images, got .* torch.fl"),
+        (IMAGE, THETA, (2, 2), {"std": 1.0}, ValueError, r"mean and std are only for uint8 images"),
+        (IMAGE, THETA, (2, 2), {"mode": "bicubic", "backend": "triton"}, ValueError,
+         r"backend must be 'auto', 'reference' or 'aten' for mode='bicubic', got 'triton'"),
+        (IMAGE, THETA, (2, 2), {"mode": "nearest", "antialias": True}, ValueError,
+         r"antialias is only for mode='bilinear' .* got mode='nearest' with padding_mode='zeros'"),
+        (IMAGE, THETA, (2, 2), {"padding_mode": "border", "antialias": True}, ValueError,
+         r"antialias is only for .* padding_mode='zeros' or 'fill', got .*'border'"),
     ],
 )  # fmt: skip
 def test_errors_name_the_argument(image, theta, size, options, error, match):
@@ -139,10 +207,29 @@ def test_errors_name_the_argument(image, theta, size, options, error, match):
         affine_sample(torch.zeros(image), torch.zeros(theta), size, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"mean": (1.0, 2.0)}, ValueError, r"mean must be one number or one per channel \(3\), got 2"),
+        ({"mean": "x"}, TypeError, r"mean must be a number or one per channel, got 'x'"),
+        ({"mean": torch.ones(4)}, ValueError, r"mean must have shape \(\) or \(channel\) = \(3,\), got \(4,\)"),
+        ({"mean": torch.ones(3, dtype=torch.uint8)}, TypeError, r"mean must be float64.*got torch.uint8"),
+        ({"std": torch.ones(3, device="meta")}, ValueError, r"std must be on the image's device cpu, got meta"),
+        ({"std": 0}, ValueError, r"std must not be zero, got 0"),
+        ({"std": (1.0, 0.0, 1.0)}, ValueError, r"std must not be zero, got \(1.0, 0.0, 1.0\)"),
+    ],
+)
+def test_errors_name_mean_and_std(options, error, match):
+    with pytest.raises(error, match=match):
+        affine_sample(torch.zeros(IMAGE, dtype=torch.uint8), torch.zeros(THETA), (2, 2), **options)
+
+
 def test_wrong_types_are_named():
     image, theta = torch.zeros(IMAGE), torch.zeros(THETA)
-    with pytest.raises(TypeError, match=r"image must be float64, float32, float16 or bfloat16, got torch.int64"):
+    with pytest.raises(TypeError, match=r"image must be float64, float32, float16, bfloat16 or uint8, got torch.int64"):
         affine_sample(image.long(), theta, (2, 2))
+    with pytest.raises(TypeError, match=r"image must be a torch.Tensor, got ndarray"):
+        affine_sample(image.numpy(), theta, (2, 2))
     with pytest.raises(TypeError, match=r"theta must be float64.*got torch.int64"):
         affine_sample(image, theta.long(), (2, 2))
     with pytest.raises(TypeError, match=r"theta must be a torch.Tensor, got list"):

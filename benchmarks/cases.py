@@ -1,0 +1,218 @@
+"""What is measured: shapes, maps, formats and phases, and the plans that choose among them."""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+DTYPES = ("float32", "float16", "bfloat16")
+LAYOUTS = ("contiguous", "channels_last")
+
+PHASES: dict[str, tuple[str, ...]] = {
+    "forward": (),
+    "theta": ("theta",),
+    "image": ("image",),
+    "both": ("image", "theta"),
+}
+"""What each phase differentiates with respect to, after the forward."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Maps of one kind: ``scale`` times a rotation, then a shift in half image sizes.
+
+    Attributes:
+        scale: input sizes per output size; ``None`` is one input pixel per output pixel.
+        degrees: angle of the rotation.
+        shift: ``(x, y)``; ``None`` draws it for each map, so that the window stays inside of the image.
+    """
+
+    scale: float | None = 1.0
+    degrees: float = 0.0
+    shift: tuple[float, float] | None = (0.0, 0.0)
+
+
+FAMILIES = {
+    "window": Family(scale=None, degrees=5, shift=None),
+    "identity": Family(),
+    "5 degrees": Family(degrees=5),
+    "45 degrees": Family(degrees=45),
+    "2x zoom in": Family(scale=0.5),
+    "4x zoom out": Family(scale=4),
+    "half outside": Family(shift=(1.0, 0.0)),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement: square images, square outputs.
+
+    Attributes:
+        group: the kind of use that the shape stands for.
+        images: batch size.
+        channels: of each image.
+        side: height and width of the images.
+        out: height and width of the output.
+        theta: a name in ``FAMILIES``.
+        dtype: of the images; theta is always float32.
+        layout: of the images.
+        phase: a name in ``PHASES``.
+        align_corners: the convention.
+        maps: maps per image.
+    """
+
+    group: str
+    images: int
+    channels: int
+    side: int
+    out: int
+    theta: str = "5 degrees"
+    dtype: str = "float32"
+    layout: str = "contiguous"
+    phase: str = "forward"
+    align_corners: bool = False
+    maps: int = 1
+
+    @property
+    def image_shape(self) -> tuple[int, int, int, int]:
+        """``(batch, channel, height, width)``."""
+        return (self.images, self.channels, self.side, self.side)
+
+    @property
+    def shape(self) -> str:
+        """The shapes of image and output, for people."""
+        return f"{'x'.join(map(str, self.image_shape))} -> {self.out}x{self.out}"
+
+    @property
+    def name(self) -> str:
+        """All of it on one line, for people; no two cases share one."""
+        corners = "corners" if self.align_corners else ""
+        maps = f"{self.maps} maps" if self.maps > 1 else ""
+        parts = (self.group, self.shape, maps, self.theta, self.dtype, self.layout, corners, self.phase)
+        return ", ".join(filter(None, parts))
+
+
+def thetas(case: Case) -> Tensor:
+    """Return the maps of a case, ``[batch map 2 3]`` float32, the same in every run."""
+    family = FAMILIES[case.theta]
+    scale = case.out / case.side if family.scale is None else family.scale
+    turn, count = math.radians(family.degrees), (case.images, case.maps)
+    matrix = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) * scale
+    if family.shift is None:
+        room = max(1 - scale * (math.cos(turn) + math.sin(turn)), 0.0)
+        shift = (2 * torch.rand(*count, 2, generator=torch.Generator().manual_seed(0)) - 1) * room
+    else:
+        shift = torch.tensor(family.shift).expand(*count, 2)
+    return torch.cat((matrix.expand(*count, 2, 2), shift[..., None]), dim=-1)
+
+
+def pixel_coordinates(case: Case) -> Tensor:
+    """Return where output pixels read their image, ``[batch map h w 2]`` as ``(x, y)`` in float64 pixels.
+
+    What misses a whole pixel by the rounding of float64 is put onto it.
+    """
+    steps = torch.arange(case.out, dtype=torch.float64)
+    place = 2 * steps / (case.out - 1) - 1 if case.align_corners else (2 * steps + 1) / case.out - 1
+    y, x = torch.meshgrid(place, place, indexing="ij")
+    mapped = torch.einsum("nkij,hwj->nkhwi", thetas(case).double(), torch.stack((x, y, torch.ones_like(x)), -1))
+    at = (mapped + 1) * (case.side - 1) / 2 if case.align_corners else ((mapped + 1) * case.side - 1) / 2
+    return torch.where((at - at.round()).abs() < 1e-9, at.round(), at)
+
+
+def pixels_read(case: Case) -> int:
+    """Count the input pixels, over all images, that have a weight in at least one output pixel."""
+    total = 0
+    for at in pixel_coordinates(case):
+        read = torch.zeros(case.side, case.side, dtype=torch.bool)
+        for column, row in itertools.product((torch.floor, torch.ceil), repeat=2):
+            x, y = column(at[..., 0]), row(at[..., 1])
+            inside = (x >= 0) & (x < case.side) & (y >= 0) & (y < case.side)
+            read[y[inside].long(), x[inside].long()] = True
+        total += int(read.sum())
+    return total
+
+
+def ideal_bytes(case: Case) -> int:
+    """Return what must be moved at the least: each needed number of input and output once per direction.
+
+    The backward reads the output's gradient, reads the needed part of the image again for theta's gradient, and writes
+    the whole gradient of the image. Theta itself, six numbers per map, does not count.
+    """
+    item = getattr(torch, case.dtype).itemsize
+    read = pixels_read(case) * case.channels * item
+    whole = math.prod(case.image_shape) * item
+    # An image of bytes gives float32 values.
+    output = case.images * case.maps * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
+    wanted = PHASES[case.phase]
+    forward = read + output
+    backward = (output if wanted else 0) + (read if "theta" in wanted else 0) + (whole if "image" in wanted else 0)
+    return forward + backward
+
+
+def shapes(device: str) -> dict[str, list[Case]]:
+    """Return the shapes by the use they stand for; a CPU gets smaller batches."""
+    large = device == "cuda"
+    frames, maps = (128, 32) if large else (2, 2)
+    return {
+        "stream": [
+            Case("stream", frames, channels, side, 224, theta="window")
+            for channels in (3, 20)
+            for side in (896, 448, 256)
+        ],
+        "warp": [Case("warp", frames, 3, 224, 224)],
+        "features": [Case("features", maps, channels, side, side) for channels in (64, 256) for side in (28, 56, 112)],
+        "registration": [Case("registration", 1, 1, 2048, 2048)],
+        "small": [Case("small", 32, 3, 28, 28)],
+        "overhead": [Case("overhead", 1, 1, 2, 2)],
+    }
+
+
+def plan(name: str, device: str) -> list[Case]:
+    """Return the cases of ``"quick"``, ``"default"`` or ``"full"``; in the second each axis varies about a centre."""
+    cases = {"quick": _quick, "default": _default, "full": _full}[name](shapes(device))
+    return list(dict.fromkeys(cases))
+
+
+def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:
+    frames, features = of["stream"][1], of["features"][1]
+    yield from _vary(frames, phase=("forward", "theta"))
+    yield from _vary(features, phase=("forward", "both"))
+    yield from _vary(of["small"][0], phase=("forward", "both"))
+    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+
+
+def _default(of: dict[str, list[Case]]) -> Iterator[Case]:
+    frames, features = of["stream"][1], of["features"][1]
+    for case in of["stream"]:
+        # The transformer reads frames, which need no gradient.
+        yield from _vary(case, phase=("forward", "theta"))
+    yield from _vary(frames, phase=("image", "both"))
+    yield from _vary(of["warp"][0], phase=("forward", "both"), theta=tuple(FAMILIES))
+    yield from _vary(frames, dtype=("float16", "bfloat16"), phase=("forward", "theta", "both"))
+    yield from _vary(frames, layout=("channels_last",), phase=("forward", "theta", "both"))
+    yield from _vary(frames, align_corners=(True,), phase=("forward", "theta"))
+    yield from _vary(frames, dtype=("uint8",), phase=("forward", "theta"))
+    yield from _vary(frames, maps=(4,), phase=("forward", "theta"))
+    for case in of["features"]:
+        yield from _vary(case, phase=("forward", "both"))
+    yield from _vary(features, layout=("channels_last",), phase=("forward", "both"))
+    yield from _vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
+    yield from _vary(of["registration"][0], phase=("forward", "theta", "both"))
+    yield from _vary(of["small"][0], phase=tuple(PHASES))
+    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+
+
+def _full(of: dict[str, list[Case]]) -> Iterator[Case]:
+    yield from _default(of)
+    for case in itertools.chain.from_iterable(of.values()):
+        yield from _vary(
+            case, align_corners=(False, True), dtype=DTYPES, layout=LAYOUTS, theta=tuple(FAMILIES), phase=tuple(PHASES)
+        )
+
+
+def _vary(case: Case, **axes: tuple[object, ...]) -> Iterator[Case]:
+    for values in itertools.product(*axes.values()):
+        yield replace(case, **dict(zip(axes, values, strict=True)))

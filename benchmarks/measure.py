@@ -1,0 +1,136 @@
+"""How it is measured: taking turns, medians, ratios with their spread, memory, and the speed of a plain copy."""
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.contestants import Call
+
+Clock = Callable[[Call, int], float]
+"""``(call, repeats)`` to the seconds that one call takes on the average."""
+
+TURN_SECONDS = 2e-3
+"""The least that a turn lasts, so that the clock's own cost does not count."""
+
+COPIED_BYTES = 2**28
+
+
+class Spread(NamedTuple):
+    """A median with its quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return the median and the quartiles."""
+    low, middle, high = np.percentile(values, (25, 50, 75)).tolist()
+    return Spread(middle, low, high)
+
+
+def speedup(baseline: Sequence[float], own: Sequence[float]) -> Spread:
+    """Return how many times as fast as the baseline: the ratio within each round, then median and quartiles."""
+    return spread([theirs / mine for theirs, mine in zip(baseline, own, strict=True)])
+
+
+def take_turns(calls: Mapping[str, Call], clock: Clock, rounds: int) -> dict[str, list[float]]:
+    """Time calls against each other.
+
+    In each round everybody has one turn, so whatever slows the machine down slows all of them; and each round has an
+    order of its own, so nobody always has the same predecessor.
+
+    Returns:
+        Seconds per call, one number per round.
+    """
+    repeats = {name: _repeats(call, clock) for name, call in calls.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    order = random.Random(0)
+    with _no_collection():
+        for _ in range(rounds):
+            for name in order.sample(list(calls), len(calls)):
+                seconds[name].append(clock(calls[name], repeats[name]))
+    return seconds
+
+
+def _repeats(call: Call, clock: Clock) -> int:
+    """Warm the call up and find how often it fits into a turn."""
+    clock(call, 2)
+    return max(1, round(TURN_SECONDS / max(clock(call, 2), 1e-9)))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def cpu_clock(call: Call, repeats: int) -> float:
+    """Time calls back to back; caches are as the previous call left them."""
+    started = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - started) / repeats
+
+
+class CudaClock:
+    """Time calls on the device; its second-level cache is overwritten before each of them."""
+
+    def __init__(self) -> None:
+        cache = torch.cuda.get_device_properties("cuda").L2_cache_size
+        self._other = torch.empty(4 * cache, dtype=torch.uint8, device="cuda")
+
+    def __call__(self, call: Call, repeats: int) -> float:
+        """Return the mean time between two events around the call, in seconds."""
+        pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+        for start, end in pairs:
+            self._other.zero_()
+            start.record()
+            call()
+            end.record()
+        torch.cuda.synchronize()
+        return sum(start.elapsed_time(end) for start, end in pairs) / repeats / 1e3
+
+
+def replay(call: Call) -> Call:
+    """Capture a call in a CUDA graph and return its replay, which takes the device's time only."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def peak_bytes(call: Call) -> int:
+    """Return the device memory that a call needs above what is there before it."""
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def copy_gigabytes_per_second(device: str, clock: Clock) -> float:
+    """Return the speed of a plain copy that fits in no cache, bytes read plus bytes written."""
+    source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    target.copy_(source)
+    seconds = median(clock(lambda: target.copy_(source), 1) for _ in range(9))
+    return 2 * COPIED_BYTES / seconds / 1e9

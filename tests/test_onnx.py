@@ -1,0 +1,55 @@
+"""``affine_sample`` in an ONNX graph: plain gathers, which give the values of the call for every theta."""
+
+import onnxruntime
+import pytest
+import torch
+
+from supervised_st import affine_sample
+
+NAN, INF = float("nan"), float("inf")
+
+
+class Sample(torch.nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.options = options
+
+    def forward(self, image, theta):
+        return affine_sample(image, theta, (5, 6), **self.options)
+
+
+def inputs(batch, dtype, maps):
+    image = torch.randint(0, 256, (batch, 3, 9, 8)).to(dtype)
+    theta = torch.eye(2, 3).repeat(batch, *maps, 1, 1) + torch.randn(batch, *maps, 2, 3) * 0.2
+    return image, theta
+
+
+# What torch's exporter says to itself, and that the second input's batch has the name of the first's.
+@pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:# The axis name. batch will not be used:UserWarning")
+@pytest.mark.parametrize(
+    ("options", "dtype", "maps"),
+    [
+        ({}, torch.float32, ()),
+        ({"mode": "bicubic", "padding_mode": "border"}, torch.float32, ()),
+        ({"antialias": True, "padding_mode": "fill", "fill_value": (0.5, 1.0, 2.0)}, torch.float32, ()),
+        ({"mode": "nearest", "padding_mode": "reflection", "mean": (110.0, 120.0, 130.0), "std": 60.0},
+         torch.uint8, (2,)),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_onnx_runtime_gives_the_same_values_for_every_batch(options, dtype, maps):
+    sample = Sample(**options).eval()
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    program = torch.onnx.export(
+        sample, inputs(2, dtype, maps), dynamo=True, dynamic_shapes=({0: batch}, {0: batch}), verbose=False
+    )
+    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
+    names = [node.name for node in session.get_inputs()]
+    for size in (1, 5):
+        image, theta = inputs(size, dtype, maps)
+        if size == 5:
+            theta[1, ..., 0, 0], theta[2, ..., 1, 2], theta[3, ..., 0, 2] = NAN, INF, 1e20
+        (got,) = session.run(None, dict(zip(names, (image.numpy(), theta.numpy()), strict=True)))
+        want = affine_sample(image, theta, (5, 6), **options, backend="reference")
+        torch.testing.assert_close(torch.from_numpy(got), want, equal_nan=True, rtol=1e-6, atol=1e-5)
