@@ -249,7 +249,7 @@ def test_an_image_without_a_batch_is_named():
     ("options", "match"),
     [
         ({"padding_mode": "zero"}, "padding_mode must be one of"),
-        ({"mode": "bicubic"}, "mode must be one of"),
+        ({"mode": "cubic"}, "mode must be one of"),
         ({"backend": "cuda"}, "backend must be one of"),
         ({"fill_value": 1.0}, "fill_value is only for padding_mode='fill'"),
     ],
