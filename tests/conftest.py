@@ -1,4 +1,4 @@
-"""Shared fixtures. Kernels run in Triton's interpreter where there is no GPU."""
+"""Shared fixtures. Kernels run compiled where there is a GPU, and in Triton's interpreter where there is none."""
 
 import os
 
@@ -14,6 +14,22 @@ FENCE = 64
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _tensors_travel_to_the_gpu(monkeypatch):
+    """Tests make their tensors on the CPU; where there is a GPU, kernels get copies there and results come back."""
+    if not torch.cuda.is_available():
+        return
+    from supervised_st import _fused
+
+    sample = _fused.affine_sample_fused
+
+    def there_and_back(image, theta, fill, mean, std, *options):
+        tensors = (t if t is None else t.cuda() for t in (image, theta, fill, mean, std))
+        return sample(*tensors, *options).to(image.device)
+
+    monkeypatch.setattr(_fused, "affine_sample_fused", there_and_back)
 
 
 @pytest.fixture

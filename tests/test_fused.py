@@ -1,17 +1,10 @@
-"""The fused sampler's operators: registration, memory, and machine code for every architecture."""
-
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
+"""The fused sampler's operators: registration and memory."""
 
 import pytest
 import torch
 
 from supervised_st import affine_sample
 
-ROOT = Path(__file__).resolve().parents[1]
 BLENDED_IN = {torch.float64: torch.float64, torch.float32: torch.float32, torch.float16: torch.float32}
 
 
@@ -55,25 +48,3 @@ def test_only_the_image_and_theta_are_kept_for_backward():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         affine_sample(image.requires_grad_(), theta.clone().requires_grad_(), (32, 32), backend="triton")
     assert sorted(kept) == sorted([image.numel(), theta.numel()])
-
-
-@pytest.fixture(scope="module")
-def static_report(tmp_path_factory):
-    """Compile all kernels in a process of its own: this one's are for the interpreter."""
-    file = tmp_path_factory.mktemp("static") / "report.json"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, str(ROOT / "benchmarks" / "static_report.py"), "--json", str(file)]
-    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return json.loads(file.read_text())
-
-
-@pytest.mark.parametrize("architecture", [80, 90, 100])
-@pytest.mark.parametrize("kernel", ["forward_kernel", "theta_gradient_kernel", "image_gradient_kernel"])
-def test_every_kernel_compiles_for_every_architecture_and_dtype(static_report, kernel, architecture):
-    rows = [row for row in static_report if row["kernel"] == kernel and row["architecture"] == architecture]
-    assert {row["dtype"] for row in rows} == {"fp64", "fp32", "fp16", "bf16"}
-    assert all(0 < row["registers"] <= 255 for row in rows)
-
-
-def test_the_kernels_for_planes_use_no_local_memory(static_report):
-    assert not [row for row in static_report if row["stack_bytes"]]
