@@ -36,25 +36,35 @@ class Launch(NamedTuple):
     tile_rows: int  #: rows of its tile, walked block by block
     vector: int  #: channels that it works on at a time, at most
     warps: int
-    registers: int  #: per thread; more of them are better than the few spills that save some
+    registers: int  #: per thread, at most; fewer of them leave room for more threads, whose reads are then under way
 
 
+# In planes, neighbouring threads take neighbouring columns, so that reads and writes of a warp share cache lines. Where
+# channels are innermost, they take neighbouring channels, four (or eight halves) of them each.
 LAUNCHES = {
-    # Planes: neighbouring threads take neighbouring columns, so that reads and writes of a warp share cache lines.
+    ("forward", False): Launch(block=256, tile_width=32, tile_rows=32, vector=1, warps=4, registers=64),
+    ("theta_gradient", False): Launch(block=256, tile_width=32, tile_rows=32, vector=1, warps=4, registers=80),
+    ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=2, registers=255),
+    ("forward", True): Launch(block=64, tile_width=8, tile_rows=32, vector=64, warps=8, registers=128),
+    ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=168),
+    ("image_gradient", True): Launch(block=64, tile_width=8, tile_rows=8, vector=64, warps=4, registers=255),
+}
+"""By kernel and whether channels are vectorised. Launches are never tuned at run time: results depend on them."""
+
+ROOMY_LAUNCHES = {
     ("forward", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
     ("theta_gradient", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
     ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=4, registers=255),
-    # Channels innermost: neighbouring threads take neighbouring channels, four (or eight halves) of them each.
     ("forward", True): Launch(block=32, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
     ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
     ("image_gradient", True): Launch(block=32, tile_width=8, tile_rows=4, vector=64, warps=4, registers=255),
 }
-"""By kernel and whether channels are vectorised. Launches are never tuned at run time: results depend on them."""
+"""For what would not fit into those registers: mirrors, other formats and modes, and large images."""
 
 GATHER_GROUPS = 4
 """Channels of planes for which the image gradient computes weights once, at most."""
 
-OUT_BLOCK = {False: (8, 4), True: (4, 2)}
+OUT_BLOCK = {False: (4, 2), True: (2, 1)}
 """Output pixels, and columns of them, that all input pixels of a tile are held against together."""
 
 
@@ -144,11 +154,23 @@ def _vector(launch: Launch, channels: int, dtype: torch.dtype) -> int:
     return min(most, channels & -channels)
 
 
-def compile_options(launch: Launch, padding_mode: str) -> dict[str, int]:
-    """What the compiler is told. Mirrors need registers; ROCm's compiler takes no limit."""
+def choose_launch(kernel: str, is_vectorised: bool, image: Tensor, mode: str, padding_mode: str, offset: Any) -> Launch:
+    """Take the launch that was tuned for the usual case, or the one in which every case finds room."""
+    is_usual = (
+        mode == "bilinear"
+        and padding_mode == "zeros"
+        and image.dtype in (torch.float32, torch.float16, torch.bfloat16)
+        and offset == tl.int32
+        and (is_vectorised or image.stride(-1) == 1)
+    )
+    return (LAUNCHES if is_usual else ROOMY_LAUNCHES)[kernel, is_vectorised]
+
+
+def compile_options(launch: Launch) -> dict[str, int]:
+    """What the compiler is told. ROCm's takes no limit of registers."""
     options = {"num_warps": launch.warps}
     if torch.version.hip is None:
-        options["maxnreg"] = 255 if padding_mode == "reflection" else launch.registers
+        options["maxnreg"] = launch.registers
     return options
 
 
@@ -176,7 +198,8 @@ def _forward(
     if not out.numel():
         return out
     last = is_channels_last(image)
-    launch = LAUNCHES["forward", last and channels % VECTORISED == 0]
+    offset = _offset(image, out)
+    launch = choose_launch("forward", last and channels % VECTORISED == 0, image, mode, padding_mode, offset)
     vector = _vector(launch, channels, image.dtype)
     grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
     with torch.cuda.device_of(image):
@@ -185,9 +208,9 @@ def _forward(
             channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
             maps // image.shape[0], *image.stride(),
             MODE=mode, **_common(out.dtype, theta, padding_mode, align_corners),
-            NORMALISED=mean is not None, OFFSET=_offset(image, out), LAST=last,
+            NORMALISED=mean is not None, OFFSET=offset, LAST=last,
             BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
-            **compile_options(launch, padding_mode),
+            **compile_options(launch),
         )  # fmt: skip
     return out
 
@@ -214,7 +237,8 @@ def _image_gradient(
     if not out.numel():
         return out
     vectorised = channels_last and channels % VECTORISED == 0
-    launch = LAUNCHES["image_gradient", vectorised]
+    offset = _offset(grad, out)
+    launch = choose_launch("image_gradient", vectorised, grad, mode, padding_mode, offset)
     vector = _vector(launch, channels, grad.dtype)
     groups = 1 if vectorised else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
     tiles = -(-height // launch.tile_rows) * -(-width // launch.tile_width)
@@ -226,9 +250,9 @@ def _image_gradient(
             grad, theta.contiguous(), out,
             channels, height, width, *size, tiles, launch.tile_rows, maps, *grad.stride(),
             MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
-            OFFSET=_offset(grad, out), LAST=channels_last,
+            OFFSET=offset, LAST=channels_last,
             BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector, GROUPS=groups,
-            OUT_BLOCK=out_block, OUT_W=out_width, **compile_options(launch, padding_mode),
+            OUT_BLOCK=out_block, OUT_W=out_width, **compile_options(launch),
         )  # fmt: skip
     return out
 
@@ -242,7 +266,9 @@ def _theta_gradient(
     out = empty(grad, tuple(theta.shape), theta.dtype)
     if not grad.numel():
         return out.zero_()
-    launch = LAUNCHES["theta_gradient", is_channels_last(image) and channels % VECTORISED == 0]
+    offset = _offset(image, grad)
+    vectorised = is_channels_last(image) and channels % VECTORISED == 0
+    launch = choose_launch("theta_gradient", vectorised, image, mode, padding_mode, offset)
     vector = _vector(launch, channels, grad.dtype)
     maps = theta.shape[:-2].numel()
     grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
@@ -255,9 +281,9 @@ def _theta_gradient(
             channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
             maps // image.shape[0], *grad.stride(), *image.stride(),
             MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
-            NORMALISED=mean is not None, OFFSET=_offset(image, grad),
+            NORMALISED=mean is not None, OFFSET=offset,
             BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
-            **compile_options(launch, padding_mode),
+            **compile_options(launch),
         )  # fmt: skip
         _kernels.theta_reduction_kernel[(maps,)](
             partials, out, parts, *image.shape[2:], height, width, ALIGN=align_corners, BLOCK=REDUCTION_BLOCK,

@@ -87,12 +87,30 @@ def affine_sample_reference(
         (m[..., 0, None, None] * columns + m[..., 1, None, None] * rows[:, None] + m[..., 2, None, None])
         for m in pixel.unbind(-2)
     )
+    sampled = sample_at(values, x, y, outside, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    return lay_out(sampled.to(image.dtype), image)
 
+
+def sample_at(
+    values: Tensor,
+    x: Tensor,
+    y: Tensor,
+    outside: Tensor | float,
+    *,
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """Sample ``values`` ``[batch channel H W]`` at pixel coordinates ``x`` and ``y`` ``[batch map h w]``.
+
+    Returns:
+        ``(batch, channel, map, h, w)``.
+    """
     undefined = x.isnan() | y.isnan()
     near_x, near_y = (torch.where(undefined, 0.0, c).clamp(-FAR, FAR) for c in (x, y))
     pad_x, pad_y = (
         partial(_pad, length=length, padding_mode=padding_mode, align_corners=align_corners)
-        for length in (image.shape[3], image.shape[2])
+        for length in (values.shape[3], values.shape[2])
     )
     if mode == "nearest":
         sampled = _tap(values, pad_x(near_x).round(), pad_y(near_y).round(), outside)
@@ -101,7 +119,7 @@ def affine_sample_reference(
         sampled = _blend(values, taps(near_x, pad_x, values.dtype), taps(near_y, pad_y, values.dtype), outside)
     # The NaN is carried by x + y so that it reaches theta's gradient; the inner `where` keeps it from other pixels.
     nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
-    return lay_out(torch.where(undefined[:, None], nan, sampled).to(image.dtype), image)
+    return torch.where(undefined[:, None], nan, sampled)
 
 
 def lay_out(sampled: Tensor, image: Tensor) -> Tensor:

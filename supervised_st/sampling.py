@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from numbers import Real
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,15 @@ from torch.autograd import forward_ad
 
 from supervised_st._antialias import footprints, summed_area_table
 from supervised_st._checks import check_choice, check_floating, check_shape, check_size, check_tensor
-from supervised_st._reference import affine_sample_reference, lay_out
+from supervised_st._reference import affine_sample_reference, lay_out, sample_at
 
 MODES = ("bilinear", "nearest", "bicubic")
 PADDING_MODES = ("zeros", "border", "reflection", "fill")
 BACKENDS = ("auto", "reference", "aten", "triton")
 IMAGE_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8)
+
+_DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
+"""Whether ``F.grid_sample`` does (https://github.com/pytorch/pytorch/pull/177487)."""
 
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
@@ -287,10 +291,45 @@ def _affine_sample_aten(
     grid = _grid(theta.to(torch.promote_types(theta.dtype, values.dtype)), size, align_corners).to(values.dtype)
     if fill is not None:
         values, padding_mode = values - fill[:, None, None], "zeros"
-    sampled = F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    sampled = _grid_sample(values, grid, mode, padding_mode, align_corners)
     if fill is not None:
         sampled = sampled + fill[:, None, None]
     return lay_out(sampled.view(*image.shape[:2], -1, *size).to(image.dtype), image)
+
+
+def _grid_sample(values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
+    """``F.grid_sample``, twice differentiable in older versions of torch too."""
+    if _DIFFERENTIATES_TWICE or not (torch.is_grad_enabled() and (values.requires_grad or grid.requires_grad)):
+        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    sampled: Tensor = _GridSample.apply(values, grid, mode, padding_mode, align_corners)  # type: ignore[no-untyped-call]
+    return sampled
+
+
+class _GridSample(torch.autograd.Function):
+    """``F.grid_sample`` whose gradients, where they are to be differentiated, come from the reference."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
+        ctx.save_for_backward(values, grid)
+        ctx.options = mode, padding_mode, align_corners
+        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        values, grid = ctx.saved_tensors
+        mode, padding_mode, align_corners = ctx.options
+        wants = ctx.needs_input_grad[:2]
+        if not torch.is_grad_enabled():
+            options = MODES.index(mode), PADDING_MODES.index(padding_mode), align_corners
+            found = torch.ops.aten.grid_sampler_2d_backward(grads[0], values, grid, *options, wants)
+            return *found, None, None, None
+        sizes = values.new_tensor((values.shape[3], values.shape[2]))
+        pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
+        x, y = pixels[:, None].double().unbind(-1)
+        sampled = sample_at(values, x, y, 0.0, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+        wanted = [tensor for tensor, wanted in zip((values, grid), wants, strict=True) if wanted]
+        given = iter(torch.autograd.grad(sampled.squeeze(2), wanted, grads[0], create_graph=True, allow_unused=True))
+        return *(next(given) if wanted else None for wanted in wants), None, None, None
 
 
 def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:

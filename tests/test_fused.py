@@ -20,8 +20,9 @@ def arguments(dtype, batch=2, channels=3):
 def test_operators_are_registered_as_torch_expects(dtype, batch, channels_last):
     from supervised_st import _fused
 
-    image, theta, _ = arguments(dtype, batch)
-    grad = torch.randn(batch, 3, 4, 7).to(dtype)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    image, theta, _ = (tensor.to(device) for tensor in arguments(dtype, batch))
+    grad = torch.randn(batch, 3, 4, 7, device=device).to(dtype)
     if channels_last:
         image, grad = (t.contiguous(memory_format=torch.channels_last) for t in (image, grad))
     options = ("bilinear", "border", False)

@@ -2,15 +2,26 @@
 
 Which output pixels do, and with which weight, is always decided by the forward's own coordinates. What is computed here
 besides is only where to look for them: in a box around the preimage of each pixel where the map can be inverted well
-(``_gather_boxes``), and otherwise block by block of output pixels, where those that can concern the tile of input
-pixels are found by intersecting two strips (``_gather_blocks``). Nothing is added by atomics, so the order of every
-sum is fixed, and every pixel is written exactly once.
+(``_gather_near``, or ``_gather_boxes`` where padding moves coordinates), and otherwise block by block of output pixels,
+where those that can concern the tile of input pixels are found by intersecting two strips (``_gather_blocks``). Nothing
+is added by atomics, so the order of every sum is fixed, and every pixel is written exactly once.
 """
 
 import triton
 import triton.language as tl
 
-from supervised_st._kernels.coordinates import FAR, fixed_map, float_map, reach, sources
+from supervised_st._kernels.coordinates import (
+    FAR,
+    GUARD_BITS,
+    HALF_PIXEL,
+    MAP_BITS,
+    PIXEL,
+    UNIT,
+    fixed_map,
+    float_map,
+    reach,
+    sources,
+)
 from supervised_st._kernels.forward import RUNTIME, locate, place, tile_of
 
 SLACK = tl.constexpr(1 / 64)
@@ -28,6 +39,10 @@ BOX_SLACK = tl.constexpr(16)
 
 LARGEST_BOX = tl.constexpr(1024)
 """Larger boxes would keep one thread busy for too long: the threads of a program share them out instead."""
+
+
+NEAR = tl.constexpr(32.0)
+"""Pixels. Boxes that reach no further have coordinates that, relative to the input pixel, fit into 32 bits."""
 
 
 @triton.jit
@@ -119,7 +134,8 @@ def _boxes(
 ):  # fmt: skip
     """Around the preimage of each input pixel, the box of output pixels that can read it.
 
-    Returns each box's first column and row, their common columns and size, and whether to use them.
+    Returns each box's first column and row, their common columns and rows, whether to use them, and whether all of
+    their coordinates are near the pixel's.
     """
     ax, bx, tx, x_lowest, x_highest = _clamped_map(theta, W, w, h, ALIGN, ROUNDING)
     ay, by, ty, y_lowest, y_highest = _clamped_map(theta + 3, H, w, h, ALIGN, ROUNDING)
@@ -147,7 +163,8 @@ def _boxes(
     columns, rows = tl.where(suits, columns, 1.0), tl.where(suits & reached, rows, 0.0)
     first_column = _first_candidate(p, q, corner_column, column_low, dj, di)
     first_row = _first_candidate(r, s, corner_row, row_low, dj, di)
-    return first_column, first_row, columns.to(tl.int32), (columns * rows).to(tl.int32), suits
+    near = tl.maximum(tl.abs(ax) * columns + tl.abs(bx) * rows, tl.abs(ay) * columns + tl.abs(by) * rows) <= NEAR
+    return first_column, first_row, columns.to(tl.int32), rows.to(tl.int32), suits, near
 
 
 @triton.jit
@@ -215,14 +232,42 @@ def _add_block(totals, grad, channel, grad_c, at, weight, GROUPS: tl.constexpr, 
 
 
 @triton.jit
+def _near_hat(from_first, step, position, MODE: tl.constexpr):
+    """``_hat`` of a coordinate that is given relative to the input pixel: one less the distance, to the same bits."""
+    distance = tl.abs(((from_first + step) >> GUARD_BITS).to(tl.int32))
+    if MODE == "nearest":
+        return ((distance < HALF_PIXEL) | ((distance == HALF_PIXEL) & (position % 2 == 0))).to(tl.float32)
+    return tl.minimum(distance - PIXEL, 0).to(tl.float32) * -UNIT
+
+
+@triton.jit
+def _gather_near(
+    totals, grad, x_fixed, y_fixed, first_column, first_row, columns, rows, j, i, channel, h, w, grad_c, grad_h, grad_w,
+    MODE: tl.constexpr, OFFSET: tl.constexpr, GROUPS: tl.constexpr, VECTOR: tl.constexpr,
+):  # fmt: skip
+    """``_gather_boxes`` where no padding moves coordinates: from one candidate to the next it only has to add."""
+    from_x = x_fixed[0] * first_column + (x_fixed[1] * first_row + x_fixed[2]) - (j.to(tl.int64) << MAP_BITS)
+    from_y = y_fixed[0] * first_column + (y_fixed[1] * first_row + y_fixed[2]) - (i.to(tl.int64) << MAP_BITS)
+    for down in range(rows):
+        for across in range(columns):
+            row, column = first_row + down, first_column + across
+            weight = _near_hat(from_x, x_fixed[0] * across + x_fixed[1] * down, j, MODE)
+            weight *= _near_hat(from_y, y_fixed[0] * across + y_fixed[1] * down, i, MODE)
+            weight = tl.where((row >= 0) & (row < h) & (column >= 0) & (column < w), weight, 0.0)
+            at = locate(row, column, grad_h, grad_w, OFFSET)
+            totals = _add(totals, grad, channel, grad_c, at, weight, GROUPS, VECTOR)
+    return totals
+
+
+@triton.jit
 def _gather_boxes(
-    totals, grad, theta, x_fixed, y_fixed, first_column, first_row, columns, candidates, j, i,
+    totals, grad, theta, x_fixed, y_fixed, first_column, first_row, columns, rows, j, i,
     cell_x, cell_y, countable, channel, H, W, h, w, grad_c, grad_h, grad_w,
     MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr,
     OFFSET: tl.constexpr, GROUPS: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """Every input pixel looks at the output pixels of its own box, all at the same place of their boxes at a time."""
-    for candidate in range(candidates):
+    for candidate in range(columns * rows):
         down = candidate // columns
         row, column = first_row + down, first_column + (candidate - down * columns)
         x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, MODE, PADDING, ALIGN, ROUNDING, ACC)
@@ -292,20 +337,30 @@ def image_gradient_kernel(
         plane = grad + m * grad_n
         x_fixed = fixed_map(at_theta, W, w, h, ALIGN, ROUNDING)
         y_fixed = fixed_map(at_theta + 3, H, w, h, ALIGN, ROUNDING)
-        first_x, count_x = _axis_cells(at_theta, W, w, h, PADDING, ALIGN, ROUNDING)
-        first_y, count_y = _axis_cells(at_theta + 3, H, w, h, PADDING, ALIGN, ROUNDING)
+        fixed = x_fixed[3] & y_fixed[3]
+        if fixed & (PADDING != "reflection"):  # Such maps are defined everywhere, and lie in one cell.
+            first_x, first_y = tl.full((), 0.0, tl.float64), tl.full((), 0.0, tl.float64)
+            count_x, count_y = tl.full((), 1.0, tl.float64), tl.full((), 1.0, tl.float64)
+        else:
+            first_x, count_x = _axis_cells(at_theta, W, w, h, PADDING, ALIGN, ROUNDING)
+            first_y, count_y = _axis_cells(at_theta + 3, H, w, h, PADDING, ALIGN, ROUNDING)
         countable = count_x * count_y <= MIRROR_CELLS
         across = tl.where(countable, count_x, 1.0).to(tl.int32)
         cells = tl.where(countable, count_x * count_y, 1.0).to(tl.int32)
         for cell in range(cells):
             cell_x, cell_y = first_x.to(tl.int32) + cell % across, first_y.to(tl.int32) + cell // across
-            first_column, first_row, columns, candidates, suits = _boxes(
+            first_column, first_row, columns, rows, suits, near = _boxes(
                 at_theta, H, W, h, w, j0, j_last, i0, i_last, dj, di, cell_x, cell_y, countable,
                 MODE, PADDING, ALIGN, ROUNDING,
             )  # fmt: skip
-            if suits:
+            if suits & near & fixed & (ACC != tl.float64) & (PADDING == "zeros" or PADDING == "fill"):
+                totals = _gather_near(
+                    totals, plane, x_fixed, y_fixed, first_column, first_row, columns, rows, j, i,
+                    channel, h, w, grad_c, grad_h, grad_w, MODE, OFFSET, GROUPS, VECTOR,
+                )  # fmt: skip
+            elif suits:
                 totals = _gather_boxes(
-                    totals, plane, at_theta, x_fixed, y_fixed, first_column, first_row, columns, candidates, j, i,
+                    totals, plane, at_theta, x_fixed, y_fixed, first_column, first_row, columns, rows, j, i,
                     cell_x, cell_y, countable, channel, H, W, h, w, grad_c, grad_h, grad_w,
                     MODE, PADDING, ALIGN, ROUNDING, ACC, OFFSET, GROUPS, VECTOR,
                 )  # fmt: skip
