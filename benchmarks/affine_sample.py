@@ -30,7 +30,7 @@ from benchmarks.records import Results, Row, provenance, results_file
 from benchmarks.tables import line
 
 LAUNCH_BOUND_US = 5000
-"""Cases in which the pair takes less on a GPU are also timed as replays of a CUDA graph: backwards wait for the host."""
+"""Cases in which the pair takes less on a GPU are also timed as replays of a CUDA graph, without the host."""
 
 ROUNDS, QUICK_ROUNDS = 31, 7
 

@@ -16,7 +16,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.cases import Case, shapes
+from benchmarks import roofline
+from benchmarks.cases import Case, plan, shapes
 from benchmarks.contestants import OURS, PAIRS
 from benchmarks.measure import Spread, speedup
 
@@ -65,7 +66,14 @@ def full_table(results: Results) -> str:
     rows = results["rows"]
     reasons: list[str] = []
     columns = _columns(results, reasons)
-    lines = [_described(results), "", _counted(rows), "", _cells(list(columns)), _cells(["---"] * len(columns))]
+    lines = [
+        _described(results),
+        "",
+        _counted(rows, results["device"]),
+        "",
+        _cells(list(columns)),
+        _cells(["---"] * len(columns)),
+    ]
     for row in rows:
         cells = _what(row)
         if row["failed"]:
@@ -125,6 +133,7 @@ def short_table(results: Results) -> str:
     }
     rows = {Case(**row["case"]): row for row in results["rows"]}
     header = ["", "image -> output", "", "`affine_sample`, us", "pair, us", "times as fast"]
+    header += ["in a graph"] * (results["device"] == "cuda")
     lines = [_cells(header), _cells(["---"] * len(header))]
     for use, cases in chosen.items():
         for case in cases:
@@ -132,7 +141,8 @@ def short_table(results: Results) -> str:
                 raise ValueError(f"the results lack {case.name}: measure the default plan to its end")
             row = rows[case]
             timed = [_time(row, OURS), _time(row, row["baseline"]), _spread(of_pair(row, OURS))]
-            failed = [f"**failed**: {row['failed']}", "", ""]
+            timed += [_graph(row)] * (results["device"] == "cuda")
+            failed = [f"**failed**: {row['failed']}", *[""] * (len(timed) - 1)]
             lines.append(_cells([use, case.shape, PHASES[case.phase], *(failed if row["failed"] else timed)]))
     return "\n".join([*lines, "", _described(results)])
 
@@ -148,15 +158,18 @@ def _described(results: Results) -> str:
     )
 
 
-def _counted(rows: list[Row]) -> str:
+def _counted(rows: list[Row], device: str) -> str:
     right = [row for row in rows if not row["failed"]]
     ratios = [of_pair(row, OURS) for row in right]
     faster, slower = sum(ratio.low > 1 for ratio in ratios), sum(ratio.high < 1 for ratio in ratios)
     further = sum(_values_error(row, OURS) > _values_error(row, row["baseline"]) for row in right)
+    measured = {Case(**row["case"]) for row in rows}
+    unmeasured = sum(case not in measured for case in plan("default", device))
+    missing = f" {unmeasured} more cases of the plan have not been measured." if unmeasured else ""
     return (
         f"Of {len(rows)} cases `affine_sample` is faster than the pair in {faster}, slower in {slower}, and within the "
         f"spread in {len(right) - faster - slower}; it failed in {len(rows) - len(right)}. Its values are further from "
-        f"float64 than the pair's in {further}."
+        f"float64 than the pair's in {further}.{missing}"
     )
 
 
@@ -215,6 +228,7 @@ TABLES = {
     "cuda": _absent_or(full_table, "cuda", "Not measured yet."),
     "cpu, short": _absent_or(short_table, "cpu", ""),
     "cuda, short": _absent_or(short_table, "cuda", ""),
+    "static": _absent_or(roofline.table, "static", "Not compiled yet."),
 }
 
 

@@ -300,12 +300,14 @@ def assert_complete(results):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_published_results_are_whole(device):
+    """Time on a GPU is lent, so its plan may stop early; the table then says how many cases it lacks."""
     results = tables.newest(device)
     if results is None:
         pytest.skip("not measured yet")
     assert results["device"] == device
     assert_complete(results)
-    assert {Case(**row["case"]) for row in results["rows"]} >= set(cases.plan("default", device))
+    missing = set(cases.plan("default", device)) - {Case(**row["case"]) for row in results["rows"]}
+    assert not missing or (device == "cuda" and f"{len(missing)} more cases of the plan" in tables.full_table(results))
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
