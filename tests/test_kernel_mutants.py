@@ -665,10 +665,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     return missing | {(name, law): found for name, law, found in map(json.loads, done.stdout.splitlines())}
 
 
-BROKEN = pytest.mark.xfail(reason="tiles inside of the image take the slope of the border for one", strict=True)
-
-
-@pytest.mark.parametrize("law", [pytest.param(law, marks=[BROKEN] * (law == "first pixels")) for law in LAWS])
+@pytest.mark.parametrize("law", LAWS)
 def test_the_kernels_obey_the_law(law, verdicts):
     assert verdicts[CONTROL, law] == "holds"
 

@@ -271,3 +271,16 @@ else:
     raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+@pytest.mark.parametrize("padding_mode", ["border", "reflection"])
+def test_a_slope_of_zero_keeps_a_pixel_that_is_not_a_number_from_theta(padding_mode):
+    image = torch.arange(32.0).view(1, 1, 4, 8)
+    image[0, 0, 0, 3] = NAN
+    missing = []
+    for backend in ("triton", "reference"):
+        theta = torch.eye(2, 3)[None].requires_grad_()
+        out = affine_sample(image, theta, (4, 8), padding_mode=padding_mode, backend=backend)
+        missing.append(torch.autograd.grad(out, theta, torch.ones_like(out))[0].isnan())
+    assert torch.equal(*missing)
+    assert not missing[0][0, 1].any()

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from supervised_st._kernels.coordinates import extent, fixed_map, pixels_per_pixel, plain_sources, sources
+from supervised_st._kernels.coordinates import covers, extent, fixed_map, pixels_per_pixel, plain_sources, sources
 from supervised_st._kernels.forward import (
     RUNTIME,
     channel_constants,
@@ -71,6 +71,9 @@ def theta_gradient_kernel(
         row = tl.minimum(block_row + dy, last_row)
         live = ((first_column + dx <= last_column) & (block_row + dy <= last_row))[:, None]
         inside, outside = classify(x_fixed, y_fixed, x_extent, y_extent, first_column, block_row, H, W, ACC)
+        if PADDING == "border" or PADDING == "reflection":  # Their slope is zero on the first pixel too.
+            inside &= covers(x_fixed, x_extent, first_column, block_row)[0] > 0
+            inside &= covers(y_fixed, y_extent, first_column, block_row)[0] > 0
         at = locate(row, column, grad_h, grad_w, OFFSET)
         block_x = tl.zeros((BLOCK, VECTOR), ACC)
         block_y = tl.zeros((BLOCK, VECTOR), ACC)
@@ -107,8 +110,12 @@ def theta_gradient_kernel(
                 block_x += add_x
                 block_y += add_y
             unknown = undefined[:, None] & live
-            block_x = tl.where(unknown, float("nan"), block_x * x[2][:, None])
-            block_y = tl.where(unknown, float("nan"), block_y * y[2][:, None])
+            block_x, block_y = block_x * x[2][:, None], block_y * y[2][:, None]
+            if PADDING == "border" or PADDING == "reflection":  # Zero, too, times a pixel that is not a number.
+                block_x = tl.where((x[2] == 0)[:, None], 0.0, block_x)
+                block_y = tl.where((y[2] == 0)[:, None], 0.0, block_y)
+            block_x = tl.where(unknown, float("nan"), block_x)
+            block_y = tl.where(unknown, float("nan"), block_y)
         total_x += block_x
         total_y += block_y
         rows_x += block_x * (block_row - first_row)
