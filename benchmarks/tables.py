@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import roofline
+from benchmarks import accuracy, roofline
 from benchmarks.cases import Case, plan, shapes
 from benchmarks.contestants import OURS, PAIRS
 from benchmarks.measure import Spread, speedup
@@ -228,6 +228,7 @@ TABLES = {
     "cuda": _absent_or(full_table, "cuda", "Not measured yet."),
     "cpu, short": _absent_or(short_table, "cpu", ""),
     "cuda, short": _absent_or(short_table, "cuda", ""),
+    "accuracy": _absent_or(accuracy.table, "accuracy-cpu", "Not measured yet."),
     "static": _absent_or(roofline.table, "static", "Not compiled yet."),
 }
 

@@ -1,16 +1,43 @@
 """Checks of arguments: one pattern language for shapes, one form of message for everything."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from operator import index
 
 import torch
 from torch import Tensor
 
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+LONGEST_SIDE = 2**30
+"""Pixels of an image along one axis, at most: coordinates beyond it are clamped to it."""
+
 
 def check_tensor(name: str, tensor: object) -> None:
-    """Raise TypeError unless ``tensor`` is a tensor."""
+    """Raise TypeError unless ``tensor`` is a tensor whose numbers lie in memory by strides."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+    if tensor.layout != torch.strided or tensor.is_nested:
+        raise TypeError(f"{name} must be a dense tensor, got {'nested' if tensor.is_nested else tensor.layout}")
+
+
+def check_dtype(name: str, tensor: Tensor, dtypes: Sequence[torch.dtype]) -> None:
+    """Raise TypeError unless ``tensor`` is a dense tensor of one of ``dtypes``."""
+    check_tensor(name, tensor)
+    if tensor.dtype not in dtypes:
+        *others, last = (str(dtype).removeprefix("torch.") for dtype in dtypes)
+        choices = f"{', '.join(others)} or {last}" if others else last
+        raise TypeError(f"{name} must be {choices}, got {tensor.dtype}")
+
+
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Raise TypeError unless ``tensor`` is a float64, float32, float16 or bfloat16 tensor."""
+    check_dtype(name, tensor, FLOATING)
+
+
+def check_device(name: str, tensor: Tensor, image: Tensor) -> None:
+    """Raise ValueError unless ``tensor`` is where the image is."""
+    if tensor.device != image.device:
+        raise ValueError(f"{name} must be on the image's device {image.device}, got {tensor.device}")
 
 
 def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[str, int]:
@@ -40,13 +67,6 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
     return sizes
 
 
-def check_floating(name: str, tensor: Tensor) -> None:
-    """Raise TypeError unless ``tensor`` is a float64, float32, float16 or bfloat16 tensor."""
-    check_tensor(name, tensor)
-    if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-        raise TypeError(f"{name} must be float64, float32, float16 or bfloat16, got {tensor.dtype}")
-
-
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -54,11 +74,11 @@ def check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Return ``(height, width)``; raise unless it is two positive integers."""
+    """Return ``(height, width)``; raise unless it is two integers between 1 and `LONGEST_SIDE`."""
     try:
         height, width = (n if isinstance(n, torch.SymInt) else index(n) for n in size)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be two integers (height, width), got {size!r}") from None
-    if height < 1 or width < 1:
-        raise ValueError(f"{name} must be two positive integers (height, width), got {size!r}")
+    if min(height, width) < 1 or max(height, width) > LONGEST_SIDE:
+        raise ValueError(f"{name} must be two integers (height, width) from 1 to {LONGEST_SIDE}, got {size!r}")
     return height, width

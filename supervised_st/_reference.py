@@ -10,7 +10,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-FAR = 2.0**30
+from supervised_st._checks import FLOATING, LONGEST_SIDE
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDING_MODES = ("zeros", "border", "reflection", "fill")
+IMAGE_DTYPES = (*FLOATING, torch.uint8)
+
+FAR = float(LONGEST_SIDE)
 """Pixels. Coordinates are clamped to this before they become integers; it lies outside of every image."""
 
 CUBIC = -0.75

@@ -12,13 +12,25 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from supervised_st._antialias import footprints, summed_area_table
-from supervised_st._checks import check_choice, check_floating, check_shape, check_size, check_tensor
-from supervised_st._reference import affine_sample_reference, lay_out, sample_at
+from supervised_st._checks import (
+    LONGEST_SIDE,
+    check_choice,
+    check_device,
+    check_dtype,
+    check_floating,
+    check_shape,
+    check_size,
+)
+from supervised_st._reference import (
+    IMAGE_DTYPES,
+    MODES,
+    PADDING_MODES,
+    affine_sample_reference,
+    lay_out,
+    sample_at,
+)
 
-MODES = ("bilinear", "nearest", "bicubic")
-PADDING_MODES = ("zeros", "border", "reflection", "fill")
 BACKENDS = ("auto", "reference", "aten", "triton")
-IMAGE_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 
 _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` does (https://github.com/pytorch/pytorch/pull/177487)."""
@@ -138,20 +150,13 @@ def check_sampling(mode: str, padding_mode: str, fill_value: PerChannel, antiali
 
 
 def _check_tensors(image: Tensor, theta: Tensor) -> None:
-    check_tensor("image", image)
-    if image.dtype not in IMAGE_DTYPES:
-        raise TypeError(f"image must be float64, float32, float16, bfloat16 or uint8, got {image.dtype}")
+    check_dtype("image", image, IMAGE_DTYPES)
     sizes = check_shape("image", image, "batch channel height width")
     check_floating("theta", theta)
     check_shape("theta", theta, "batch map 2 3" if theta.ndim == 4 else "batch 2 3", batch=sizes["batch"])
-    _check_device("theta", theta, image)
-    if min(sizes["height"], sizes["width"]) < 1:
-        raise ValueError(f"image must have at least one pixel, got shape {tuple(image.shape)}")
-
-
-def _check_device(name: str, tensor: Tensor, image: Tensor) -> None:
-    if tensor.device != image.device:
-        raise ValueError(f"{name} must be on the image's device {image.device}, got {tensor.device}")
+    check_device("theta", theta, image)
+    if min(sizes["height"], sizes["width"]) < 1 or max(sizes["height"], sizes["width"]) > LONGEST_SIDE:
+        raise ValueError(f"image must have sides of 1 to {LONGEST_SIDE} pixels, got shape {tuple(image.shape)}")
 
 
 def _numbers(name: str, value: float | Sequence[float]) -> list[float]:
@@ -169,7 +174,7 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
     channels, dtype = image.shape[1], torch.promote_types(image.dtype, torch.float32)
     if isinstance(value, Tensor):
         check_floating(name, value)
-        _check_device(name, value, image)
+        check_device(name, value, image)
         if value.shape not in ((), (channels,)):
             raise ValueError(f"{name} must have shape () or (channel) = ({channels},), got {tuple(value.shape)}")
         return value.detach().to(dtype).expand(channels).contiguous()
@@ -345,7 +350,9 @@ def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
 
 def _largest(numbers: Tensor) -> float:
     """Return the largest magnitude, or NaN if there is one, which no comparison lets through."""
-    return float(torch.linalg.vector_norm(numbers.detach(), float("inf")))
+    # One look at a number is enough, however many maps it was expanded to.
+    distinct = numbers.detach()[tuple(slice(None if stride else 1) for stride in numbers.stride())]
+    return float(torch.linalg.vector_norm(distinct, float("inf")))
 
 
 def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:

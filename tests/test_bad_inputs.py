@@ -313,7 +313,7 @@ def test_an_image_of_one_pixel(backend, align_corners, padding_mode):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_image_of_no_pixels(backend, shape):
     """kornia#3957; CVE-2021-29533: empty images."""
-    with pytest.raises(ValueError, match=r"image must have at least one pixel, got shape"):
+    with pytest.raises(ValueError, match=r"image must have sides of 1 to 1073741824 pixels, got shape"):
         affine_sample(torch.zeros(shape), IDENTITY.expand(shape[0], 2, 3), (2, 2), backend=backend)
 
 
@@ -412,13 +412,23 @@ def test_quantised_images(shape):
         affine_sample(image, IDENTITY.expand(shape[0], 2, 3), (2, 2))
 
 
-@pytest.mark.xfail(raises=(RuntimeError, NotImplementedError), reason="the message names neither argument nor layout")
+SCATTERED = {
+    "coo": lambda dense: dense.to_sparse(),
+    "csr": lambda dense: dense.flatten(0, -2).to_sparse_csr(),
+    "mkldnn": lambda dense: dense.to_mkldnn(),
+    "nested": lambda dense: torch.nested.nested_tensor(list(dense)),
+    "jagged": lambda dense: torch.nested.nested_tensor(list(dense), layout=torch.jagged),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype stage", "ignore:Sparse CSR tensor support")
+@pytest.mark.parametrize("layout", SCATTERED)
 @pytest.mark.parametrize("name", ["image", "theta"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_sparse_tensors(backend, name):
+def test_tensors_that_do_not_lie_by_strides(backend, name, layout):
     arguments = {"image": torch.ones(1, 1, 2, 2), "theta": IDENTITY}
-    arguments[name] = arguments[name].to_sparse()
-    with pytest.raises((TypeError, ValueError), match=rf"{name} must .*sparse"):
+    arguments[name] = SCATTERED[layout](arguments[name])
+    with pytest.raises(TypeError, match=rf"{name} must be a dense tensor, got (torch\.\w+|nested)"):
         affine_sample(**arguments, size=(2, 2), backend=backend)
 
 
@@ -436,10 +446,12 @@ def test_empty_batches_and_no_channels(backend, batch, channels):
 @pytest.mark.parametrize(
     ("size", "error", "match"),
     [
-        ((0, 4), ValueError, r"size must be two positive integers"),
-        ((0, 0), ValueError, r"size must be two positive integers"),
-        ((4, -1), ValueError, r"size must be two positive integers"),
-        ((-(2**63), 1), ValueError, r"size must be two positive integers"),
+        ((0, 4), ValueError, r"size must be two integers .* from 1 to 1073741824"),
+        ((0, 0), ValueError, r"size must be two integers .* from 1 to 1073741824"),
+        ((4, -1), ValueError, r"size must be two integers .* from 1 to 1073741824"),
+        ((-(2**63), 1), ValueError, r"size must be two integers .* from 1 to 1073741824"),
+        ((2**30 + 1, 1), ValueError, r"size must be two integers .* from 1 to 1073741824"),
+        ((1, 2**64), ValueError, r"size must be two integers .* from 1 to 1073741824"),
         ((2.0, 2), TypeError, r"size must be two integers"),
         ((INF, 2), TypeError, r"size must be two integers"),
         ((2, NAN), TypeError, r"size must be two integers"),
@@ -475,6 +487,39 @@ def test_maps_of_absurd_shapes(backend, shape, match):
     """pytorch#94590: a theta of rank 6, or of more than 10^18 maps (expanded, so it takes no memory)."""
     with pytest.raises(ValueError, match=match):
         affine_sample(torch.zeros(1, 1, 2, 2), torch.zeros(1).expand(shape), (2, 2), backend=backend)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 2**30 + 1), (1, 1, 2**30 + 1, 1)])
+def test_images_with_sides_beyond_the_range_of_coordinates(shape):
+    with pytest.raises(ValueError, match=r"image must have sides of 1 to 1073741824 pixels"):
+        affine_sample(torch.ones(1).expand(shape), IDENTITY, (2, 2))
+
+
+BEYOND_MEMORY = """
+import resource, sys
+import torch
+from supervised_st import affine_sample
+
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+image = torch.ones(1, 1, 2, 2)
+for antialias in (False, True):
+    for size, maps in (((2**30, 2**30), 1), ((1, 2**30), 2**30), ((2, 2), 2**40), ((2**30, 2), 2**20)):
+        print(f"{size} for {maps} maps, antialias={antialias}, {sys.argv[1]}", flush=True)
+        theta = torch.eye(2, 3).expand(1, maps, 2, 3)
+        try:
+            affine_sample(image, theta, size, antialias=antialias, backend=sys.argv[1])
+        except RuntimeError as error:
+            if "memory" not in str(error) and "overflow" not in str(error):
+                raise SystemExit(f"not the allocator's error: {error}")
+        else:
+            raise SystemExit("it fits into memory?")
+"""
+
+
+@pytest.mark.parametrize("backend", ["aten", "reference"])
+def test_outputs_beyond_all_memory_raise_at_once(backend):
+    """CVE-2021-41199, CVE-2022-41886, CVE-2022-23587: there the number of elements overflows."""
+    alone(BEYOND_MEMORY, backend)
 
 
 def test_lists_are_not_tensors():
@@ -531,3 +576,82 @@ def test_parameters_and_negated_views(backend):
     affine_sample(image, theta, (2, 2), backend=backend).sum().backward()
     assert torch.equal(image.grad, torch.ones(1, 1, 2, 2))
     assert theta.grad.isfinite().all()
+
+
+RAW_OPERATORS = """
+import os
+os.environ["TRITON_INTERPRET"] = "1"
+import torch
+import supervised_st._fused
+
+forward = torch.ops.supervised_st.affine_sample
+image_gradient = torch.ops.supervised_st.affine_sample_image_gradient
+theta_gradient = torch.ops.supervised_st.affine_sample_theta_gradient
+image, theta, grad = torch.ones(2, 3, 4, 4), torch.eye(2, 3).repeat(2, 1, 1), torch.ones(2, 3, 3, 3)
+none, plain = (None, None, None), ("bilinear", "zeros", False)
+cases = {
+    "an unknown mode": lambda: forward(image, theta, *none, 3, 3, "cubic", "zeros", False),
+    "an unknown padding": lambda: forward(image, theta, *none, 3, 3, "bilinear", "wrap", False),
+    "three maps of two images": lambda: forward(image, torch.eye(2, 3).repeat(3, 1, 1), *none, 3, 3, *plain),
+    "five maps of two images": lambda: forward(image, torch.eye(2, 3).repeat(5, 1, 1), *none, 3, 3, *plain),
+    "one map of two images": lambda: forward(image, theta[:1], *none, 3, 3, *plain),
+    "a theta of 2 x 2": lambda: forward(image, theta[..., :2], *none, 3, 3, *plain),
+    "fewer fills than channels": lambda: forward(
+        image, theta + 9, torch.ones(1), None, None, 3, 3, "bilinear", "fill", False
+    ),
+    "an expanded fill": lambda: forward(
+        image, theta, torch.ones(1).expand(3), None, None, 3, 3, "bilinear", "fill", False
+    ),
+    "no fill": lambda: forward(image, theta, *none, 3, 3, "bilinear", "fill", False),
+    "a fill for zeros": lambda: forward(image, theta, torch.ones(3), None, None, 3, 3, *plain),
+    "a fill of another dtype": lambda: forward(
+        image, theta, torch.ones(3).half(), None, None, 3, 3, "bilinear", "fill", False
+    ),
+    "an output of no rows": lambda: forward(image, theta, *none, 0, 3, *plain),
+    "an output of negative width": lambda: forward(image, theta, *none, 3, -3, *plain),
+    "an image of no columns": lambda: forward(image[..., :0], theta, *none, 3, 3, *plain),
+    "an image on another device": lambda: forward(image.to("meta"), theta, *none, 3, 3, *plain),
+    "a half theta": lambda: forward(image, theta.half(), *none, 3, 3, *plain),
+    "a mean without a std": lambda: forward(image.byte(), theta, None, torch.ones(3), None, 3, 3, *plain),
+    "no images, two maps": lambda: forward(image[:0], theta, *none, 3, 3, *plain),
+    "an image of integers": lambda: forward(image.long(), theta, *none, 3, 3, *plain),
+    "a theta of integers": lambda: forward(image, theta.long(), *none, 3, 3, *plain),
+    "image gradient, unknown mode": lambda: image_gradient(grad, theta, 4, 4, False, "cubic", "zeros", False),
+    "image gradient, one map of two": lambda: image_gradient(grad, theta[:1], 4, 4, False, *plain),
+    "image gradient, five maps, one gradient": lambda: image_gradient(
+        grad, theta[:, None].repeat(1, 5, 1, 1), 4, 4, False, *plain
+    ),
+    "theta gradient, one image of two": lambda: theta_gradient(grad, image[:1], theta, *none, *plain),
+    "theta gradient, one gradient of two": lambda: theta_gradient(grad[:1], image, theta, *none, *plain),
+    "image gradient of no rows": lambda: image_gradient(grad, theta, 0, 4, False, *plain),
+    "image gradient, integers": lambda: image_gradient(grad.long(), theta, 4, 4, False, *plain),
+    "theta gradient, a number": lambda: theta_gradient(grad.sum(), image, theta, *none, *plain),
+    "theta gradient, other channels": lambda: theta_gradient(grad[:, :2], image, theta, *none, *plain),
+    "theta gradient, another dtype": lambda: theta_gradient(grad.double(), image, theta, *none, *plain),
+    "theta gradient, other maps": lambda: theta_gradient(
+        grad[:, None], image, theta[:, None].repeat(1, 2, 1, 1), *none, *plain
+    ),
+    "theta gradient, one map of two": lambda: theta_gradient(grad, image, theta[:1], *none, *plain),
+}
+accepted = []
+for name, call in cases.items():
+    print(name, flush=True)
+    try:
+        call()
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    except Exception as error:
+        accepted.append(f"{name} ({type(error).__name__})")
+    else:
+        accepted.append(name)
+if accepted:
+    raise SystemExit(f"no error that says what is wrong: {accepted}")
+"""
+
+
+def test_raw_operators_refuse_shapes_and_choices_that_do_not_fit():
+    """pytorch#78125, pytorch#73187 (heap corruption), pytorch#98136 (enums out of range): those of torch did not.
+
+    Whatever is reachable as torch.ops.supervised_st.* is reachable with any arguments.
+    """
+    alone(RAW_OPERATORS)

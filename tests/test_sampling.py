@@ -56,7 +56,7 @@ def gradients(out, inputs, seed=0):
 )
 def test_float64_agrees_with_the_usual_pair(backend, mode, padding_mode, align_corners):
     options = {"mode": mode, "padding_mode": padding_mode, "align_corners": align_corners}
-    for seed in range(3):
+    for seed in range(2 if backend == "triton" else 3):  # an interpreter takes its time
         image, theta, size = case(seed)
         image.requires_grad_()
         theta.requires_grad_()
@@ -166,7 +166,7 @@ def drawn(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
     options = data.draw(drawn(backend))
@@ -183,7 +183,7 @@ def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16), level=st.floats(-4, 4))
 def test_a_constant_image_stays_constant(backend, data, seed, level):
     """The weights of an output pixel sum to one, wherever it looks: padding by zeros is the one that shows."""
@@ -196,7 +196,7 @@ def test_a_constant_image_stays_constant(backend, data, seed, level):
 
 
 @pytest.mark.parametrize("backend", EXACT_BACKENDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data(), shifts=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
 def test_whole_shifts_compose_to_the_bits(backend, data, shifts):
     """Border padding is left out: it repeats the edge at the first shift."""
@@ -214,7 +214,7 @@ def test_whole_shifts_compose_to_the_bits(backend, data, shifts):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_a_crop_is_sampling_the_image(backend, data, seed):
     """A map that stays three pixels inside of a crop cannot tell it from the image around it."""
@@ -248,14 +248,15 @@ def test_first_and_second_derivatives(backend, mode, padding_mode, align_corners
     def sample(image, theta):
         return affine_sample(image, theta, (2, 2), **options)
 
-    assert torch.autograd.gradcheck(sample, (image, theta))
+    # The full Jacobian takes an interpreter seconds; its float64 gradients are held against the pair's, too.
+    assert torch.autograd.gradcheck(sample, (image, theta), fast_mode=backend == "triton")
     assert torch.autograd.gradgradcheck(sample, (image, theta), fast_mode=True)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_several_maps_are_each_map_by_itself(backend, channels_last):
-    image, _, size = case(8, channels=3, dtype=torch.float32)
+    image, _, size = case(8, channels=3, dtype=torch.float32, largest=4)
     theta = torch.randn(2, 3, 2, 3) * 0.7
     if channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
@@ -464,7 +465,7 @@ def test_antialias_differentiates_through_the_footprint(backend):
         def sample(image, theta, options=options):
             return affine_sample(image, theta, (2, 2), antialias=True, **options, backend=backend)
 
-        assert torch.autograd.gradcheck(sample, (image, theta))
+        assert torch.autograd.gradcheck(sample, (image, theta), fast_mode=backend == "triton")
         assert torch.autograd.gradgradcheck(sample, (image, theta), fast_mode=True)
 
 
@@ -578,7 +579,7 @@ def test_empty_batches_maps_and_channels(backend, options, batch, maps, channels
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_gradients_are_the_same_bits_in_every_run(backend, antialias):
-    image, theta, size = case(9, dtype=torch.float32, batch=3, channels=3)
+    image, theta, size = case(9, dtype=torch.float32, batch=2, channels=3, largest=6)
     inputs = [image.requires_grad_(), (theta * 0.1).float().requires_grad_()]
     first = gradients(affine_sample(*inputs, size, antialias=antialias, backend=backend), inputs)
     for _ in range(3):

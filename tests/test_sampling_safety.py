@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
+from supervised_st.sampling import affine_sample
 
 BACKENDS = ("reference", "aten", "triton")
 INF, NAN = float("inf"), float("nan")
@@ -21,33 +21,27 @@ def theta_with(value, entry, dtype=torch.float32):
     return theta
 
 
-HOSTILE_OPTIONS = [
-    *itertools.product(MODES, PADDING_MODES, (False,)), ("bilinear", "zeros", True), ("bilinear", "fill", True)
-]  # fmt: skip
+@pytest.mark.parametrize("padding_mode", ["zeros", "fill"])
+@pytest.mark.parametrize("backend", ["aten", "triton"])
+def test_hostile_maps_have_the_same_averages_everywhere(backend, padding_mode):
+    """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other images of the batch are untouched.
 
-
-@pytest.mark.parametrize(
-    ("backend", "mode", "padding_mode", "antialias"),
-    [(b, *o) for b in ("aten", "triton") for o in HOSTILE_OPTIONS if (b, o[0]) != ("triton", "bicubic")],
-)
-def test_hostile_maps_give_the_same_values_everywhere(backend, mode, padding_mode, antialias):
-    """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other image of the batch is untouched."""
-    options = {"mode": mode, "padding_mode": padding_mode, "antialias": antialias}
-    for value, entry in itertools.product(HOSTILE, (0, 2)):
-        results = []
-        for either in ("reference", backend):
-            image = torch.arange(24.0).view(2, 1, 3, 4).requires_grad_()
-            theta = theta_with(value, entry).requires_grad_()
-            out = affine_sample(image, theta, (3, 4), **options, backend=either)
-            grads = torch.autograd.grad(out.sum(), (image, theta), allow_unused=True)
-            results.append((out.detach(), *(torch.zeros(2, 2, 3) if g is None else g for g in grads)))
-        for out, grad_image, grad_theta in results:
-            where = f"{value} at {entry}"
-            torch.testing.assert_close(out[0], torch.arange(12.0).view(1, 3, 4), rtol=0, atol=1e-5, msg=where)
-            assert grad_image.isfinite().all(), where
-            torch.testing.assert_close(out, results[0][0], equal_nan=True, rtol=1e-6, atol=1e-5, msg=where)
-            torch.testing.assert_close(grad_image, results[0][1], rtol=1e-6, atol=1e-5, msg=where)
-            assert torch.equal(grad_theta.isnan(), results[0][2].isnan()), f"{where}: {grad_theta} {results[0][2]}"
+    Without antialiasing, test_bad_inputs.py holds hostile maps against what is documented.
+    """
+    hostile = [theta_with(value, entry)[1] for value, entry in itertools.product(HOSTILE, (0, 2))]
+    maps = torch.stack([*hostile, torch.eye(2, 3)])
+    results = []
+    for either in ("reference", backend):
+        image = torch.arange(12.0).expand(len(maps), 1, 12).reshape(-1, 1, 3, 4).requires_grad_()
+        theta = maps.clone().requires_grad_()
+        out = affine_sample(image, theta, (3, 4), padding_mode=padding_mode, antialias=True, backend=either)
+        results.append((out.detach(), *torch.autograd.grad(out.sum(), (image, theta))))
+    for out, grad_image, grad_theta in results:
+        torch.testing.assert_close(out[-1], torch.arange(12.0).view(1, 3, 4), rtol=0, atol=1e-5)
+        assert grad_image.isfinite().all()
+        torch.testing.assert_close(out, results[0][0], equal_nan=True, rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(grad_image, results[0][1], rtol=1e-6, atol=1e-5)
+        assert torch.equal(grad_theta.isnan(), results[0][2].isnan())
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -172,9 +166,9 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) .*\(2, 5, 2, 2\)"),
         (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) with \{'batch': 2\}"),
         (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\)"),
-        ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have at least one pixel, got shape"),
-        (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two positive integers .* got \(0, 2\)"),
-        (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two positive integers"),
+        ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have sides of 1 to 1073741824 pixels, got shape"),
+        (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two integers .* from 1 to 1073741824, got \(0, 2\)"),
+        (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two integers \(height, width\) from 1"),
         (IMAGE, THETA, (2.5, 2), {}, TypeError, r"size must be two integers"),
         (IMAGE, THETA, 7, {}, TypeError, r"size must be two integers \(height, width\), got 7"),
         (IMAGE, THETA, (2, NAN), {}, TypeError, r"size must be two integers"),
