@@ -343,7 +343,7 @@ class TestMotionWindowTarget:
     @pytest.mark.parametrize(
         ("options", "match"),
         [
-            ({"size": 0}, "size must be two positive integers"),
+            ({"size": 0}, "size must be two integers"),
             ({"restrict": "contain"}, "restrict must be one of 'research', 'clamp', got 'contain'"),
             ({"fallback": "none"}, "fallback must be one of 'center', 'invalid', 'previous', got 'none'"),
             ({"min_motion": -1.0}, r"min_motion must not be negative, got -1\.0"),
