@@ -206,7 +206,7 @@ def _normalisation(
         return None, None
     if image.dtype != torch.uint8:
         raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
-    if std is not None and not isinstance(std, Tensor) and 0 in np.float32(_numbers("std", std)):
+    if std is not None and not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
         raise ValueError(f"std must not be zero, got {std!r}")
     return (
         _per_channel("mean", 0.0 if mean is None else mean, image),
