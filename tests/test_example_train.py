@@ -2,18 +2,19 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from examples.mpii_cooking import tables, train
+from examples.mpii_cooking import features, tables, train
 from examples.mpii_cooking.config import PRESETS, Phase, levels
 from examples.mpii_cooking.samples import Sample
 from examples.mpii_cooking.streams import Run, all_runs, build, extra_runs
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
-from supervised_st.geometry import theta_to_window
+from supervised_st.geometry import theta_to_window, window_iou
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], batch=4, sub_batch=4)
 GENERAL, MIDDLE, DETAIL = levels(SMOKE)
@@ -140,6 +141,7 @@ def test_a_saturated_run_stops_and_a_killed_one_stops_at_the_same_bits(tmp_path,
     assert whole.facts["loss"] == losses[:7]
     assert resumed.path("epoch-0007.safetensors").read_bytes() == whole.path("epoch-0007.safetensors").read_bytes()
     assert without_time(resumed.facts) == without_time(whole.facts)
+    assert set(load_file(whole.path("epoch-0007.safetensors"))) == set(build(JOINT, CLASSES, PRESET).state_dict())
     trainer = train.Trainer(None, {}, preset, Workspace(tmp_path), torch.device("cpu"))
     assert trainer.finished(JOINT, resumed), "a run is finished where its training stopped, not after every epoch"
     assert not trainer.finished(arm_of("annealed"), resumed), "guidance that fades needs the epochs it fades over"
@@ -332,6 +334,46 @@ def test_distortion_of_known_windows_is_what_they_were_made_with():
     assert rotated == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 30, "outside": 0})
     assert wide == pytest.approx({"scale": 0.25, "anisotropy": 4, "rotation": 0, "outside": 0})
     assert (flat["scale"], flat["anisotropy"]) == (0, None)
+
+
+CENTRE = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize(("run", "window"), [
+    (Run("recognise", "spatial", MIDDLE), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
+    (Run("baseline", "spatial", MIDDLE, arm="centre"), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
+    (Run("baseline", "spatial", MIDDLE, arm="R_h"), lambda networks, batch: batch.theta),
+    (arm_of("frozen", MIDDLE), lambda networks, batch: networks["transformer"].localize(batch.image)),
+], ids=lambda run: getattr(run, "name", ""))  # fmt: skip
+def test_every_arm_is_tested_on_the_window_it_stands_for(run, window):
+    networks, batch = build(run, CLASSES, PRESET).eval(), made_up(4, MIDDLE)
+    _, looks_at = features._looker(SimpleNamespace(trained=lambda run: networks), run)
+    assert torch.equal(looks_at(batch), window(networks, batch))
+
+
+def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tmp_path, monkeypatch):
+    networks, batch = build(Run("guide", "spatial", GENERAL, "vgg-16", "SSTN"), CLASSES, PRESET).eval(), made_up(3)
+    batch.confidence[1] = 0
+    trainer = SimpleNamespace(
+        preset=PRESET,
+        workspace=Workspace(tmp_path),
+        unit=lambda run: SimpleNamespace(fingerprint=run.name),
+        trained=lambda run: networks,
+    )
+    networks["transformer"].head.bias.data = batch.theta[0].flatten()  # so that there is something to overlap with
+    monkeypatch.setattr(features, "_test_frames", lambda trainer, run: [batch])
+    monkeypatch.setattr(features, "_scores", lambda trainer, samples, network: map(network, samples))
+    monkeypatch.setattr(features, "levels", lambda preset: [GENERAL])
+    monkeypatch.setattr(features, "MODALITIES", ["spatial"])
+    (cell,) = features.overlaps(trainer)
+    expected = window_iou(networks["transformer"].localize(batch.image), batch.theta).tolist()
+    assert cell == {
+        "modality": "spatial",
+        "level": "general",
+        "localiser": "vgg-16",
+        "iou": [pytest.approx(expected[0]), None, pytest.approx(expected[2])],
+    }
+    assert 0.5 < expected[0] < 1
 
 
 def test_overlap_counts_only_clips_where_something_moved(monkeypatch):
