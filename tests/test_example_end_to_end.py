@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.streams import all_runs
+from examples.mpii_cooking.streams import all_runs, extra_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 300
@@ -37,7 +37,7 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = results_of(output)
     curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    return {key: results[key] for key in ("table2", "table3", "looks")} | {"curves": curves}
+    return {key: results[key] for key in ("table2", "table3", "arms", "overlap", "looks")} | {"curves": curves}
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +59,27 @@ def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
         assert cell["percent"] == pytest.approx(100 * hits.mean())
 
 
+def test_every_extra_arm_has_a_cell_like_those_of_table_2(smoke):
+    results = results_of(smoke)
+    labels = np.asarray(results["table2"]["labels"])
+    runs = [(run.localiser, run.level.name, run.arm) for run in extra_runs(PRESETS["smoke"])]
+    assert [(cell["localiser"], cell["level"], cell["arm"]) for cell in results["arms"]] == runs
+    for cell in results["arms"]:
+        hits = np.asarray(cell["predictions"]) == labels
+        assert (cell["correct"], cell["total"]) == (hits.sum(), len(labels))
+        assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_the_overlap_of_the_guided_window_is_known_for_every_stream(smoke):
+    results = results_of(smoke)
+    streams = list(product(("spatial", "temporal"), LEVELS))
+    assert [(cell["modality"], cell["level"]) for cell in results["overlap"]] == streams
+    for cell in results["overlap"]:
+        assert len(cell["iou"]) == results["table2"]["clips"]
+        assert 0 < cell["mean"] <= 1
+        assert 0 <= cell["above_half"] <= 1
+
+
 def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
     table = results_of(smoke)["table3"]
     cells = {(cell["row"], cell["stream"], cell["arm"]): cell for cell in table["cells"]}
@@ -73,6 +94,12 @@ def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
     results = results_of(smoke)
     assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
     epochs = PRESETS["smoke"].joint.epochs
+    for curve in results["curves"]:
+        followed = (curve["phase"], curve["modality"], curve["localiser"]) == ("joint", "spatial", "vgg-16")
+        assert len(curve["distortion"] or []) == followed * (epochs + 1)
+    extra = [[arm for arm in ("STN-level", "frozen", "annealed", "centre") if arm in look] for look in results["looks"]]
+    assert extra == [[], [], ["STN-level", "frozen", "annealed"]]
+    assert results["looks"][2]["frozen"][0] == results["looks"][2]["frozen"][-1]
     for look in results["looks"]:
         assert all((smoke / image).is_file() for image in look["images"])
         for arm in ("STN", "SSTN"):

@@ -17,10 +17,11 @@ from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
 from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches
-from examples.mpii_cooking.streams import Run
-from examples.mpii_cooking.train import Trainer
+from examples.mpii_cooking.streams import Run, extra_runs
+from examples.mpii_cooking.train import Trainer, centre_windows
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
+from supervised_st.geometry import window_iou
 
 Region = Literal["R_d", "R_h"]
 REGIONS: tuple[Region, ...] = ("R_d", "R_h")
@@ -61,19 +62,59 @@ def predictions(trainer: Trainer) -> list[dict[str, Any]]:
     for level in tqdm(levels(preset), desc="single frames", unit="level", leave=False):
         runs = [Run("joint", "spatial", level, name, arm) for name in preset.localisers for arm in ("STN", "SSTN")]
         runs += [Run("baseline", "spatial", level, arm="R_h"), Run("recognise", "spatial", level)]
-        for run in runs:
-            arm = run.arm or "random crop"
-            cells.append({"localiser": run.localiser, "level": level.name, "arm": arm} | _predicted(trainer, run))
+        cells += [_cell(trainer, run) for run in runs]
     return cells
+
+
+def arm_predictions(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return cells as those of Table 2 for the arms that the paper does not have."""
+    runs = tqdm(extra_runs(trainer.preset), desc="single frames, more arms", unit="run", leave=False)
+    return [_cell(trainer, run) for run in runs]
+
+
+def overlaps(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return how well guidance has taught the main localisation network, in every stream.
+
+    A cell holds the IoU of the window it predicts, in evaluation mode, with the window of most motion, in the frame of
+    each test clip that Table 2 is about; None where nothing moved, so that there is no window to find.
+    """
+    streams = list(product(MODALITIES, levels(trainer.preset)))
+    cells = []
+    for modality, level in tqdm(streams, desc="overlap with R_h", unit="stream", leave=False):
+        run = Run("guide", modality, level, trainer.preset.main_localiser, "SSTN")
+        names = {"modality": modality, "level": level.name, "localiser": run.localiser}
+        cells.append(names | {"iou": _ious(trainer, run)})
+    return cells
+
+
+def _ious(trainer: Trainer, run: Run) -> list[float | None]:
+    unit = trainer.workspace.unit(f"overlap/{run.name}", {"run": trainer.unit(run).fingerprint})
+    if not unit.done:
+        transformer = trainer.trained(run)["transformer"]
+
+        def overlap(sample: Sample) -> Tensor:
+            return torch.stack([window_iou(transformer.localize(sample.image), sample.theta), sample.confidence], dim=1)
+
+        found = torch.cat([*_scores(trainer, _test_frames(trainer, run), overlap)]).tolist()
+        unit.commit(iou=[iou if confidence else None for iou, confidence in found])
+    return unit.facts["iou"]
+
+
+def _cell(trainer: Trainer, run: Run) -> dict[str, Any]:
+    names = {"localiser": run.localiser, "level": run.level.name, "arm": run.arm or "random crop"}
+    return names | _predicted(trainer, run)
+
+
+def _test_frames(trainer: Trainer, run: Run) -> ClipSamples:
+    """Return one random frame of every test clip, the same ones for every run of a level."""
+    return ClipSamples(trainer.corpus.test, trainer.caches, run.level, run.modality, trainer.preset, augment=False)
 
 
 def _predicted(trainer: Trainer, run: Run) -> dict[str, Any]:
     unit = trainer.workspace.unit(f"predictions/{run.name}", {"run": trainer.unit(run).fingerprint})
     if not unit.done:
         recogniser, window = _looker(trainer, run)
-        samples = ClipSamples(
-            trainer.corpus.test, trainer.caches, run.level, run.modality, trainer.preset, augment=False
-        )
+        samples = _test_frames(trainer, run)
         scores = _scores(trainer, samples, lambda sample: recogniser(_glimpse(recogniser, window, sample)))
         unit.commit(predictions=torch.cat([*scores]).argmax(1).tolist())
     return {"predictions": unit.facts["predictions"]}
@@ -106,14 +147,9 @@ def _looker(trainer: Trainer, run: Run) -> tuple[Recogniser, Window]:
     networks = trainer.trained(run)
     if run.attends:
         return networks["recogniser"], lambda sample: networks["transformer"].localize(sample.image)
-    if run.phase == "baseline":
+    if run.arm == "R_h":
         return networks["recogniser"], lambda sample: sample.theta
-    return networks["recogniser"], lambda sample: _centre(sample, networks["recogniser"].input_size)
-
-
-def _centre(sample: Sample, side: int) -> Tensor:
-    scale = side / sample.image.shape[-1]
-    return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
+    return networks["recogniser"], lambda sample: centre_windows(sample, networks["recogniser"].input_size)
 
 
 def _glimpse(recogniser: Recogniser, window: Window, sample: Sample) -> Tensor:

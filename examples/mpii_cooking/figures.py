@@ -298,7 +298,8 @@ def _curves(results: Results, folder: Path) -> Figure:
     for row, modality in zip(grid, ("spatial", "temporal"), strict=True):
         for axes, phase in zip(row, _PHASES, strict=True):
             metric, label = _CURVE.get(phase, _CURVE["recognise"])
-            runs = [run for run in results["curves"] if (run["phase"], run["modality"]) == (phase, modality)]
+            chosen = [(phase, modality, arm) for arm in (None, "STN", "SSTN", "R_h")]
+            runs = [run for run in results["curves"] if (run["phase"], run["modality"], run["arm"]) in chosen]
             for run in runs:
                 _draw_curve(axes, run[metric], run, main)
             axes.set_ylim(0, 1 if metric == "iou" else 100)

@@ -121,13 +121,13 @@ def _training_cost(corpus: Corpus, preset: Preset, samples: Callable[[Run, int],
         steps = -(-len(corpus.train) // preset.batch)
         epoch = steps * measured[kind].per_step + len(corpus.train) * measured[kind].per_sample
         seconds += run.settings(preset).epochs * epoch
-    return Cost("train", f"{len(runs)} runs", seconds, disk)
+    return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
 
 def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Callable[[Run, int], Sample]) -> StepCost:
     """Time a step on one sub-batch and a step on two: the difference is the samples, the rest is the update."""
     networks.train()
-    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks)
+    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
     first = train_step(optimiser, objective, samples(run, SAMPLES), SAMPLES)  # allocates gradients and momenta
     if not torch.isfinite(first.loss):
         raise TrainingDivergedError(f"run {run.name}: the first loss is {first.loss.item()}")

@@ -82,6 +82,7 @@ def run(data: Path | None, folder: Path, preset: Preset, *, plan_only: bool) -> 
         train, test = (frame_features(trainer, getattr(corpus, split), split) for split in ("train", "test"))
     with timings.stage("classify"):
         content = {"table2": tables.table_2(trainer), "table3": tables.table_3(trainer, train, test)}
+        content |= {"arms": tables.arms(trainer), "overlap": tables.overlap(trainer)}
         content |= {"curves": tables.curves(trainer), "looks": tables.looks(trainer, folder)}
     results = _facts(data, folder, trainer, timings) | content
     write_json(folder / "results.json", results)

@@ -1,4 +1,4 @@
-"""Table 2, Table 3, the training curves and the windows' paths, as plain data."""
+"""Table 2, Table 3, more arms, the training curves and the windows' paths and distortion, as plain data."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from examples.mpii_cooking import classify
 from examples.mpii_cooking.classify import Floats, Frames, Gram, Labels
 from examples.mpii_cooking.clips import Clip
-from examples.mpii_cooking.config import MODALITIES, Level, levels
-from examples.mpii_cooking.features import REGIONS, Region, predictions, stream_runs
+from examples.mpii_cooking.config import MODALITIES, Level, Preset, levels
+from examples.mpii_cooking.features import (
+    REGIONS,
+    Region,
+    arm_predictions,
+    overlaps,
+    predictions,
+    stream_runs,
+)
 from examples.mpii_cooking.streams import Run, all_runs
 from examples.mpii_cooking.train import Trainer
 from examples.mpii_cooking.workspace import written_aside
+from supervised_st import geometry
 
 StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
 """(region, modality, level name) -> shards, as ``frame_features`` returns them."""
@@ -34,6 +43,22 @@ def table_2(trainer: Trainer) -> dict[str, Any]:
         "majority": {"class": majority, "correct": int((test == majority).sum())},
         "cells": [cell | _top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
     }
+
+
+def arms(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return cells as those of Table 2, on the same frames, for the arms that the paper does not have."""
+    test = _labels(trainer.corpus.test)
+    return [cell | _top_1(np.asarray(cell["predictions"]), test) for cell in arm_predictions(trainer)]
+
+
+def overlap(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return how far the guided window and the window of most motion overlap, for every stream.
+
+    Returns:
+        Cells with ``iou`` per test clip, None where nothing moved; ``mean`` over the others and ``above_half``, the
+        share of them above 0.5, both None if there are no others.
+    """
+    return [cell | _overlap([iou for iou in cell["iou"] if iou is not None]) for cell in overlaps(trainer)]
 
 
 def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> dict[str, Any]:
@@ -73,18 +98,52 @@ def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> di
 
 
 def curves(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch."""
+    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch.
+
+    Runs whose windows are followed also have their distortion, once more than they have epochs; others have None.
+    """
     steps = -(-len(trainer.corpus.train) // trainer.preset.batch)
-    return [_curve(run, trainer.unit(run).facts, steps) for run in all_runs(trainer.preset)]
+    curves = []
+    for run in all_runs(trainer.preset):
+        facts = trainer.unit(run).facts
+        distorted = distortion(facts["looks"], run.level, trainer.preset) if trainer.follows(run) else None
+        curves.append(_curve(run, facts, steps) | {"distortion": distorted})
+    return curves
+
+
+def distortion(looks: Sequence[Floats], level: Level, preset: Preset) -> list[dict[str, float | None]]:
+    """Return what the paper calls the distortion effect, at each moment that windows were noted at.
+
+    Args:
+        looks: moment -> theta of every frame, ``[frame 2 3]``.
+        level: whose crops the windows lie in.
+        preset: of the run.
+
+    Returns:
+        Per moment, over the frames: mean ``scale``, median ``anisotropy``, mean absolute ``rotation`` in degrees and
+        mean share ``outside`` of the crop; None for infinity, as where windows have collapsed to lines.
+    """
+    crop, glimpse = (level.height, level.height), (preset.glimpse, preset.glimpse)
+    rows = []
+    for thetas in looks:
+        measured = geometry.distortion(torch.tensor(thetas, dtype=torch.float64), crop, glimpse)
+        row = {
+            "scale": measured.scale.mean().item(),
+            "anisotropy": float(np.median(measured.anisotropy)),
+            "rotation": measured.rotation.abs().rad2deg().mean().item(),
+            "outside": measured.outside.mean().item(),
+        }
+        rows.append({name: value if np.isfinite(value) else None for name, value in row.items()})
+    return rows
 
 
 def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
-    """Return where the SSTN and the STN look on a few test frames, before joint training and after each epoch of it.
+    """Return where each arm's transformer looks on a few test frames, before joint training and after each epoch.
 
     The frames are written to ``folder / "frames"``, as the crops that the networks read.
     """
     entries = []
-    localiser = trainer.preset.main_localiser
+    followed = [run for run in all_runs(trainer.preset) if trainer.follows(run)]
     for level in levels(trainer.preset):
         sample = trainer.looks(level)
         clips = trainer.look_clips()
@@ -92,13 +151,11 @@ def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
         for file, index, frame in zip(files, clips, sample.frame.tolist(), strict=True):
             picture = trainer.caches[trainer.corpus.test[index].video].rgb(level, frame)
             _write_png(folder / file, _centre_crop(picture))
-        arms = {
-            arm: trainer.unit(Run("joint", "spatial", level, localiser, arm)).facts["looks"] for arm in ("SSTN", "STN")
-        }
+        arms = {run.arm: trainer.unit(run).facts["looks"] for run in followed if run.level == level}
         entries.append(
             {
                 "level": level.name,
-                "localiser": localiser,
+                "localiser": trainer.preset.main_localiser,
                 "images": files,
                 "clips": clips,
                 "labels": sample.label.tolist(),
@@ -143,6 +200,12 @@ def _top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
         "percent": 100 * correct / len(truth),
         "predictions": predicted.tolist(),
     }
+
+
+def _overlap(ious: Sequence[float]) -> dict[str, float | None]:
+    if not ious:
+        return {"mean": None, "above_half": None}
+    return {"mean": float(np.mean(ious)), "above_half": float(np.mean(np.asarray(ious) > 0.5))}
 
 
 def _stream_products(grams: Mapping[tuple[str, str], Gram], stream: str, level: str) -> Gram:

@@ -36,9 +36,11 @@ CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
-AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"})
+AFTER_TRAINING = frozenset(
+    {"arm_levels", "arms", "feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"}
+)
 """Settings that trained networks do not depend on."""
-VERSION = 1
+VERSION = 2
 """Raised when training changes, so that no network of an older version is taken for one of this."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
@@ -103,7 +105,7 @@ class Trainer:
 
     def finished(self, run: Run, unit: Unit) -> bool:
         """Whether the last epoch of ``run`` is behind it."""
-        return unit.done and unit.facts["epoch"] == run.settings(self.preset).epochs
+        return unit.done and run.settings(self.preset).over(unit.facts["loss"])
 
     def trained(self, run: Run) -> nn.ModuleDict:
         """Return the networks of a finished run, ready for evaluation.
@@ -117,6 +119,10 @@ class Trainer:
         networks = build(run, len(self.corpus.classes), self.preset)
         networks.load_state_dict(load_file(unit.path(_weights_name(unit.facts["epoch"]))))
         return networks.to(self.device).eval()
+
+    def follows(self, run: Run) -> bool:
+        """Whether the windows of ``run`` are noted on fixed test frames, before its first epoch and after each."""
+        return run.phase == "joint" and run.modality == "spatial" and run.localiser == self.preset.main_localiser
 
     def look_clips(self) -> list[int]:
         """Return the test clips, by index, on which figures 7 and 8 follow the windows."""
@@ -147,8 +153,7 @@ class Trainer:
         )
 
     def _looks_at(self, run: Run) -> Tensor | None:
-        followed = run.phase == "joint" and run.modality == "spatial" and run.localiser == self.preset.main_localiser
-        return self.looks(run.level).image.to(self.device) if followed else None
+        return self.looks(run.level).image.to(self.device) if self.follows(run) else None
 
 
 def _start_worker(trainer: Trainer) -> None:
@@ -172,7 +177,7 @@ def fit(
     samples: Callable[[int], ClipSamples],
     looks: Tensor | None = None,
 ) -> None:
-    """Train ``networks`` for the epochs of the run's phase, going on from the unit's checkpoint if there is one.
+    """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
 
     Args:
         run: decides the objective, the rates and the random numbers.
@@ -189,10 +194,13 @@ def fit(
     facts = _restore(unit, networks, optimiser) or {"epoch": 0, "loss": [], "measure": [], "looks": [], "seconds": 0.0}
     if not facts["epoch"] and looks is not None:
         facts["looks"].append(_thetas(networks, looks))
-    objective, epochs, started = make_objective(run, networks), run.settings(preset).epochs, time.monotonic()
+    phase, started = run.settings(preset), time.monotonic()
     alone = multiprocessing.parent_process() is None  # beside others there is one bar, for all of them
-    with tqdm(total=epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=not alone) as bar:
-        while facts["epoch"] < epochs:
+    with tqdm(
+        total=phase.epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=not alone
+    ) as bar:
+        while not phase.over(facts["loss"]):
+            objective = make_objective(run, networks, run.guidance(preset, facts["epoch"]))
             loss, measure = _epoch(run, networks, optimiser, objective, samples(facts["epoch"]), preset, facts["epoch"])
             facts["epoch"] += 1
             facts["loss"].append(loss)
@@ -201,21 +209,32 @@ def fit(
                 facts["looks"].append(_thetas(networks, looks))
             bar.set_postfix(loss=f"{loss:.3f}")
             bar.update()
-            last = facts["epoch"] == epochs
+            last = phase.over(facts["loss"])
             if last or time.monotonic() - started > CHECKPOINT_SECONDS:
                 facts["seconds"] += time.monotonic() - started
                 _checkpoint(run, unit, networks, None if last else optimiser, facts)
                 started = time.monotonic()
 
 
-def make_objective(run: Run, networks: nn.ModuleDict) -> Objective:
-    """Return the loss of the run's phase and what is measured along the way."""
+def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Objective:
+    """Return the loss of the run's phase and arm, and what is measured along the way.
+
+    Args:
+        run: decides the loss.
+        networks: from ``build``.
+        guidance: how strongly guidance pulls, from ``run.guidance``.
+    """
     if run.phase == "guide":
-        return _guidance_objective(networks["transformer"])
-    if run.phase == "joint":
-        return _joint_objective(networks["transformer"], networks["recogniser"])
-    windows = _random_windows if run.phase == "recognise" else lambda sample, side: sample.theta
-    return _window_objective(networks["recogniser"], windows)
+        return _guidance_objective(networks["transformer"], guidance)
+    if run.phase == "recognise":
+        return _window_objective(networks["recogniser"], _random_windows)
+    if run.arm == "R_h":
+        return _window_objective(networks["recogniser"], lambda sample, side: sample.theta)
+    if run.arm == "centre":
+        return _window_objective(networks["recogniser"], centre_windows)
+    if run.arm == "frozen":
+        return _window_objective(networks["recogniser"], _frozen_windows(networks["transformer"]))
+    return _joint_objective(networks["transformer"], networks["recogniser"], guidance)
 
 
 def make_optimiser(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.optim.Optimizer:
@@ -272,8 +291,14 @@ def _epoch(
     return losses / len(measured), measured.mean().item()
 
 
-def _guidance_objective(transformer: nn.Module) -> Objective:
-    guidance = RegressiveGuidance("l1")
+def centre_windows(sample: Sample, side: int) -> Tensor:
+    """Return theta of the centre window of ``side`` pixels for each sample."""
+    scale = side / sample.image.shape[-1]
+    return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
+
+
+def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
+    guidance = RegressiveGuidance("l1", weight=strength)
 
     def objective(sample: Sample) -> Outcome:
         theta = transformer.localize(sample.image)
@@ -283,9 +308,8 @@ def _guidance_objective(transformer: nn.Module) -> Objective:
     return objective
 
 
-def _joint_objective(transformer: nn.Module, recogniser: nn.Module) -> Objective:
-    guidance = RegressiveGuidance("l1")
-    guidance.off()
+def _joint_objective(transformer: nn.Module, recogniser: nn.Module, strength: float) -> Objective:
+    guidance = RegressiveGuidance("l1", weight=strength, joint=True)
 
     def objective(sample: Sample) -> Outcome:
         hits: list[Tensor] = []
@@ -295,7 +319,7 @@ def _joint_objective(transformer: nn.Module, recogniser: nn.Module) -> Objective
             hits.append(_hits(scores, sample.label))
             return F.cross_entropy(scores, sample.label)
 
-        loss = guidance.objective(transformer, sample.image, target=None, task=recognise)
+        loss = guidance.objective(transformer, sample.image, target=sample, task=recognise)
         return Outcome(loss, hits[0])
 
     return objective
@@ -309,6 +333,14 @@ def _window_objective(recogniser: nn.Module, windows: Callable[[Sample, int], Te
         return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
 
     return objective
+
+
+def _frozen_windows(transformer: nn.Module) -> Callable[[Sample, int], Tensor]:
+    def windows(sample: Sample, side: int) -> Tensor:
+        transformer.eval()  # without dropout, as it will look when it is tested
+        return transformer.localize(sample.image)
+
+    return windows
 
 
 def _random_windows(sample: Sample, side: int) -> Tensor:
