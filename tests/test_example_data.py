@@ -5,6 +5,7 @@ import struct
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -93,14 +94,57 @@ def test_the_real_annotations_are_counted_as_published():
     assert all(name == name.strip() and "\\" not in name for name in names)
 
 
+@pytest.fixture
+def real_corpus(monkeypatch):
+    """Read the real annotations as if their videos were here."""
+    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, context: dict.fromkeys(names, folder))
+    return lambda split=None: open_corpus(DATA / "mpii_cooking", split)
+
+
 @needs_mpii
-def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_scored():
-    intervals = mpii.parse_annotations(DATA / "mpii_cooking" / "detectionGroundtruth-1-0.csv")
-    labelled = [interval for interval in intervals if interval.category != mpii.BACKGROUND]
-    train = Counter(interval.name for interval in labelled if interval.subject in mpii.TRAIN_SUBJECTS)
-    test = Counter(interval.name for interval in labelled if interval.subject in mpii.TEST_SUBJECTS)
-    assert train.most_common(1) == [("take out from drawer", 128)]
-    assert (test["take out from drawer"], test.total()) == (130, 2033)
+def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_scored(real_corpus):
+    corpus = real_corpus()
+    train, test = (Counter(corpus.classes[clip.label] for clip in clips) for clips in (corpus.train, corpus.test))
+    ((constant, most),) = train.most_common(1)
+    assert (constant, most, train.total()) == ("take out from drawer", 128, 1715)
+    assert (test[constant], test.total()) == (130, 2033)
+    assert real_corpus(mpii.choose_split("fixed5")) == corpus
+    assert corpus.has_paper_protocol
+    assert corpus.split.endswith("fixed5: trained on subjects 11, 12, 13, 14, 15, tested on 8, 10, 16, 17, 18, 19, 20")
+
+
+@needs_mpii
+@pytest.mark.parametrize(
+    ("fold", "test_clips"), [(8, 326), (10, 312), (16, 151), (17, 433), (18, 152), (19, 345), (20, 314)]
+)
+def test_a_fold_trains_on_everyone_but_its_subject(real_corpus, fold, test_clips):
+    corpus = real_corpus(mpii.choose_split("loso7", fold))
+    assert (len(corpus.train), len(corpus.test)) == (3748 - test_clips, test_clips)
+    assert 3315 <= len(corpus.train) <= 3597
+    assert {clip.video[:4] for clip in corpus.test} == {f"s{fold:02d}-"}
+    assert len({clip.video[:4] for clip in corpus.train} - {f"s{fold:02d}-"}) == 11
+    assert f"{3748 - test_clips} train and {test_clips} test clips; loso7-{fold}: trained on" in corpus.split
+    assert corpus.split.endswith(f"tested on {fold}")
+    assert not corpus.has_paper_protocol
+    assert corpus.classes == real_corpus().classes
+    assert corpus.videos == real_corpus().videos, "one preparation serves every split"
+
+
+@pytest.mark.parametrize(("name", "fold", "match"), [
+    ("loso7", None, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
+    ("loso7", 11, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got 11"),
+    ("fixed5", 8, "only split loso7 has folds, got fold 8 with fixed5"),
+])  # fmt: skip
+def test_a_fold_and_its_split_must_fit(name, fold, match):
+    with pytest.raises(DataError, match=match):
+        mpii.choose_split(name, fold)
+
+
+@pytest.mark.parametrize("split", [mpii.FIXED5, mpii.choose_split("loso7", 8)], ids=lambda split: split.name)
+def test_without_subjects_there_is_nothing_to_split_by(corpus, split):
+    folder = corpus.videos["left/1.avi"].parents[1]
+    with pytest.raises(DataError, match=f"split {split.name} needs an annotation file .* has none"):
+        open_corpus(folder, split)
 
 
 @needs_mpii
@@ -225,6 +269,19 @@ def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
     plan.make(corpus, PRESET, tmp_path, torch.device("cpu"))
     assert list(tmp_path.rglob("excerpt.avi"))
     assert open_corpus(tmp_path) == corpus
+
+
+def test_a_plan_needs_disk_for_what_is_not_written_yet(corpus, tmp_path, monkeypatch):
+    for stage in ("_training_cost", "_feature_cost"):
+        monkeypatch.setattr(plan, stage, lambda *_: plan.Cost("", "", 0.0, 2e9))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3e9))
+    written = tmp_path / "models"
+    written.mkdir()
+    with pytest.raises(plan.NotEnoughDiskError, match=r"still needs 4\.0 GB in .*, but its disk has 3\.0 GB"):
+        plan.make(corpus, PRESET, tmp_path, torch.device("cpu"), written=[written])
+    with (written / "weights").open("wb") as file:
+        file.truncate(2 * 10**9)
+    assert "total" in plan.make(corpus, PRESET, tmp_path, torch.device("cpu"), written=[written])
 
 
 def test_a_folder_of_neither_form_is_refused(tmp_path):
