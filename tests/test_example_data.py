@@ -1,9 +1,11 @@
 """The example's data: annotation files, videos, caches and samples, checked against what they were made from."""
 
+import multiprocessing
 import random
 import struct
 import sys
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -413,6 +415,15 @@ def test_eight_bits_keep_a_displacement_to_one_step(displacement, bound):
     assert abs(decoded - np.clip(displacement, -bound, bound)) <= 2 * bound / 255
 
 
+@pytest.mark.parametrize("bound", [8.0, 20.0])
+def test_eight_bits_saturate_at_the_bound(bound):
+    step = 2 * bound / 255
+    displacements = np.array([-1e6, -bound - step, -bound, -bound + step, bound - step, bound, bound + step, 1e6])
+    u, v = flow.quantise(np.stack([displacements, -displacements], axis=-1)[None], bound)
+    assert u.tolist() == [[0, 0, 0, 1, 254, 255, 255, 255]]
+    assert v.tolist() == [[255, 255, 255, 254, 1, 0, 0, 0]]
+
+
 def test_no_motion_is_exactly_128():
     assert (flow.quantise(np.zeros((3, 4, 2)), 8.0) == 128).all()
 
@@ -509,6 +520,44 @@ def test_prepared_profiles_equal_a_search_in_the_cached_flow(caches):
             score, row = cache.profile(level, slice(None))
             np.testing.assert_array_equal(score, direct.score.numpy())
             np.testing.assert_array_equal(row, direct.row.numpy())
+
+
+def test_prepared_scores_are_sums_over_windows_one_by_one(caches):
+    cache = caches["left/10.avi"]
+    stored = video.FrameCache(cache._unit.path("flow.mkv"))
+    raw = np.stack([stored[number] for number in range(cache.frames)])
+    flows = (raw.reshape(cache.frames, 2, PRESET.flow_height, -1) - 128.0) * 2 * PRESET.flow_bound / 255
+    level = levels(PRESET)[0]
+    side = window_side(PRESET, level)
+    for frame in (0, 6, cache.frames - 1):
+        around = np.clip(np.arange(frame - 5, frame + 5), 0, cache.frames - 1)
+        motion = (flows[around] ** 2).sum(1).mean(0)
+        height, width = motion.shape
+        sums = np.array(
+            [
+                [motion[y : y + side, x : x + side].sum() for x in range(width - side + 1)]
+                for y in range(height - side + 1)
+            ]
+        )
+        score, row = cache.profile(level, frame)
+        np.testing.assert_allclose(score, sums.max(0), rtol=1e-10)  # maps are rounded to 2^-52 of their sum
+        np.testing.assert_allclose(sums[row, np.arange(len(row))], sums.max(0), rtol=1e-10)
+
+
+def test_flow_is_resized_as_a_map_while_its_values_stay_displacements_of_the_flow_grid(tmp_path):
+    for name in ("left", "right"):
+        for number in (1, 2):
+            write(tmp_path / name / f"{number}.avi", moving_patch(3, number, size=(48, 96)))
+    general, _, detail = levels(PRESET)
+    preset = replace(PRESET, flow_height=2 * general.height)
+    cache = prepare(open_corpus(tmp_path), preset, Workspace(tmp_path / "work"))["left/1.avi"]
+    raw = video.FrameCache(cache._unit.path("flow.mkv"))[1].reshape(1, 2, preset.flow_height, -1)
+    assert np.ptp(raw) > 20, "with values scaled by the zoom this test would fail"
+    raw = torch.from_numpy(raw).float()
+    smaller = torch.nn.functional.avg_pool2d(raw, 2)[0]
+    larger = torch.nn.functional.interpolate(raw, (detail.height, cache.width(detail)), mode="bilinear")[0]
+    for level, expected in ((general, smaller), (detail, larger)):
+        torch.testing.assert_close(torch.from_numpy(cache.flow(level, 1)).float(), expected, rtol=0, atol=1)
 
 
 def test_a_second_preparation_only_reads(corpus, tmp_path, monkeypatch):
@@ -677,8 +726,25 @@ def test_loader_processes_change_nothing(corpus, caches):
     state = torch.get_rng_state()
     alone, together = loaded(0), loaded(2)
     assert [len(batch.label) for batch in alone] == [3, 1]
-    assert all(map(same, alone, together))
+    assert all(same(*pair) for pair in zip(alone, together, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
+    corpus = open_corpus(folder)
+    caches = prepare(corpus, PRESET, Workspace(work))
+    samples = ClipSamples(corpus.train, caches, DETAIL, "temporal", PRESET, augment=True, epoch=epoch)
+    return list(batches(samples, 3, order=samples.shuffled()))
+
+
+def test_a_restart_changes_nothing(corpus, caches):
+    """A new process goes on in the second epoch, without having seen the first."""
+    first = corpus.videos["left/1.avi"]
+    work = caches["left/1.avi"]._unit.folder.parents[2]
+    here = [loaded_in_order(first.parents[1], work, epoch) for epoch in (0, 1)][1]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        there = pool.submit(loaded_in_order, first.parents[1], work, 1).result()
+    assert all(same(*pair) for pair in zip(here, there, strict=True))
 
 
 def test_an_order_is_a_permutation_of_its_own_epoch(corpus, caches):
