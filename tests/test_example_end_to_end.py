@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.mpii_cooking import mpii, prepare, run_all
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.streams import all_runs, extra_runs
 
@@ -157,3 +158,51 @@ def test_unusable_data_ends_with_one_message_and_code_2(tmp_path, prepare, messa
     assert message in finished.stderr
     assert str(data) in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+class PreparedError(Exception):
+    """Training would begin."""
+
+
+def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
+    trainers, prepared = [], []
+
+    def train_all(trainer):
+        trainers.append(trainer)
+        raise PreparedError
+
+    prepare_video = prepare._prepare_video
+    monkeypatch.setattr(run_all.Trainer, "train_all", train_all)
+    monkeypatch.setattr(prepare, "_prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args))
+    for split in (None, mpii.FIXED5, mpii.choose_split("loso7", 8), mpii.choose_split("loso7", 10)):
+        with pytest.raises(PreparedError):
+            run_all.run(None, tmp_path, PRESETS["smoke"], split, plan_only=False)
+    assert len(prepared) == len(set(prepared)) == 12
+    folders = ["", "", "loso7-8", "loso7-10"]
+    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder for folder in folders]
+    clips = [(len(trainer.corpus.train), len(trainer.corpus.test)) for trainer in trainers]
+    assert clips == [(20, 28), (20, 28), (44, 4), (44, 4)]
+
+
+def test_options_reach_the_run(tmp_path, monkeypatch):
+    runs = []
+    monkeypatch.setattr(run_all, "run", lambda *args, plan_only: runs.append(args))
+    run_all.main(output=tmp_path, preset="paper")
+    run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
+    run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
+    assert [split for *_, split in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
+    assert [preset.flow for _, _, preset, _ in runs] == ["tvl1", "dis", "raft"]
+    assert [preset.raft_weights for _, _, preset, _ in runs] == [None, None, "raft.pth"]
+    assert runs[0][2] == PRESETS["paper"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"split": "loso7"}, "split loso7 needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
+    ({"fold": 8}, "only split loso7 has folds, got fold 8 with fixed5"),
+    ({"flow": "raft"}, "flow raft needs a file with torchvision's weights"),
+    ({"raft_weights": Path("raft.pth")}, "weights belong to flow raft, got raft.pth with flow dis"),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
+def test_options_that_do_not_fit_end_with_one_message_and_code_2(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(output=tmp_path, preset="smoke", **options)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")

@@ -185,6 +185,25 @@ def test_a_step_on_sub_batches_is_the_step_on_the_whole_batch(run):
     torch.testing.assert_close(other.measure, outcome.measure, rtol=1e-12, atol=0)
 
 
+PAPER = PRESETS["paper"]
+
+
+@pytest.mark.parametrize("run", [
+    Run("guide", "spatial", levels(PAPER)[0], "vgg-f", "SSTN"),
+    Run("baseline", "spatial", levels(PAPER)[0], arm="R_h"),  # VGG-16
+], ids=lambda run: run.name)  # fmt: skip
+def test_at_full_size_sub_batches_add_up_to_the_rounding_of_float32(run):
+    """Not for joint training: a glimpse's slope jumps at every pixel, so theta's last bit can decide its gradient."""
+    networks, batch = build(run, CLASSES, PAPER).eval(), made_up(3, run.level)
+    optimiser, objective = torch.optim.SGD(networks.parameters(), lr=0.0), train.make_objective(run, networks)
+    gradients = []
+    for sub_batch in (3, 2):
+        train.train_step(optimiser, objective, batch, sub_batch)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in networks.parameters()]))
+    whole, parts = gradients
+    assert (parts - whole).norm() <= 4e-6 * whole.norm()  # about 1e-6
+
+
 def test_the_guidance_loss_is_the_distance_summed_over_theta_and_averaged_over_samples():
     run = Run("guide", "spatial", DETAIL, "vgg-f", "SSTN")
     networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)

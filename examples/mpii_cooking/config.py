@@ -99,7 +99,7 @@ class Preset:
     recognise: Phase
     joint: Phase
     baseline: Phase
-    flow: Literal["dis", "tvl1"]
+    flow: Literal["dis", "tvl1", "raft"]
     flow_height: int
     """Height in pixels of the grid on which flow is computed and searched for windows."""
     flow_bound: float
@@ -125,6 +125,8 @@ class Preset:
     """Networks trained at a time on a CPU."""
     stack: int = 10
     """Flows behind one motion map and one temporal input; the two-stream stack."""
+    raft_weights: str | None = None
+    """File with RAFT's weights, where that is the flow."""
     localisers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
     main_localiser: str = "vgg-16"  # Table 3
     arms: tuple[str, ...] = ("STN-identity", "STN-level", "centre", "frozen", "guided", "annealed")

@@ -89,9 +89,10 @@ def prepare(corpus: Corpus, preset: Preset, workspace: Workspace) -> dict[str, V
         the caches, by the videos' keys; they share one memory of decoded frames.
 
     Raises:
-        DataError: if videos are broken, are higher than wide or end before their clips do; lists all of them,
-            and what the containers tell is known before any video is prepared.
+        DataError: if flow cannot be estimated as the preset says; if videos are broken, are higher than wide or end
+            before their clips do. Lists all of them, and what the containers tell is known before any is prepared.
     """
+    flow.estimator(preset.flow, preset.raft_weights)  # what it lacks is told here, once, not for every video
     units = {key: workspace.unit(f"prepare/{key}", _inputs(path, preset)) for key, path in corpus.videos.items()}
     missing = [key for key, unit in units.items() if not unit.done]
     frames = _checked_frames(corpus, units)
@@ -128,14 +129,20 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _inputs(path: Path, preset: Preset) -> dict[str, object]:
     """Everything that decides what a video's caches hold."""
-    stat = path.stat()
     return {
         "version": _VERSION,
-        "video": [str(path.resolve()), stat.st_size, stat.st_mtime_ns],
+        "video": _identity(path),
         "levels": [level.height for level in levels(preset)],
         "window": preset.glimpse,
         "flow": [preset.flow, preset.flow_height, preset.flow_bound, preset.stack],
+        "flow_weights": None if preset.raft_weights is None else _identity(Path(preset.raft_weights)),
     }
+
+
+def _identity(path: Path) -> list[object]:
+    """What tells one file from another and from its own later contents, without reading it."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def _prepare_video(path: Path, preset: Preset, unit: Unit, bar: tqdm) -> None:
@@ -144,7 +151,7 @@ def _prepare_video(path: Path, preset: Preset, unit: Unit, bar: tqdm) -> None:
         rgb = {level: files.enter_context(video.new_video(_rgb_path(unit, level), "mjpeg")) for level in levels(preset)}
         both = files.enter_context(video.new_video(unit.path("flow.mkv"), "ffv1"))
         gray = _write_levels(video.decode(path), rgb, preset.flow_height, bar)
-        flows = _written(flow.flows(gray, flow.estimator(preset.flow), preset.flow_bound), both)
+        flows = _written(flow.flows(gray, flow.estimator(preset.flow, preset.raft_weights), preset.flow_bound), both)
         for motion in _motion(flows, preset):
             for level in rgb:
                 side = window_side(preset, level)
