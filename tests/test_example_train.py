@@ -195,7 +195,8 @@ PAPER = PRESETS["paper"]
 def test_at_full_size_sub_batches_add_up_to_the_rounding_of_float32(run):
     """Not for joint training: a glimpse's slope jumps at every pixel, so theta's last bit can decide its gradient."""
     networks, batch = build(run, CLASSES, PAPER).eval(), made_up(3, run.level)
-    optimiser, objective = torch.optim.SGD(networks.parameters(), lr=0.0), train.make_objective(run, networks)
+    optimiser = torch.optim.SGD(networks.parameters(), lr=0.0)
+    objective = train.make_objective(run, networks, run.guidance(PAPER, 0))
     gradients = []
     for sub_batch in (3, 2):
         train.train_step(optimiser, objective, batch, sub_batch)
