@@ -66,9 +66,8 @@ def test_bootstrap_is_resampling_with_scikit_learn_s_average_precision(seed, cli
     cells = rng.normal(size=(3, clips, classes)).round(0 if ties else 9).astype(np.float32)
     truth = rng.integers(0, classes, clips)
     draws = significance.draw(clips, resamples=5, seed=seed)
-    expected = [
-        [naive_map(cell, truth, np.repeat(np.arange(clips), counts.astype(int))) for cell in cells] for counts in draws.T
-    ]
+    chosen = [np.repeat(np.arange(clips), counts.astype(int)) for counts in draws.T]
+    expected = [[naive_map(cell, truth, those) for cell in cells] for those in chosen]
     np.testing.assert_allclose(significance.bootstrap_maps(cells, truth, draws), expected, rtol=1e-12)
 
 

@@ -17,12 +17,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import plan, provenance, report, tables
+from examples.mpii_cooking import plan, provenance, report, seeds, tables
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
 from examples.mpii_cooking.features import frame_features
@@ -81,7 +82,16 @@ def run(data: Path | None, folder: Path, preset: Preset, *, plan_only: bool) -> 
     with timings.stage("features"):
         train, test = (frame_features(trainer, getattr(corpus, split), split) for split in ("train", "test"))
     with timings.stage("classify"):
-        content = {"table2": tables.table_2(trainer), "table3": tables.table_3(trainer, train, test)}
+        main, *others = preset.poolings
+        scores = tables.decision_values(trainer, train, test, main)
+        compared = [scores[[tables.CELLS.index(tables.POOLED)]]]
+        compared += [tables.decision_values(trainer, train, test, kind, [tables.POOLED]) for kind in others]
+        table_2, table_3 = tables.table_2(trainer), tables.table_3(trainer, scores)
+        content = {
+            "table2": seeds.merge_table_2([table_2]),
+            "table3": seeds.merge_table_3([table_3], [scores]),
+            "poolings": seeds.merge_poolings(preset.poolings, [np.concatenate(compared)], table_3["labels"]),
+        }
         content |= {"curves": tables.curves(trainer), "looks": tables.looks(trainer, folder)}
     results = _facts(data, folder, trainer, timings) | content
     write_json(folder / "results.json", results)

@@ -160,8 +160,8 @@ def estimate(by_seed: Sequence[float], resampled: Floats, p: float | None = None
 def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -> Estimate:
     """Return the difference of two arms' top-1 accuracies in points, seed by seed and clip by clip.
 
-    Over clips: bootstrap of the differences averaged over seeds, and McNemar's test (``mcnemar``). Over seeds: Student's
-    t on each seed's difference; the two arms of a seed saw the same samples in the same order, so they are a pair.
+    Over clips: bootstrap of the differences averaged over seeds, and McNemar's test (``mcnemar``). Over seeds:
+    Student's t on each seed's difference; the two arms of a seed saw the same samples in the same order, as a pair.
 
     Args:
         better: ``(..., seeds, clips)`` hits of the arm that is claimed to be better; what is in front, such as several

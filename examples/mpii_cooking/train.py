@@ -36,7 +36,7 @@ CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
-AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"})
+AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "poolings", "processes", "svm_c", "workers"})
 """Settings that trained networks do not depend on."""
 VERSION = 1
 """Raised when training changes, so that no network of an older version is taken for one of this."""
