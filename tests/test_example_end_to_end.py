@@ -38,7 +38,8 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = results_of(output)
     curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    return {key: results[key] for key in ("table2", "table3", "arms", "overlap", "looks")} | {"curves": curves}
+    parts = ("table2", "table3", "poolings", "arms", "overlap", "looks")
+    return {key: results[key] for key in parts} | {"curves": curves}
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +56,9 @@ def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
     compared = set(product(("vgg-f", "vgg-m", "vgg-16"), LEVELS, ("STN", "SSTN")))
     assert set(cells) == compared | {(None, level, arm) for level in LEVELS for arm in ("R_h", "random crop")}
     for cell in cells.values():
-        hits = np.asarray(cell["predictions"]) == np.asarray(table["labels"])
-        assert (cell["correct"], cell["total"]) == (hits.sum(), table["clips"])
+        (found,) = cell["seeds"]
+        hits = np.asarray(found["predictions"]) == np.asarray(table["labels"])
+        assert (found["correct"], cell["total"]) == (hits.sum(), table["clips"])
         assert cell["percent"] == pytest.approx(100 * hits.mean())
 
 
@@ -89,6 +91,17 @@ def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
     for cell in cells.values():
         present = [cell["ap"][label] for label in table["classes_present"]]
         assert cell["map"] == pytest.approx(np.mean(present))
+    fused = results_of(smoke)["poolings"]
+    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].poolings]
+    assert fused["cells"][0]["map"] == pytest.approx(cells[fused["row"], fused["stream"], fused["arm"]]["map"])
+
+
+def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
+    table = results_of(smoke)["table3"]
+    scores = np.load(smoke / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
+    assert (scores.shape, scores.dtype) == ((24, table["clips"], len(table["cells"][0]["ap"])), np.float32)
+    for cell, values in zip(table["cells"], scores, strict=True):
+        assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
 
 
 def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):

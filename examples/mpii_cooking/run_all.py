@@ -19,12 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import mpii, plan, provenance, report, tables
+from examples.mpii_cooking import mpii, plan, provenance, report, seeds, tables
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.corpus import DataError, open_corpus
 from examples.mpii_cooking.features import frame_features
@@ -99,8 +100,17 @@ def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | Non
     with timings.stage("features"):
         train, test = (frame_features(trainer, getattr(corpus, split), split) for split in ("train", "test"))
     with timings.stage("classify"):
-        content = {"table2": tables.table_2(trainer), "table3": tables.table_3(trainer, train, test)}
-        content |= {"arms": tables.arms(trainer), "overlap": tables.overlap(trainer)}
+        main, *others = preset.poolings
+        scores = tables.decision_values(trainer, train, test, main)
+        compared = [scores[[tables.CELLS.index(tables.POOLED)]]]
+        compared += [tables.decision_values(trainer, train, test, kind, [tables.POOLED]) for kind in others]
+        table_2, table_3 = tables.table_2(trainer), tables.table_3(trainer, scores)
+        content = {
+            "table2": seeds.merge_table_2([table_2]),
+            "table3": seeds.merge_table_3([table_3], [scores]),
+            "poolings": seeds.merge_poolings(preset.poolings, [np.concatenate(compared)], table_3["labels"]),
+        }
+        content |= {"arms": seeds.merge_accuracies([tables.arms(trainer)]), "overlap": tables.overlap(trainer)}
         content |= {"curves": tables.curves(trainer), "looks": tables.looks(trainer, folder)}
     results = _facts(data, output, trainer, timings) | content
     write_json(folder / "results.json", results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from examples.mpii_cooking import classify
+from examples.mpii_cooking import claims, classify
 from examples.mpii_cooking.classify import Floats, Frames, Gram, Labels
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, Preset, levels
@@ -26,11 +28,20 @@ from examples.mpii_cooking.features import (
 )
 from examples.mpii_cooking.streams import Run, all_runs
 from examples.mpii_cooking.train import Trainer
-from examples.mpii_cooking.workspace import written_aside
+from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import geometry
 
 StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
 """(region, modality, level name) -> shards, as ``frame_features`` returns them."""
+Scores = NDArray[np.float32]
+Cell = tuple[str, str, Region]
+"""(row, stream, region) of Table 3."""
+CELLS: tuple[Cell, ...] = tuple(
+    (row, stream, region) for region in REGIONS for stream in claims.STREAMS for row in (*claims.LEVELS, claims.FUSION)
+)
+"""Table 3, in the order in which it is computed and stored."""
+POOLED: Cell = (claims.FUSION, "S+T", "R_d")
+"""The cell in which kinds of pooling are compared: everything the method has."""
 
 
 def table_2(trainer: Trainer) -> dict[str, Any]:
@@ -41,14 +52,14 @@ def table_2(trainer: Trainer) -> dict[str, Any]:
         "clips": len(test),
         "labels": test.tolist(),
         "majority": {"class": majority, "correct": int((test == majority).sum())},
-        "cells": [cell | _top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
+        "cells": [cell | top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
     }
 
 
 def arms(trainer: Trainer) -> list[dict[str, Any]]:
     """Return cells as those of Table 2, on the same frames, for the arms that the paper does not have."""
     test = _labels(trainer.corpus.test)
-    return [cell | _top_1(np.asarray(cell["predictions"]), test) for cell in arm_predictions(trainer)]
+    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in arm_predictions(trainer)]
 
 
 def overlap(trainer: Trainer) -> list[dict[str, Any]]:
@@ -61,39 +72,61 @@ def overlap(trainer: Trainer) -> list[dict[str, Any]]:
     return [cell | _overlap([iou for iou in cell["iou"] if iou is not None]) for cell in overlaps(trainer)]
 
 
-def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> dict[str, Any]:
-    """Return mean average precision over all frames of each test clip, for every level, stream and region.
+def decision_values(
+    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, cells: Sequence[Cell] = CELLS
+) -> Scores:
+    """Return what the linear machines say about all frames of each test clip, computed unless it is stored.
 
     Args:
         trainer: corpus and settings.
         train: features of the training clips, from ``frame_features``.
         test: features of the test clips.
+        kind: of temporal correlation pooling.
+        cells: which cells of Table 3.
+
+    Returns:
+        (cells, clips, classes).
+    """
+    streams = [(modality, level) for modality in MODALITIES for level in levels(trainer.preset)]
+    inputs = {
+        "grams": [
+            _gram_unit(trainer, kind, region, modality, level).fingerprint
+            for region, (modality, level) in product(REGIONS, streams)
+        ],
+        "cells": cells,
+        "svm_c": trainer.preset.svm_c,
+    }
+    unit = trainer.workspace.unit(f"scores/{kind}", inputs)
+    if not unit.done:
+        parts = dict.fromkeys((stream, region) for _, stream, region in cells)
+        scores = {
+            (row, stream, region): values
+            for stream, region in tqdm(parts, desc=f"{kind} pooling, linear machines", unit="stream", leave=False)
+            for row, values in _stream_scores(trainer, train, test, kind, stream, region).items()
+        }
+        np.save(unit.path("scores.npy"), np.stack([scores[cell] for cell in cells]).astype(np.float32))
+        unit.commit("scores.npy")
+    return np.load(unit.path("scores.npy"))
+
+
+def table_3(trainer: Trainer, scores: Scores) -> dict[str, Any]:
+    """Return mean average precision over all frames of each test clip, for every level, stream and region.
+
+    Args:
+        trainer: corpus and settings.
+        scores: (cells, clips, classes) for ``CELLS``, from ``decision_values``.
     """
     labels, truth = _labels(trainer.corpus.train), _labels(trainer.corpus.test)
-    classes, names = len(trainer.corpus.classes), [level.name for level in levels(trainer.preset)]
     trained = np.unique(labels)
-    cells = []
-    for region in REGIONS:
-        streams = list(product(MODALITIES, levels(trainer.preset)))
-        grams = {
-            (modality, level.name): _gram(trainer, region, modality, level, train, test)
-            for modality, level in tqdm(streams, desc=f"pooling, {region}", unit="stream", leave=False)
-        }
-        for stream in (*MODALITIES, "S+T"):
-            scores = {}
-            for name in names:
-                products = _stream_products(grams, stream, name)
-                scores[name] = classify.svm_scores(products, labels, classes, trainer.preset.svm_c)
-            scores["late fusion"] = classify.late_fusion(list(scores.values()))
-            cells += [
-                {"row": row, "stream": stream, "arm": region} | precision(values, truth, trained)
-                for row, values in scores.items()
-            ]
     return {
         "clips": len(truth),
+        "labels": truth.tolist(),
         "classes_present": np.unique(truth).tolist(),
-        "classes_without_training": np.setdiff1d(np.arange(classes), trained).tolist(),
-        "cells": cells,
+        "classes_without_training": np.setdiff1d(np.arange(len(trainer.corpus.classes)), trained).tolist(),
+        "cells": [
+            {"row": row, "stream": stream, "arm": region} | precision(values, truth, trained)
+            for (row, stream, region), values in zip(CELLS, scores, strict=True)
+        ],
     }
 
 
@@ -177,7 +210,8 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
 
     Returns:
         ``map``, the mean over the classes with test clips; ``map_trained``, over those of them in ``trained``, None if
-        there are none; ``ap`` per class, None without test clips; and the top-1 figures of Table 2.
+        there are none (on MPII Cooking: mAP over 64 and over 62 classes); ``ap`` per class, None without test clips;
+        and the top-1 figures of Table 2.
     """
     precisions = classify.average_precisions(scores, truth)
     known = [precisions[label] for label in np.intersect1d(trained, truth)]
@@ -185,14 +219,11 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
         "map": 100 * classify.mean_average_precision(precisions),
         "map_trained": 100 * classify.mean_average_precision(known) if known else None,
         "ap": [None if value is None else 100 * value for value in precisions],
-    } | _top_1(scores.argmax(1), truth)
+    } | top_1(scores.argmax(1), truth)
 
 
-def _labels(clips: Sequence[Clip]) -> Labels:
-    return np.array([clip.label for clip in clips], dtype=np.int64)
-
-
-def _top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
+def top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
+    """Return how many clips are right, of how many, and the predictions themselves."""
     correct = int((predicted == truth).sum())
     return {
         "correct": correct,
@@ -208,28 +239,48 @@ def _overlap(ious: Sequence[float]) -> dict[str, float | None]:
     return {"mean": float(np.mean(ious)), "above_half": float(np.mean(np.asarray(ious) > 0.5))}
 
 
-def _stream_products(grams: Mapping[tuple[str, str], Gram], stream: str, level: str) -> Gram:
-    if stream == "S+T":
-        return grams["spatial", level].joined(grams["temporal", level])
-    return grams[stream, level]
+def _labels(clips: Sequence[Clip]) -> Labels:
+    return np.array([clip.label for clip in clips], dtype=np.int64)
+
+
+def _stream_scores(
+    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, stream: str, region: Region
+) -> dict[str, Floats]:
+    """Return the decision values, (clips, classes), of a stream's machine at every level and of their late fusion."""
+    labels, classes = _labels(trainer.corpus.train), len(trainer.corpus.classes)
+    scores = {}
+    for level in levels(trainer.preset):
+        modalities = MODALITIES if stream == "S+T" else (stream,)
+        grams = [_gram(trainer, train, test, kind, region, modality, level) for modality in modalities]
+        scores[level.name] = classify.svm_scores(reduce(Gram.joined, grams), labels, classes, trainer.preset.svm_c)
+    return scores | {claims.FUSION: classify.late_fusion(list(scores.values()))}
+
+
+def _gram_unit(trainer: Trainer, kind: str, region: Region, modality: str, level: Level) -> Unit:
+    inputs = {
+        "runs": [trainer.unit(run).fingerprint for run in stream_runs(trainer, modality, level)],
+        "stride": trainer.preset.feature_stride,
+        "pca": trainer.preset.pca,
+        "pooling": kind,
+    }
+    return trainer.workspace.unit(f"gram/{kind}/{region}-{modality}-{level.name}", inputs)
 
 
 def _gram(
-    trainer: Trainer, region: Region, modality: str, level: Level, train: StreamFeatures, test: StreamFeatures
+    trainer: Trainer,
+    train: StreamFeatures,
+    test: StreamFeatures,
+    kind: str,
+    region: Region,
+    modality: str,
+    level: Level,
 ) -> Gram:
     """Return the inner products of one stream's clip descriptors, computed unless they are stored."""
-    preset, names = trainer.preset, ("train.npy", "test.npy")
-    inputs = {
-        "runs": [trainer.unit(run).fingerprint for run in stream_runs(trainer, modality, level)],
-        "stride": preset.feature_stride,
-        "pca": preset.pca,
-        "pooling": preset.pooling,
-    }
-    unit = trainer.workspace.unit(f"gram/{region}-{modality}-{level.name}", inputs)
+    names, key = ("train.npy", "test.npy"), (region, modality, level.name)
+    unit = _gram_unit(trainer, kind, region, modality, level)
     if not unit.done:
-        key = (region, modality, level.name)
-        pca = classify.fit_pca(train[key], preset.pca)
-        pooling = classify.make_pooling(preset.pooling, train[key], pca)
+        pca = classify.fit_pca(train[key], trainer.preset.pca)
+        pooling = classify.make_pooling(kind, train[key], pca)
         descriptors = (classify.describe(shards[key], pca, pooling) for shards in (train, test))
         for name, values in zip(names, classify.gram(*descriptors), strict=True):
             np.save(unit.path(name), values)

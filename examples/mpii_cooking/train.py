@@ -37,7 +37,7 @@ CHECKPOINT_SECONDS = 10.0
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
 AFTER_TRAINING = frozenset(
-    {"arm_levels", "arms", "feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"}
+    {"arm_levels", "arms", "feature_stride", "kitchen", "pca", "poolings", "processes", "svm_c", "workers"}
 )
 """Settings that trained networks do not depend on."""
 VERSION = 2
