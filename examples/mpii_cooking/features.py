@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -10,15 +11,15 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from tqdm import tqdm
 
+from examples.mpii_cooking import distributed
 from examples.mpii_cooking.classify import Frames
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
-from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches
+from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches, chunks
 from examples.mpii_cooking.streams import Run
-from examples.mpii_cooking.train import Trainer
+from examples.mpii_cooking.train import Trainer, autocast
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
 
@@ -42,29 +43,34 @@ def frame_features(
     R_d is what the SSTN of the main localisation network looks at, R_h the window of most motion; each has its own
     recognition network. Features are float16 on disk and read through memory maps.
     """
-    features = {}
-    streams = list(product(MODALITIES, levels(trainer.preset)))
-    for modality, level in tqdm(streams, desc=f"FC6 of {split} clips", unit="stream", leave=False):
-        units = [
-            _shard(trainer, modality, level, clips[first : first + SHARD], f"{split}-{first // SHARD:04d}")
-            for first in range(0, len(clips), SHARD)
-        ]
-        for region in REGIONS:
-            features[region, modality, level.name] = tuple(_load(unit, region) for unit in units)
-    return features
+    streams, shards = list(product(MODALITIES, levels(trainer.preset))), list(enumerate(chunks(clips, SHARD)))
+
+    def computed(item: tuple[tuple[str, Level], tuple[int, Sequence[Clip]]]) -> Unit:
+        (modality, level), (number, shard) = item
+        return _shard(trainer, modality, level, shard, f"{split}-{number:04d}")
+
+    items = list(product(streams, shards))
+    units = distributed.map(computed, items, desc=f"FC6 of {split} clips", unit="shard")
+    return {
+        (region, modality, level.name): tuple(_load(unit, region) for unit in stream_units)
+        for (modality, level), stream_units in zip(streams, chunks(units, len(shards)), strict=True)
+        for region in REGIONS
+    }
 
 
 def predictions(trainer: Trainer) -> list[dict[str, Any]]:
     """Return Table 2's cells: the class that each arm sees in one random frame of every test clip, spatial stream."""
-    cells = []
+    runs = []
     preset = trainer.preset
-    for level in tqdm(levels(preset), desc="single frames", unit="level", leave=False):
-        runs = [Run("joint", "spatial", level, name, arm) for name in preset.localisers for arm in ("STN", "SSTN")]
+    for level in levels(preset):
+        runs += [Run("joint", "spatial", level, name, arm) for name in preset.localisers for arm in ("STN", "SSTN")]
         runs += [Run("baseline", "spatial", level, arm="R_h"), Run("recognise", "spatial", level)]
-        for run in runs:
-            arm = run.arm or "random crop"
-            cells.append({"localiser": run.localiser, "level": level.name, "arm": arm} | _predicted(trainer, run))
-    return cells
+    return distributed.map(partial(_cell, trainer), runs, desc="single frames", unit="run")
+
+
+def _cell(trainer: Trainer, run: Run) -> dict[str, Any]:
+    names = {"localiser": run.localiser, "level": run.level.name, "arm": run.arm or "random crop"}
+    return names | _predicted(trainer, run)
 
 
 def _predicted(trainer: Trainer, run: Run) -> dict[str, Any]:
@@ -150,8 +156,10 @@ def _write_features(
 def _scores(
     trainer: Trainer, samples: ClipSamples | FrameSamples, network: Callable[[Sample], Tensor]
 ) -> Iterator[Tensor]:
-    for batch in batches(samples, EVALUATION_BATCH * trainer.preset.sub_batch):
-        yield network(Sample(*(field.to(trainer.device) for field in batch))).float().cpu()
+    for batch in batches(samples, chunks(range(len(samples)), EVALUATION_BATCH * trainer.preset.sub_batch)):
+        with autocast(trainer.preset, trainer.device):
+            scores = network(Sample(*(field.to(trainer.device) for field in batch)))
+        yield scores.float().cpu()
 
 
 def _load(unit: Unit, region: Region) -> Frames:

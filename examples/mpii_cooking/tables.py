@@ -9,9 +9,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from examples.mpii_cooking import classify
+from examples.mpii_cooking import classify, distributed
 from examples.mpii_cooking.classify import Floats, Frames, Gram, Labels
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
@@ -49,10 +48,9 @@ def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> di
     trained = np.unique(labels)
     cells = []
     for region in REGIONS:
-        streams = list(product(MODALITIES, levels(trainer.preset)))
         grams = {
             (modality, level.name): _gram(trainer, region, modality, level, train, test)
-            for modality, level in tqdm(streams, desc=f"pooling, {region}", unit="stream", leave=False)
+            for modality, level in product(MODALITIES, levels(trainer.preset))
         }
         for stream in (*MODALITIES, "S+T"):
             scores = {}
@@ -70,6 +68,16 @@ def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> di
         "classes_without_training": np.setdiff1d(np.arange(classes), trained).tolist(),
         "cells": cells,
     }
+
+
+def pool(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> None:
+    """Store the inner products of every stream's clip descriptors, on which Table 3 rests; ranks share the streams."""
+
+    def store(stream: tuple[Region, str, Level]) -> None:
+        _gram(trainer, *stream, train, test)
+
+    streams = list(product(REGIONS, MODALITIES, levels(trainer.preset)))
+    distributed.map(store, streams, desc="pooling", unit="stream")
 
 
 def curves(trainer: Trainer) -> list[dict[str, Any]]:
