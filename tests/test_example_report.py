@@ -147,7 +147,7 @@ def made_up_results(folder, count=1):
     return {
         "schema": 1,
         "preset": "quick",
-        "seed": 0,
+        "seeds": [0],
         "command": "python examples/mpii_cooking/run_all.py --preset quick",
         "settings": asdict(PRESETS["quick"]),
         "corpus": corpus,

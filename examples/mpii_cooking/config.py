@@ -94,7 +94,7 @@ class Preset:
     optimiser: Literal["sgd", "adam"]
     batch: int
     sub_batch: int
-    """Samples per backward pass; gradients are summed over a batch's sub-batches."""
+    """Samples per backward pass; gradients are summed over a batch's sub-batches, which ranks share."""
     guide: Phase
     recognise: Phase
     joint: Phase
@@ -117,13 +117,22 @@ class Preset:
     feature_stride: int
     """FC6 is computed for every ``feature_stride``-th frame of a clip."""
     kitchen: KitchenSize
+    seeds: tuple[int, ...] = (0,)
+    """Everything is trained and tested once for each."""
+    margin_seeds: tuple[int, ...] = ()
+    """More seeds for one comparison: SSTN against STN at detail level, where the paper's margin is largest."""
     seed: int = 0
+    """Of the kitchen, and of the networks at hand: one of the above."""
     workers: int = 0
     """Loader processes; 0 loads in the training process."""
     threads: int = 0
     """Threads of torch on a CPU; 0 leaves the choice to torch."""
     processes: int = 1
-    """Networks trained at a time on a CPU."""
+    """Networks trained at a time on a CPU, unless ``torchrun`` has started several processes."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of what networks compute, apart from theta; parameters are float32."""
+    compile: bool = False
+    """Whether the networks' convolutions are compiled."""
     stack: int = 10
     """Flows behind one motion map and one temporal input; the two-stream stack."""
     raft_weights: str | None = None
@@ -156,7 +165,7 @@ SMOKE = Preset(
     width=1 / 16,
     optimiser="adam",
     batch=32,
-    sub_batch=32,
+    sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
     # Ours: just enough steps to pass through every stage; nobody should read the accuracies.
     guide=Phase(epochs=2, rate=1e-3),
     recognise=Phase(epochs=2, rate=1e-3),
@@ -184,7 +193,7 @@ QUICK = Preset(
     width=1 / 8,
     optimiser="adam",  # networks start from scratch, not from ImageNet: SGD would need many more steps
     batch=32,
-    sub_batch=32,
+    sub_batch=16,
     guide=Phase(epochs=60, rate=1e-3),
     recognise=Phase(epochs=30, rate=1e-3),
     joint=Phase(epochs=30, rate=1e-3, localisation_rate=1e-4),  # the paper's ratio of 10 between the two rates

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -10,15 +11,15 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
-from tqdm import tqdm
 
+from examples.mpii_cooking import distributed
 from examples.mpii_cooking.classify import Frames
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
-from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches
-from examples.mpii_cooking.streams import Run, extra_runs
-from examples.mpii_cooking.train import Trainer, centre_windows
+from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches, chunks
+from examples.mpii_cooking.streams import Run, extra_runs, margin_runs
+from examples.mpii_cooking.train import Trainer, autocast, centre_windows
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou
@@ -35,41 +36,63 @@ EVALUATION_BATCH = 4
 Window = Callable[[Sample], Tensor]
 
 
-def frame_features(
-    trainer: Trainer, clips: Sequence[Clip], split: str
-) -> dict[tuple[Region, str, str], tuple[Frames, ...]]:
-    """Return FC6 of every ``feature_stride``-th frame of ``clips``: (region, modality, level name) -> shards.
+StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
+"""(region, modality, level name) -> shards of clips."""
+
+
+def frame_features(trainer: Trainer, clips: Sequence[Clip], split: str) -> StreamFeatures:
+    """Return FC6 of every ``feature_stride``-th frame of ``clips``.
 
     R_d is what the SSTN of the main localisation network looks at, R_h the window of most motion; each has its own
     recognition network. Features are float16 on disk and read through memory maps.
     """
-    features = {}
-    streams = list(product(MODALITIES, levels(trainer.preset)))
-    for modality, level in tqdm(streams, desc=f"FC6 of {split} clips", unit="stream", leave=False):
-        units = [
-            _shard(trainer, modality, level, clips[first : first + SHARD], f"{split}-{first // SHARD:04d}")
-            for first in range(0, len(clips), SHARD)
-        ]
-        for region in REGIONS:
-            features[region, modality, level.name] = tuple(_load(unit, region) for unit in units)
-    return features
+    streams, shards = list(product(MODALITIES, levels(trainer.preset))), list(enumerate(chunks(clips, SHARD)))
+
+    def computed(item: tuple[tuple[str, Level], tuple[int, Sequence[Clip]]]) -> Unit:
+        (modality, level), (number, shard) = item
+        return _shard(trainer, modality, level, shard, f"{split}-{number:04d}")
+
+    items = list(product(streams, shards))
+    units = distributed.map(computed, items, desc=f"FC6 of {split} clips", unit="shard")
+    return {
+        (region, modality, level.name): tuple(_load(unit, region) for unit in stream_units)
+        for (modality, level), stream_units in zip(streams, chunks(units, len(shards)), strict=True)
+        for region in REGIONS
+    }
+
+
+def describe(trainer: Trainer) -> tuple[StreamFeatures, StreamFeatures]:
+    """Compute what is not stored yet: answers for single frames, and the features, which are returned.
+
+    Returns:
+        Those of the training clips and those of the test clips, from ``frame_features``.
+    """
+    predictions(trainer)
+    arm_predictions(trainer)
+    overlaps(trainer)
+    return frame_features(trainer, trainer.corpus.train, "train"), frame_features(trainer, trainer.corpus.test, "test")
 
 
 def predictions(trainer: Trainer) -> list[dict[str, Any]]:
     """Return Table 2's cells: the class that each arm sees in one random frame of every test clip, spatial stream."""
-    cells = []
+    runs = []
     preset = trainer.preset
-    for level in tqdm(levels(preset), desc="single frames", unit="level", leave=False):
-        runs = [Run("joint", "spatial", level, name, arm) for name in preset.localisers for arm in ("STN", "SSTN")]
+    for level in levels(preset):
+        runs += [Run("joint", "spatial", level, name, arm) for name in preset.localisers for arm in ("STN", "SSTN")]
         runs += [Run("baseline", "spatial", level, arm="R_h"), Run("recognise", "spatial", level)]
-        cells += [_cell(trainer, run) for run in runs]
-    return cells
+    return distributed.map(partial(_cell, trainer), runs, desc="single frames", unit="run")
 
 
 def arm_predictions(trainer: Trainer) -> list[dict[str, Any]]:
     """Return cells as those of Table 2 for the arms that the paper does not have."""
-    runs = tqdm(extra_runs(trainer.preset), desc="single frames, more arms", unit="run", leave=False)
-    return [_cell(trainer, run) for run in runs]
+    runs = extra_runs(trainer.preset)
+    return distributed.map(partial(_cell, trainer), runs, desc="single frames, more arms", unit="run")
+
+
+def margin_predictions(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return Table 2's two cells of the main localisation network at detail level, SSTN and STN."""
+    sstn, stn = (run for run in margin_runs(trainer.preset) if run.phase == "joint")
+    return distributed.map(partial(_cell, trainer), [sstn, stn])
 
 
 def overlaps(trainer: Trainer) -> list[dict[str, Any]]:
@@ -78,13 +101,14 @@ def overlaps(trainer: Trainer) -> list[dict[str, Any]]:
     A cell holds the IoU of the window it predicts, in evaluation mode, with the window of most motion, in the frame of
     each test clip that Table 2 is about; None where nothing moved, so that there is no window to find.
     """
-    streams = list(product(MODALITIES, levels(trainer.preset)))
-    cells = []
-    for modality, level in tqdm(streams, desc="overlap with R_h", unit="stream", leave=False):
+
+    def cell(stream: tuple[str, Level]) -> dict[str, Any]:
+        modality, level = stream
         run = Run("guide", modality, level, trainer.preset.main_localiser, "SSTN")
-        names = {"modality": modality, "level": level.name, "localiser": run.localiser}
-        cells.append(names | {"iou": _ious(trainer, run)})
-    return cells
+        return {"modality": modality, "level": level.name, "localiser": run.localiser, "iou": _ious(trainer, run)}
+
+    streams = list(product(MODALITIES, levels(trainer.preset)))
+    return distributed.map(cell, streams, desc="overlap with R_h", unit="stream")
 
 
 def _ious(trainer: Trainer, run: Run) -> list[float | None]:
@@ -186,8 +210,10 @@ def _write_features(
 def _scores(
     trainer: Trainer, samples: ClipSamples | FrameSamples, network: Callable[[Sample], Tensor]
 ) -> Iterator[Tensor]:
-    for batch in batches(samples, EVALUATION_BATCH * trainer.preset.sub_batch):
-        yield network(Sample(*(field.to(trainer.device) for field in batch))).float().cpu()
+    for batch in batches(samples, chunks(range(len(samples)), EVALUATION_BATCH * trainer.preset.sub_batch)):
+        with autocast(trainer.preset, trainer.device):
+            scores = network(Sample(*(field.to(trainer.device) for field in batch)))
+        yield scores.float().cpu()
 
 
 def _load(unit: Unit, region: Region) -> Frames:

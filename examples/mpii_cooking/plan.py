@@ -20,7 +20,15 @@ from examples.mpii_cooking.networks import Recogniser
 from examples.mpii_cooking.prepare import prepare
 from examples.mpii_cooking.samples import ClipSamples, Sample
 from examples.mpii_cooking.streams import Run, all_runs, build
-from examples.mpii_cooking.train import TrainingDivergedError, make_objective, make_optimiser, train_step
+from examples.mpii_cooking.train import (
+    Outcome,
+    TrainingDivergedError,
+    autocast,
+    make_objective,
+    make_optimiser,
+    split,
+    train_step,
+)
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
 
@@ -83,11 +91,12 @@ def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device, *, 
         loaded = ClipSamples(clips, caches, run.level, run.modality, preset, augment=True)
         return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
 
-    costs = [
-        Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame),
-        _training_cost(corpus, preset, samples, device),
-        _feature_cost(corpus, preset, kept, samples, device),
-    ]
+    costs = [Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame)]
+    with autocast(preset, device):
+        costs += [
+            _training_cost(corpus, preset, samples, device),
+            _feature_cost(corpus, preset, kept, samples, device),
+        ]
     _check_disk(folder, sum(cost.bytes for cost in costs) - sum(map(_size, written)))
     return "\n".join([*_network_lines(corpus, preset), "", *_cost_lines(costs, device)])
 
@@ -129,13 +138,14 @@ def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Calla
     """Time a step on one sub-batch and a step on two: the difference is the samples, the rest is the update."""
     networks.train()
     optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
-    first = train_step(optimiser, objective, samples(run, SAMPLES), SAMPLES)  # allocates gradients and momenta
+
+    def step(count: int) -> Outcome:
+        return train_step(optimiser, objective, split(samples(run, count), SAMPLES), count)
+
+    first = step(SAMPLES)  # allocates gradients and momenta
     if not torch.isfinite(first.loss):
         raise TrainingDivergedError(f"run {run.name}: the first loss is {first.loss.item()}")
-    one, two = (
-        _seconds(lambda count=count: train_step(optimiser, objective, samples(run, count), SAMPLES).loss.item())
-        for count in (SAMPLES, 2 * SAMPLES)
-    )
+    one, two = (_seconds(lambda count=count: step(count).loss.item()) for count in (SAMPLES, 2 * SAMPLES))
     per_sample = max(two - one, one / 2) / SAMPLES
     return StepCost(max(one - SAMPLES * per_sample, 0.0), per_sample)
 

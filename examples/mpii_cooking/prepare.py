@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from itertools import repeat
 from pathlib import Path
@@ -18,9 +18,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from tqdm import tqdm
 
-from examples.mpii_cooking import flow, video
+from examples.mpii_cooking import distributed, flow, video
 from examples.mpii_cooking.clips import Corpus, DataError
 from examples.mpii_cooking.config import Level, Preset, levels
 from examples.mpii_cooking.workspace import Unit, Workspace
@@ -29,7 +30,7 @@ from supervised_st.motion import WindowProfile, motion_map, window_profile, wind
 MEMORY = 1_500_000_000
 """Bytes of decoded frames that a process keeps."""
 
-_VERSION = 1
+_VERSION = 2
 _PARALLEL = 2
 """Videos in work at a time: decoding, flow and encoding leave Python's lock, but each video holds buffers."""
 
@@ -71,7 +72,7 @@ class VideoCache:
     def profile(self, level: Level, frame: int) -> tuple[np.ndarray, np.ndarray]:
         """Return (score, row) of the best window for every left column on the flow grid, around ``frame``."""
         if level.name not in self._profiles:
-            paths = (_profile_path(self._unit, level.name, part) for part in ("score", "row"))
+            paths = (_profile_path(self._unit, level, part) for part in ("score", "row"))
             score, row = (np.load(path, mmap_mode="r") for path in paths)
             self._profiles[level.name] = score, row
         score, row = self._profiles[level.name]
@@ -93,22 +94,24 @@ def prepare(corpus: Corpus, preset: Preset, workspace: Workspace) -> dict[str, V
             before their clips do. Lists all of them, and what the containers tell is known before any is prepared.
     """
     flow.estimator(preset.flow, preset.raft_weights)  # what it lacks is told here, once, not for every video
-    units = {key: workspace.unit(f"prepare/{key}", _inputs(path, preset)) for key, path in corpus.videos.items()}
-    missing = [key for key, unit in units.items() if not unit.done]
-    frames = _checked_frames(corpus, units)
-    total = sum(frames[key] for key in missing)
-    problems = []
-    with tqdm(total=total, desc="decode, flow, windows", unit="frame", disable=not missing) as bar:
+    units, frames = _checked(corpus, preset, workspace)
+    missing = sorted((key for key, unit in units.items() if not unit.done), key=frames.__getitem__, reverse=True)
+    total = sum(frames[key] for key in distributed.share(missing))
+    hidden = not missing or not distributed.is_main()
+    with (
+        tqdm(total=total, desc="decode, flow, windows", unit="frame", disable=hidden) as bar,
+        ThreadPoolExecutor(min(_PARALLEL, os.cpu_count() or 1)) as pool,
+    ):
 
-        def work(key: str) -> None:
+        def prepared(key: str) -> Unit | str:
             try:
                 _prepare_video(corpus.videos[key], preset, units[key], bar)
             except DataError as problem:
-                problems.append(str(problem))
+                return str(problem)
+            return units[key]
 
-        with ThreadPoolExecutor(min(_PARALLEL, os.cpu_count() or 1)) as pool:
-            list(pool.map(work, missing))
-    _raise_all(problems)
+        units |= zip(missing, distributed.map(prepared, missing, using=pool.map), strict=True)
+    _raise_all(unit for unit in units.values() if isinstance(unit, str))
     memory = video.FrameMemory(MEMORY)
     caches = {key: VideoCache(unit, preset, memory) for key, unit in units.items()}
     _raise_all(_too_short(corpus, {key: cache.frames for key, cache in caches.items()}))
@@ -146,21 +149,18 @@ def _identity(path: Path) -> list[object]:
 
 
 def _prepare_video(path: Path, preset: Preset, unit: Unit, bar: tqdm) -> None:
-    profiles: dict[str, list[WindowProfile]] = {level.name: [] for level in levels(preset)}
     with ExitStack() as files:
         rgb = {level: files.enter_context(video.new_video(_rgb_path(unit, level), "mjpeg")) for level in levels(preset)}
+        profiles = {level: files.enter_context(_new_profiles(unit, level)) for level in levels(preset)}
         both = files.enter_context(video.new_video(unit.path("flow.mkv"), "ffv1"))
         gray = _write_levels(video.decode(path), rgb, preset.flow_height, bar)
         flows = _written(flow.flows(gray, flow.estimator(preset.flow, preset.raft_weights), preset.flow_bound), both)
         for motion in _motion(flows, preset):
-            for level in rgb:
+            for level, append in profiles.items():
                 side = window_side(preset, level)
-                profiles[level.name].append(window_profile(window_scores(motion, (side, side))))
-    for name, frames in profiles.items():
-        np.save(_profile_path(unit, name, "score"), torch.cat([frame.score for frame in frames]).numpy())
-        np.save(_profile_path(unit, name, "row"), torch.cat([frame.row for frame in frames]).short().numpy())
+                append(window_profile(window_scores(motion, (side, side))))
     written = [_rgb_path(unit, level) for level in rgb]
-    written += [_profile_path(unit, name, part) for name in profiles for part in ("score", "row")]
+    written += [_profile_path(unit, level, part) for level in profiles for part in ("score", "row")]
     widths = {level.name: writer.width for level, writer in rgb.items()}
     unit.commit("flow.mkv", *(path.name for path in written), frames=both.frames, widths=widths)
 
@@ -169,8 +169,42 @@ def _rgb_path(unit: Unit, level: Level) -> Path:
     return unit.path(f"rgb-{level.name}.mkv")
 
 
-def _profile_path(unit: Unit, level_name: str, part: str) -> Path:
-    return unit.path(f"windows-{level_name}-{part}.npy")
+def _profile_path(unit: Unit, level: Level, part: str) -> Path:
+    return unit.path(f"windows-{level.name}-{part}.npy")
+
+
+@contextmanager
+def _new_profiles(unit: Unit, level: Level) -> Iterator[Callable[[WindowProfile], None]]:
+    """Lend a function that appends the profiles of one or more frames to a level's files."""
+    score, row = (_profile_path(unit, level, part) for part in ("score", "row"))
+    with _new_rows(score) as append_scores, _new_rows(row) as append_rows:
+
+        def append(profile: WindowProfile) -> None:
+            append_scores(profile.score.numpy())
+            append_rows(profile.row.short().numpy())
+
+        yield append
+
+
+@contextmanager
+def _new_rows(path: Path) -> Iterator[Callable[[np.ndarray], None]]:
+    """Lend a function that appends (rows, columns) arrays to the array in ``path``, none of which stays in memory."""
+    rows = 0
+    with path.open("wb") as file:
+
+        def write_header(like: np.ndarray) -> None:
+            header = npy.header_data_from_array_1_0(like) | {"shape": (rows, like.shape[1])}
+            file.seek(0)
+            npy.write_array_header_1_0(file, header)  # leaves room for rows of more digits, so its length stays
+            file.seek(0, os.SEEK_END)
+
+        def append(array: np.ndarray) -> None:
+            nonlocal rows
+            rows += len(array)
+            write_header(array)
+            file.write(array.tobytes())
+
+        yield append
 
 
 def _write_levels(
@@ -216,16 +250,26 @@ def _ends_repeated(items: Iterable[torch.Tensor], before: int, after: int) -> It
     yield from repeat(last, after)
 
 
-def _checked_frames(corpus: Corpus, units: Mapping[str, Unit]) -> dict[str, int]:
-    """Count every video's frames, and raise all problems that show without decoding: decoding can take days."""
-    frames, problems = {}, []
-    for key, unit in units.items():
+def _checked(corpus: Corpus, preset: Preset, workspace: Workspace) -> tuple[dict[str, Unit], dict[str, int]]:
+    """Return every video's unit, which knows whether it is done, and number of frames.
+
+    Raises:
+        DataError: lists all problems that show without decoding, which can take days.
+    """
+
+    def checked(key: str) -> tuple[Unit, int | str]:
+        path = corpus.videos[key]
+        unit = workspace.unit(f"prepare/{key}", _inputs(path, preset))
         try:
-            frames[key] = unit.facts["frames"] if unit.done else _count_landscape(corpus.videos[key])
+            return unit, unit.facts["frames"] if unit.done else _count_landscape(path)
         except DataError as problem:
-            problems.append(str(problem))
+            return unit, str(problem)
+
+    checks = dict(zip(corpus.videos, distributed.map(checked, list(corpus.videos)), strict=True))
+    frames = {key: count for key, (_, count) in checks.items() if isinstance(count, int)}
+    problems = [problem for _, problem in checks.values() if isinstance(problem, str)]
     _raise_all([*problems, *_too_short(corpus, frames)])
-    return frames
+    return {key: unit for key, (unit, _) in checks.items()}, frames
 
 
 def _count_landscape(path: Path) -> int:
@@ -246,5 +290,10 @@ def _too_short(corpus: Corpus, frames: Mapping[str, int]) -> Iterator[str]:
 
 
 def _raise_all(problems: Iterable[str]) -> None:
-    if listed := sorted(problems):
-        raise DataError(f"{len(listed)} problems with the videos:\n" + "\n".join(f"  {line}" for line in listed))
+    listed = sorted(problems)
+
+    def complain() -> None:
+        if listed:
+            raise DataError(f"{len(listed)} problems with the videos:\n" + "\n".join(f"  {line}" for line in listed))
+
+    distributed.once(complain)  # all ranks know, one is enough to say it

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import supervised_st
-from examples.mpii_cooking import video
+from examples.mpii_cooking import distributed, video
 from examples.mpii_cooking.clips import Clip, Corpus
 from examples.mpii_cooking.config import Preset, levels
 from examples.mpii_cooking.prepare import VideoCache
@@ -26,6 +26,8 @@ from examples.mpii_cooking.workspace import write_json
 
 class Timings:
     """Seconds per stage, summed over every start of one job; kept in a file, from which a killed stage is missing.
+
+    Rank 0 keeps them for all ranks.
 
     Args:
         path: the JSON file, which may hold other jobs too; read if it is there.
@@ -40,6 +42,9 @@ class Timings:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announce the stage, run the block and add the time it takes, also when it ends in an exception."""
+        if not distributed.is_main():
+            yield
+            return
         print(f"{name} ...", flush=True)
         started = time.monotonic()
         try:

@@ -4,6 +4,7 @@ python examples/mpii_cooking/run_all.py                        a synthetic kitch
 python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
 python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --plan-only
 python examples/mpii_cooking/run_all.py --data FOLDER --split loso7 --fold 8
+torchrun --standalone --nproc-per-node N examples/mpii_cooking/run_all.py   N processes, with a GPU each where there are
 
 Every stage keeps what it has finished: started again, a run goes on where it was stopped. On the same CPU,
 with as many threads, it ends with the same tables; a GPU adds up in varying order, so there they may differ a little.
@@ -16,6 +17,7 @@ import logging
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +27,12 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import mpii, plan, provenance, report, seeds, tables
+from examples.mpii_cooking import distributed, features, mpii, plan, provenance, report, seeds, tables
 from examples.mpii_cooking.config import PRESETS, Preset
-from examples.mpii_cooking.corpus import DataError, open_corpus
-from examples.mpii_cooking.features import frame_features
+from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
+from examples.mpii_cooking.features import StreamFeatures
 from examples.mpii_cooking.prepare import prepare
+from examples.mpii_cooking.streams import margin_runs
 from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer, TrainingDivergedError
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
@@ -45,6 +48,8 @@ def main(
     fold: int | None = None,
     flow: Literal["dis", "tvl1", "raft"] | None = None,
     raft_weights: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    compile: bool = False,
     plan_only: bool = False,
 ) -> None:
     """Train and evaluate every network of the paper, and write a report.
@@ -58,6 +63,9 @@ def main(
         fold: the subject that loso7 leaves out; a fold has its own folder in the output, and all share the caches.
         flow: how optical flow is estimated, if not as in the preset.
         raft_weights: file with torchvision's weights of RAFT, for that flow.
+        precision: bfloat16 has networks, apart from theta, compute with 8 bits of precision. Not the default, for that
+            it leaves the tables as they are has not been shown on a GPU.
+        compile: compile the networks' convolutions. Not the default, for the same reason.
         plan_only: measure a few steps on one clip, print what the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -65,10 +73,19 @@ def main(
     try:
         subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
         weights = None if raft_weights is None else str(raft_weights)
-        chosen = dataclasses.replace(PRESETS[preset], flow=flow or PRESETS[preset].flow, raft_weights=weights)
-        run(data, folder, chosen, subjects, plan_only=plan_only)
+        chosen = dataclasses.replace(
+            PRESETS[preset],
+            flow=flow or PRESETS[preset].flow,
+            raft_weights=weights,
+            precision=precision,
+            compile=compile,
+        )
+        with distributed.joined():
+            run(data, folder, chosen, subjects, plan_only=plan_only)
     except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except distributed.ElsewhereError:
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -77,44 +94,81 @@ def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | Non
     folder = output if split in (None, mpii.FIXED5) else output / split.name
     cache = output / "cache"  # the same for every split
     timings = provenance.Timings(folder / "timings.json", job=fingerprint([preset, data and data.resolve()]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if preset.threads:
         torch.set_num_threads(preset.threads)
     with timings.stage("data"):
-        if data is None:
-            make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
-        corpus = open_corpus(data or output / "kitchen", split)
-    print(f"{corpus.name}: {len(corpus.classes)} classes. {corpus.split}")
+        corpus = distributed.once(lambda: _open(data, output, preset, split))
+    if distributed.is_main():
+        print(f"{corpus.name}: {len(corpus.classes)} classes. {corpus.split}")
     if plan_only or preset.scale == 1:
         with timings.stage("plan"):
-            written = (cache, folder / "models", folder / "features")
-            text = plan.make(corpus, preset, folder, device, written=written)
-        print(text)
+            written = (cache, *folder.glob("seed-*"))
+            text = distributed.once(lambda: plan.make(corpus, preset, folder, distributed.device(), written=written))
+        if distributed.is_main():
+            print(text)
         if plan_only:
             return
     with timings.stage("prepare"):
         caches = prepare(corpus, preset, Workspace(cache))
-    trainer = Trainer(corpus, caches, preset, Workspace(folder), device)
+    trainers, others = (
+        [
+            Trainer(
+                corpus,
+                caches,
+                dataclasses.replace(preset, seed=seed),
+                Workspace(folder / f"seed-{seed}"),
+                distributed.device(),
+            )
+            for seed in numbers
+        ]
+        for numbers in (preset.seeds, preset.margin_seeds)
+    )
     with timings.stage("train"):
-        trainer.train_all()
+        for trainer in trainers:
+            trainer.train_all()
+        for trainer in others:
+            trainer.train_all(margin_runs(trainer.preset))
     with timings.stage("features"):
-        train, test = (frame_features(trainer, getattr(corpus, split), split) for split in ("train", "test"))
+        described = [features.describe(trainer) for trainer in trainers]
+        margins = [tables.margin(trainer) for trainer in (*trainers, *others)]
     with timings.stage("classify"):
-        main, *others = preset.poolings
-        scores = tables.decision_values(trainer, train, test, main)
-        compared = [scores[[tables.CELLS.index(tables.POOLED)]]]
-        compared += [tables.decision_values(trainer, train, test, kind, [tables.POOLED]) for kind in others]
-        table_2, table_3 = tables.table_2(trainer), tables.table_3(trainer, scores)
-        content = {
-            "table2": seeds.merge_table_2([table_2]),
-            "table3": seeds.merge_table_3([table_3], [scores]),
-            "poolings": seeds.merge_poolings(preset.poolings, [np.concatenate(compared)], table_3["labels"]),
-        }
-        content |= {"arms": seeds.merge_accuracies([tables.arms(trainer)]), "overlap": tables.overlap(trainer)}
-        content |= {"curves": tables.curves(trainer), "looks": tables.looks(trainer, folder)}
-    results = _facts(data, output, trainer, timings) | content
-    write_json(folder / "results.json", results)
-    print(f"report: {report.write_report(results, folder)}")
+        for trainer, clips in zip(trainers, described, strict=True):
+            tables.pool(trainer, *clips)
+        content = distributed.once(lambda: _content(trainers, described, folder))
+        content["margin"] = seeds.merge_margin(margins, content["table2"]["labels"])
+    if distributed.is_main():
+        results = _facts(data, output, trainers[0], timings) | content
+        write_json(folder / "results.json", results)
+        print(f"report: {report.write_report(results, folder)}")
+
+
+def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Corpus:
+    if data is None:
+        make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
+    return open_corpus(data or output / "kitchen", split)
+
+
+def _content(
+    trainers: Sequence[Trainer], described: Sequence[tuple[StreamFeatures, StreamFeatures]], folder: Path
+) -> dict[str, Any]:
+    """Put together what ranks have computed, and what seeds have."""
+    preset = trainers[0].preset
+    scores, compared = [], []
+    for trainer, clips in zip(trainers, described, strict=True):
+        scores.append(tables.decision_values(trainer, *clips, preset.poolings[0]))
+        cells = [scores[-1][[tables.CELLS.index(tables.POOLED)]]]
+        cells += [tables.decision_values(trainer, *clips, kind, [tables.POOLED]) for kind in preset.poolings[1:]]
+        compared.append(np.concatenate(cells))
+    found = [tables.table_3(*each) for each in zip(trainers, scores, strict=True)]
+    return {
+        "table2": seeds.merge_table_2([tables.table_2(trainer) for trainer in trainers]),
+        "table3": seeds.merge_table_3(found, scores),
+        "poolings": seeds.merge_poolings(preset.poolings, compared, found[0]["labels"]),
+        "arms": seeds.merge_accuracies([tables.arms(trainer) for trainer in trainers]),
+        "overlap": seeds.merge_overlaps([tables.overlap(trainer) for trainer in trainers]),
+        "curves": [curve for trainer in trainers for curve in tables.curves(trainer)],
+        "looks": tables.looks(trainers[0], folder),
+    }
 
 
 def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenance.Timings) -> dict[str, Any]:
@@ -122,9 +176,10 @@ def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenanc
         trainer.corpus, data or output / "kitchen", trainer.caches, synthetic=data is None
     )
     return {
-        "schema": 1,
+        "schema": 2,
         "preset": trainer.preset.name,
-        "seed": trainer.preset.seed,
+        "seeds": trainer.preset.seeds,
+        "margin_seeds": trainer.preset.margin_seeds,
         "command": shlex.join(["python", *sys.argv]),
         "settings": dataclasses.asdict(trainer.preset),
         "corpus": corpus,
@@ -133,9 +188,9 @@ def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenanc
         "timings": timings.rows(),
         "timings_total": timings.total(),
         "files": {
-            "checkpoints": "models",
-            "features": "features",
-            "cache": os.path.relpath(output / "cache", trainer.workspace.root),
+            "checkpoints": "seed-*/models",
+            "features": "seed-*/features",
+            "cache": os.path.relpath(output / "cache", trainer.workspace.root.parent),
             "results": "results.json",
         },
     }

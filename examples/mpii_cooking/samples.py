@@ -7,9 +7,9 @@ once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ from torch.utils.data import DataLoader, Dataset
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, Preset
 from examples.mpii_cooking.prepare import VideoCache
-from supervised_st.geometry import flip_theta
+from supervised_st.geometry import flip_theta, window_to_theta
 from supervised_st.motion import MotionWindow, MotionWindowTarget, WindowProfile
 
 RGB_MEAN = (123.68, 116.779, 103.939)
 """Of ImageNet, as in MatConvNet's VGG-16. A channel mean, not a mean image: it must commute with max-pooling."""
 FLOW_ZERO = 128.0
+
+Item = TypeVar("Item")
 
 
 class Sample(NamedTuple):
@@ -42,6 +44,8 @@ class Sample(NamedTuple):
     """``[batch]`` int64, index into the clips."""
     frame: Tensor
     """``[batch]`` int64, frame number in the clip's video."""
+    random: Tensor
+    """``[batch 2 3]`` float32, a window of a glimpse's size anywhere in this crop; without augmentation, its centre."""
 
 
 class View(NamedTuple):
@@ -52,6 +56,8 @@ class View(NamedTuple):
     column: int
     """Left edge of the crop in pixels of the level."""
     flipped: bool
+    corner: tuple[int, int] | None = None
+    """Top-left pixel (x, y), in what is shown, of a random window of a glimpse's size; None for the central one."""
 
 
 class Samples(Dataset[Sample]):
@@ -100,6 +106,7 @@ class Samples(Dataset[Sample]):
             label=torch.tensor([self.clips[view.clip].label for view in views]),
             clip=torch.tensor([view.clip for view in views]),
             frame=torch.tensor([view.frame for view in views]),
+            random=self._random_windows(views),
         )
 
     def centre_column(self, clip: int) -> int:
@@ -109,6 +116,10 @@ class Samples(Dataset[Sample]):
     def _room(self, clip: int) -> int:
         """Return how far a crop can be moved to the right."""
         return self._cache(clip).width(self.level) - self.level.height
+
+    def _slack(self) -> int:
+        """Return how far a window of a glimpse's size can be moved in a crop."""
+        return self.level.height - self.preset.glimpse
 
     def _cache(self, clip: int) -> VideoCache:
         return self.caches[self.clips[clip].video]
@@ -144,6 +155,11 @@ class Samples(Dataset[Sample]):
         side = self.level.height
         return target.from_profile(WindowProfile(score, row), crop_x=start, crop_size=(side, side))
 
+    def _random_windows(self, views: Sequence[View]) -> Tensor:
+        side, centre = self.preset.glimpse, self._slack() // 2
+        corners = (view.corner or (centre, centre) for view in views)
+        return window_to_theta(torch.tensor([[*corner, side, side] for corner in corners]), (self.level.height,) * 2)
+
     def _crop_profile(self, view: View) -> tuple[np.ndarray, np.ndarray]:
         """Carry a frame's profile from the flow grid to the columns of a crop, in pixels of the level.
 
@@ -151,7 +167,7 @@ class Samples(Dataset[Sample]):
         columns in between have no window.
         """
         score, row = self._cache(view.clip).profile(self.level, view.frame)
-        room = self.level.height - self.preset.glimpse
+        room = self._slack()
         zoom = self.level.height / self.preset.flow_height
         last = self._cache(view.clip).width(self.level) - self.preset.glimpse
         column = np.minimum(np.rint(np.arange(len(score)) * zoom).astype(int), last) - view.column
@@ -173,7 +189,8 @@ class ClipSamples(Samples):
         level: see :class:`Samples`.
         modality: see :class:`Samples`.
         preset: see :class:`Samples`; its seed decides the frames and the augmentation.
-        augment: crop at a random column and mirror half of the samples; otherwise show the centre crop.
+        augment: crop at a random column, mirror half of the samples and place windows at random; otherwise show the
+            centre crop.
         epoch: counts from 0.
     """
 
@@ -196,12 +213,14 @@ class ClipSamples(Samples):
         return len(self.clips)
 
     def view(self, index: int) -> View:
-        """Draw the frame and, with augmentation, the crop and the mirroring."""
+        """Draw the frame and, with augmentation, the crop, the mirroring and the random window."""
         rng = np.random.default_rng((self.preset.seed, self.epoch, index))
         frame = int(rng.integers(self.clips[index].start, self.clips[index].stop))
         if not self.augment:
             return View(index, frame, self.centre_column(index), flipped=False)
-        return View(index, frame, int(rng.integers(self._room(index) + 1)), flipped=bool(rng.random() < 0.5))
+        column, flipped = int(rng.integers(self._room(index) + 1)), bool(rng.random() < 0.5)
+        x, y = rng.integers(self._slack() + 1, size=2).tolist()
+        return View(index, frame, column, flipped, (x, y))
 
     def shuffled(self) -> list[int]:
         """Return this epoch's order of the clips."""
@@ -234,18 +253,16 @@ class FrameSamples(Samples):
         return range(clip.start, clip.stop, self.preset.feature_stride)
 
 
-def batches(samples: Samples, batch: int, *, order: Sequence[int] | None = None) -> Iterator[Sample]:
-    """Yield all samples in batches, loaded by as many processes as the preset says; the last batch may be smaller.
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Return ``items`` in pieces of ``size``; the last one may be smaller."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
 
-    Args:
-        samples: what to load.
-        batch: samples per batch.
-        order: indices to load, as they are by default.
-    """
+
+def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Sample]:
+    """Yield one batch for each entry of ``indices``, loaded by as many processes as the preset says."""
     yield from DataLoader(
         samples,
-        batch_size=batch,
-        sampler=range(len(samples)) if order is None else order,
+        batch_sampler=indices,
         num_workers=samples.preset.workers,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that loading leaves torch's random numbers alone

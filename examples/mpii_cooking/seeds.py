@@ -36,22 +36,46 @@ def merge_table_2(tables: Sequence[Table]) -> dict[str, Any]:
         ValueError: if the tables are not about the same clips.
     """
     first = _same_clips(tables)
-    labels = np.asarray(first["labels"])
-    hits = {
-        (cells[0]["localiser"], cells[0]["level"], cells[0]["arm"]): _hits(cells, labels)
-        for cells in zip(*(table["cells"] for table in tables), strict=True)
-    }
-    draws = significance.draw(len(labels))
-    pairs = [((*network, "SSTN"), (*network, "STN")) for network in claims.TABLE_2]
-    better, worse = (np.stack([hits[pair[side]] for pair in pairs]) for side in (0, 1))
-    mean = significance.paired(better, worse, draws)
-    found = [significance.paired(*both, draws) for both in zip(better, worse, strict=True)]
+    cells = [table["cells"] for table in tables]
     return {
         "clips": first["clips"],
         "labels": first["labels"],
         "majority": first["majority"],
-        "cells": merge_accuracies([table["cells"] for table in tables]),
-        "comparisons": [_claim("guidance", mean, pairs, found)],
+        "cells": merge_accuracies(cells),
+        "comparisons": [_compare_accuracies(cells, first["labels"], list(claims.TABLE_2))],
+    }
+
+
+def merge_margin(cells: Sequence[Sequence[Table]], labels: Sequence[int]) -> dict[str, Any]:
+    """Return the two cells of several seeds' ``tables.margin`` as one, and how they compare.
+
+    Returns:
+        ``cells`` from ``merge_accuracies``; ``comparisons``, a list with the one claim ``guidance``.
+    """
+    network = cells[0][0]["localiser"], cells[0][0]["level"]
+    return {"cells": merge_accuracies(cells), "comparisons": [_compare_accuracies(cells, labels, [network])]}
+
+
+def merge_overlaps(cells: Sequence[Sequence[Table]]) -> list[dict[str, Any]]:
+    """Return several seeds' ``tables.overlap`` as one: means over those seeds in which something moved.
+
+    Returns:
+        Cells with ``modality``, ``level``, ``localiser``, the mean ``mean`` and ``above_half``, ``interval_seeds`` of
+        the former, and ``seeds``, a list of ``iou``, ``mean`` and ``above_half``.
+    """
+    return [_overlap(same) for same in zip(*cells, strict=True)]
+
+
+def _overlap(cells: Sequence[Table]) -> dict[str, Any]:
+    names, measured = ("modality", "level", "localiser"), ("iou", "mean", "above_half")
+    means = [cell["mean"] for cell in cells]
+    known = None not in means
+    return {
+        **{name: cells[0][name] for name in names},
+        "mean": _mean(means),
+        "above_half": _mean([cell["above_half"] for cell in cells]),
+        "interval_seeds": significance.seed_interval(means) if known else None,
+        "seeds": [{name: cell[name] for name in measured} for cell in cells],
     }
 
 
@@ -127,6 +151,23 @@ def _same_clips(tables: Sequence[Table]) -> Table:
     if any(table["labels"] != tables[0]["labels"] for table in tables):
         raise ValueError("tables of several seeds must be about the same test clips, got different labels")
     return tables[0]
+
+
+def _compare_accuracies(
+    cells: Sequence[Sequence[Table]], labels: Sequence[int], networks: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Compare SSTN with STN for each of ``networks``, (localiser, level), and on average."""
+    truth = np.asarray(labels)
+    hits = {
+        (same[0]["localiser"], same[0]["level"], same[0]["arm"]): _hits(same, truth)
+        for same in zip(*cells, strict=True)
+    }
+    draws = significance.draw(len(truth))
+    pairs = [((*network, "SSTN"), (*network, "STN")) for network in networks]
+    better, worse = (np.stack([hits[pair[side]] for pair in pairs]) for side in (0, 1))
+    mean = significance.paired(better, worse, draws)
+    found = [significance.paired(*both, draws) for both in zip(better, worse, strict=True)]
+    return _claim("guidance", mean, pairs, found)
 
 
 def _hits(cells: Sequence[Table], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -114,6 +114,17 @@ def all_runs(preset: Preset) -> tuple[Run, ...]:
     return tuple(runs)
 
 
+def margin_runs(preset: Preset) -> tuple[Run, ...]:
+    """Return the runs behind the main localisation network's SSTN and STN at detail level, each after its origins."""
+    level, localiser = levels(preset)[-1], preset.main_localiser
+    return (
+        Run("recognise", "spatial", level),
+        Run("guide", "spatial", level, localiser, "SSTN"),
+        Run("joint", "spatial", level, localiser, "SSTN"),
+        Run("joint", "spatial", level, localiser, "STN"),
+    )
+
+
 def build(run: Run, classes: int, preset: Preset) -> nn.ModuleDict:
     """Return the run's networks as they are before any training: "transformer" and "recogniser", where it has them.
 

@@ -14,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from examples.mpii_cooking import claims, classify
-from examples.mpii_cooking.classify import Floats, Frames, Gram, Labels
+from examples.mpii_cooking import claims, classify, distributed
+from examples.mpii_cooking.classify import Floats, Gram, Labels
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, Preset, levels
 from examples.mpii_cooking.features import (
     REGIONS,
     Region,
+    StreamFeatures,
     arm_predictions,
+    margin_predictions,
     overlaps,
     predictions,
     stream_runs,
@@ -31,8 +33,6 @@ from examples.mpii_cooking.train import Trainer
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import geometry
 
-StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
-"""(region, modality, level name) -> shards, as ``frame_features`` returns them."""
 Scores = NDArray[np.float32]
 Cell = tuple[str, str, Region]
 """(row, stream, region) of Table 3."""
@@ -60,6 +60,12 @@ def arms(trainer: Trainer) -> list[dict[str, Any]]:
     """Return cells as those of Table 2, on the same frames, for the arms that the paper does not have."""
     test = _labels(trainer.corpus.test)
     return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in arm_predictions(trainer)]
+
+
+def margin(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return Table 2's two cells, SSTN and STN, of the main localisation network at detail level."""
+    test = _labels(trainer.corpus.test)
+    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in margin_predictions(trainer)]
 
 
 def overlap(trainer: Trainer) -> list[dict[str, Any]]:
@@ -128,6 +134,18 @@ def table_3(trainer: Trainer, scores: Scores) -> dict[str, Any]:
             for (row, stream, region), values in zip(CELLS, scores, strict=True)
         ],
     }
+
+
+def pool(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> None:
+    """Store the inner products of every stream's clip descriptors, on which Table 3 rests; ranks share the streams."""
+
+    def store(stream: tuple[str, Region, str, Level]) -> None:
+        _gram(trainer, train, test, *stream)
+
+    main, *others = trainer.preset.poolings
+    streams = list(product([main], REGIONS, MODALITIES, levels(trainer.preset)))
+    streams += product(others, [POOLED[2]], MODALITIES, levels(trainer.preset))
+    distributed.map(store, streams, desc="pooling", unit="stream")
 
 
 def curves(trainer: Trainer) -> list[dict[str, Any]]:

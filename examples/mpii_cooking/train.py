@@ -1,7 +1,8 @@
 """One training loop for every phase: guidance, recognition, joint training and the hard-coded baseline (sec. 4).
 
-Every epoch draws its random numbers from (seed, run, epoch) alone. So a killed run goes on from its last checkpoint,
-without any stored generator state, to the very bits an uninterrupted run ends with.
+A sample depends on (seed, epoch, clip) alone and the dropout of a sub-batch on (seed, run, epoch, its first clip). So a
+killed run goes on from its last checkpoint, without any stored generator state, to the very bits an uninterrupted run
+ends with; and it does not matter which rank computes a sub-batch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,24 +25,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from examples.mpii_cooking import distributed
 from examples.mpii_cooking.clips import Corpus
 from examples.mpii_cooking.config import Level, Preset
+from examples.mpii_cooking.networks import Backbone
 from examples.mpii_cooking.prepare import VideoCache
-from examples.mpii_cooking.samples import ClipSamples, Sample, batches
+from examples.mpii_cooking.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.streams import Run, all_runs, build, seed_of
 from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint, written_aside
 from supervised_st import Glimpse, RegressiveGuidance, affine_sample
-from supervised_st.geometry import window_iou, window_to_theta
+from supervised_st.geometry import window_iou
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
 AFTER_TRAINING = frozenset(
-    {"arm_levels", "arms", "feature_stride", "kitchen", "pca", "poolings", "processes", "svm_c", "workers"}
+    {"arm_levels", "arms", "feature_stride", "kitchen", "margin_seeds", "pca", "poolings", "processes", "seeds"}
+    | {"svm_c", "workers"}
 )
 """Settings that trained networks do not depend on."""
-VERSION = 2
+VERSION = 3
 """Raised when training changes, so that no network of an older version is taken for one of this."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
@@ -51,12 +56,12 @@ class TrainingDivergedError(RuntimeError):
 
 
 class Outcome(NamedTuple):
-    """What an objective says about a sub-batch."""
+    """What an objective says about a sub-batch, or a step about its batch."""
 
     loss: Tensor
     """Mean loss, a scalar."""
     measure: Tensor
-    """(N,) per sample: 1 where the class is right, or the overlap with the target window."""
+    """1 where the class is right, or the overlap with the target window: (N,) per sample, for a step their mean."""
 
 
 Objective = Callable[[Sample], Outcome]
@@ -72,10 +77,14 @@ class Trainer:
     workspace: Workspace
     device: torch.device
 
-    def train_all(self) -> None:
-        """Train every run that is not finished yet; on a CPU as many at a time as the preset says."""
-        runs = all_runs(self.preset)
-        processes = self.preset.processes if self.device.type == "cpu" else 1
+    def train_all(self, runs: Sequence[Run] | None = None) -> None:
+        """Train every run, or those of ``runs``, that is not finished yet; alone on a CPU, several at a time.
+
+        Args:
+            runs: each after those it goes on from.
+        """
+        runs = all_runs(self.preset) if runs is None else runs
+        processes = self.preset.processes if self.device.type == "cpu" and distributed.world() == 1 else 1
         if processes == 1:
             for run in runs:
                 self.train(run)
@@ -94,7 +103,7 @@ class Trainer:
         """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
         unit = self.unit(run)
         if not self.finished(run, unit):
-            networks = self._initial(run).to(self.device)
+            networks = self._placed(self._initial(run))
             fit(run, networks, self.preset, unit, self._training_samples(run), self._looks_at(run))
 
     def unit(self, run: Run) -> Unit:
@@ -118,7 +127,7 @@ class Trainer:
             raise RuntimeError(f"run {run.name} must be trained before its networks are used")
         networks = build(run, len(self.corpus.classes), self.preset)
         networks.load_state_dict(load_file(unit.path(_weights_name(unit.facts["epoch"]))))
-        return networks.to(self.device).eval()
+        return self._placed(networks).eval()
 
     def follows(self, run: Run) -> bool:
         """Whether the windows of ``run`` are noted on fixed test frames, before its first epoch and after each."""
@@ -146,6 +155,14 @@ class Trainer:
         for part, origin in run.origins().items():
             networks[part].load_state_dict(self.trained(origin)[part].state_dict())
         return networks
+
+    def _placed(self, networks: nn.ModuleDict) -> nn.ModuleDict:
+        """Move networks to the device and, if the preset says so, have their convolutions compiled when first used."""
+        if self.preset.compile:
+            for part in networks.modules():
+                if isinstance(part, Backbone):
+                    part.features.compile()  # in place: names in the state dict stay
+        return networks.to(self.device)
 
     def _training_samples(self, run: Run) -> Callable[[int], ClipSamples]:
         return lambda epoch: ClipSamples(
@@ -179,6 +196,8 @@ def fit(
 ) -> None:
     """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
 
+    Ranks share every step's sub-batches; rank 0 writes the checkpoints.
+
     Args:
         run: decides the objective, the rates and the random numbers.
         networks: from ``build``, with the weights they start from, on the device to train on.
@@ -195,9 +214,10 @@ def fit(
     if not facts["epoch"] and looks is not None:
         facts["looks"].append(_thetas(networks, looks))
     phase, started = run.settings(preset), time.monotonic()
-    alone = multiprocessing.parent_process() is None  # beside others there is one bar, for all of them
+    # Beside others there is one bar, for all of them.
+    hidden = multiprocessing.parent_process() is not None or not distributed.is_main()
     with tqdm(
-        total=phase.epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=not alone
+        total=phase.epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=hidden
     ) as bar:
         while not phase.over(facts["loss"]):
             objective = make_objective(run, networks, run.guidance(preset, facts["epoch"]))
@@ -210,10 +230,11 @@ def fit(
             bar.set_postfix(loss=f"{loss:.3f}")
             bar.update()
             last = phase.over(facts["loss"])
-            if last or time.monotonic() - started > CHECKPOINT_SECONDS:
+            if distributed.is_main() and (last or time.monotonic() - started > CHECKPOINT_SECONDS):
                 facts["seconds"] += time.monotonic() - started
                 _checkpoint(run, unit, networks, None if last else optimiser, facts)
                 started = time.monotonic()
+    distributed.barrier()  # whoever goes on from this run finds it whole
 
 
 def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Objective:
@@ -237,6 +258,11 @@ def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Object
     return _joint_objective(networks["transformer"], networks["recogniser"], guidance)
 
 
+def autocast(preset: Preset, device: torch.device) -> torch.autocast:
+    """Return the context in which networks compute as precisely as the preset says; theta always has float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=preset.precision == "bfloat16")
+
+
 def make_optimiser(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.optim.Optimizer:
     """Return the preset's optimiser; each part learns at its own rate."""
     phase = run.settings(preset)
@@ -252,17 +278,37 @@ def make_optimiser(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.o
     return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
-def train_step(optimiser: torch.optim.Optimizer, objective: Objective, batch: Sample, sub_batch: int) -> Outcome:
-    """Make one step on ``batch``, its gradient summed over sub-batches; exact, for no layer looks across samples."""
+def train_step(optimiser: torch.optim.Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> Outcome:
+    """Make one step, its gradient summed over sub-batches and ranks; exact, for no layer looks across samples.
+
+    Args:
+        optimiser: of the networks that learn, which are the same on every rank.
+        objective: what to minimise.
+        parts: the sub-batches that are this rank's, which may be none.
+        size: samples of the whole batch, over all sub-batches and ranks.
+
+    Returns:
+        The whole batch's mean loss and mean measure, on every rank.
+    """
     optimiser.zero_grad()
-    size, outcomes = len(batch.label), []
-    for part in zip(*(field.split(sub_batch) for field in batch), strict=True):
-        loss, measure = objective(Sample(*part))
+    learning = [p for group in optimiser.param_groups for p in group["params"] if p.requires_grad]
+    sums = learning[0].new_zeros(2)
+    for part in parts:
+        loss, measure = objective(part)
         share = loss * (len(measure) / size)
         share.backward()
-        outcomes.append(Outcome(share.detach(), measure.detach()))
+        sums += torch.stack([share.detach(), measure.sum()])
+    for parameter in learning:
+        if parameter.grad is None:  # on a rank without parts
+            parameter.grad = torch.zeros_like(parameter)
+    distributed.add_up([sums, *(parameter.grad for parameter in learning)])
     optimiser.step()
-    return Outcome(torch.stack([part.loss for part in outcomes]).sum(), torch.cat([part.measure for part in outcomes]))
+    return Outcome(sums[0], sums[1] / size)
+
+
+def split(batch: Sample, size: int) -> list[Sample]:
+    """Divide a batch into sub-batches of ``size`` samples; the last one may be smaller."""
+    return [Sample(*part) for part in zip(*(field.split(size) for field in batch), strict=True)]
 
 
 def _epoch(
@@ -277,18 +323,24 @@ def _epoch(
     """Return the mean loss and the mean measure over one epoch's samples."""
     networks.train()
     device = next(networks.parameters()).device
-    torch.manual_seed(seed_of(preset, run.name, epoch))
-    losses, measures = 0.0, []
-    for batch in batches(samples, preset.batch, order=samples.shuffled()):
-        loss, measure = train_step(
-            optimiser, objective, Sample(*(field.to(device) for field in batch)), preset.sub_batch
-        )
+
+    def seeded(part: Sample) -> Outcome:
+        torch.manual_seed(seed_of(preset, run.name, epoch, part.clip[0].item()))
+        with autocast(preset, device):
+            return objective(Sample(*(field.to(device) for field in part)))
+
+    order = samples.shuffled()
+    steps = chunks(order, preset.batch)
+    shares = [distributed.share(chunks(step, preset.sub_batch)) for step in steps]
+    loaded = batches(samples, chain.from_iterable(shares))
+    losses = measures = 0.0
+    for step, parts in zip(steps, shares, strict=True):
+        loss, measure = train_step(optimiser, seeded, islice(loaded, len(parts)), len(step))
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"run {run.name}: the loss is {loss.item()} in epoch {epoch + 1}")
-        losses += loss.item() * len(measure)
-        measures.append(measure)
-    measured = torch.cat(measures)
-    return losses / len(measured), measured.mean().item()
+        losses += loss.item() * len(step)
+        measures += measure.item() * len(step)
+    return losses / len(order), measures / len(order)
 
 
 def centre_windows(sample: Sample, side: int) -> Tensor:
@@ -344,12 +396,7 @@ def _frozen_windows(transformer: nn.Module) -> Callable[[Sample, int], Tensor]:
 
 
 def _random_windows(sample: Sample, side: int) -> Tensor:
-    """Return theta of a random whole-pixel window of ``side`` pixels for each sample."""
-    count, _, height, width = sample.image.shape
-    x0 = torch.randint(width - side + 1, (count,))
-    y0 = torch.randint(height - side + 1, (count,))
-    window = torch.stack([x0, y0, torch.full_like(x0, side), torch.full_like(y0, side)], dim=1)
-    return window_to_theta(window, (height, width)).to(sample.image)
+    return sample.random
 
 
 def _hits(scores: Tensor, labels: Tensor) -> Tensor:

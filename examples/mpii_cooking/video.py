@@ -8,7 +8,7 @@ frame a key frame.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -85,11 +85,11 @@ def count_frames(path: Path) -> int:
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
-            hidden = [packet.is_discard for packet in container.demux(stream) if packet.size > 0]
-            announced = _announced(container, stream) - sum(hidden)
+            hidden = Counter(packet.is_discard for packet in container.demux(stream) if packet.size > 0)
+            announced = _announced(container, stream) - hidden[True]
     except av.FFmpegError as error:
         raise VideoError(f"{path} cannot be read as a video: {error.strerror}") from error
-    count = hidden.count(False)
+    count = hidden[False]
     _check_count(path, count, announced)
     return count
 
