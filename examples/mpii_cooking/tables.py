@@ -153,7 +153,8 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
 
     Returns:
         ``map``, the mean over the classes with test clips; ``map_trained``, over those of them in ``trained``, None if
-        there are none (on MPII Cooking: mAP over 64 and over 62 classes); ``ap`` per class, None without test clips; and the top-1 figures of Table 2.
+        there are none (on MPII Cooking: mAP over 64 and over 62 classes); ``ap`` per class, None without test clips;
+        and the top-1 figures of Table 2.
     """
     precisions = classify.average_precisions(scores, truth)
     known = [precisions[label] for label in np.intersect1d(trained, truth)]
