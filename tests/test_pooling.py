@@ -277,6 +277,7 @@ class TestAccumulation:
     def test_keeps_no_graph(self):
         running = pooling("rbf").accumulate()
         running.add(random_clips(1)[0].requires_grad_())
+        assert not running._rows.requires_grad
         assert not running.descriptor().requires_grad
 
     def test_refuses_what_it_cannot_do(self):
