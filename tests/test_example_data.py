@@ -1,12 +1,16 @@
 """The example's data: annotation files, videos, caches and samples, checked against what they were made from."""
 
+import gc
 import multiprocessing
 import random
 import struct
 import sys
+import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,9 +27,9 @@ from examples.mpii_cooking.clips import Clip, DataError
 from examples.mpii_cooking.config import PRESETS, levels
 from examples.mpii_cooking.corpus import open_corpus
 from examples.mpii_cooking.prepare import prepare, window_side
-from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, Samples, View, batches
+from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, Samples, View, batches, chunks
 from examples.mpii_cooking.workspace import Workspace
-from supervised_st.geometry import flip_theta, window_to_theta
+from supervised_st.geometry import flip_theta, theta_to_window, window_to_theta
 from supervised_st.motion import MotionWindowTarget
 from supervised_st.sampling import affine_sample
 
@@ -560,6 +564,29 @@ def test_flow_is_resized_as_a_map_while_its_values_stay_displacements_of_the_flo
         torch.testing.assert_close(torch.from_numpy(cache.flow(level, 1)).float(), expected, rtol=0, atol=1)
 
 
+def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatch):
+    for name, number in product(("left", "right"), (1, 2)):
+        write(tmp_path / name / f"{number}.avi", moving_patch(100 if (name, number) == ("left", 1) else 3, 0))
+    held = []
+
+    def counted(path: Path, decode=video.decode) -> Iterator[np.ndarray]:
+        for count, frame in enumerate(decode(path)):
+            if count in (30, 90):
+                gc.collect()
+                tensors = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
+                held.append((tensors, tracemalloc.get_traced_memory()[0]))
+            yield frame
+
+    monkeypatch.setattr(video, "decode", counted)
+    monkeypatch.setattr("examples.mpii_cooking.prepare._PARALLEL", 1)
+    tracemalloc.start()
+    prepare(open_corpus(tmp_path), PRESET, Workspace(tmp_path / "work"))
+    tracemalloc.stop()
+    (tensors, memory), (later_tensors, later_memory) = held
+    assert later_tensors == tensors
+    assert later_memory - memory < 60 * 256  # bytes, of all frames in between
+
+
 def test_a_second_preparation_only_reads(corpus, tmp_path, monkeypatch):
     prepare(corpus, PRESET, Workspace(tmp_path))
     monkeypatch.setattr(video, "decode", lambda path: pytest.fail(f"{path} was decoded again"))
@@ -714,6 +741,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(corpus, caches):
     assert {view.flipped for view in views} == {True, False}
     assert all(clips[view.clip].start <= view.frame < clips[view.clip].stop for view in views)
     assert all(0 <= view.column <= 37 for view in views)
+    assert len({view.corner for view in views}) > 16
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -721,7 +749,7 @@ def test_loader_processes_change_nothing(corpus, caches):
     def loaded(workers: int) -> list[Sample]:
         preset = replace(PRESET, workers=workers)
         samples = ClipSamples(corpus.train, caches, DETAIL, "temporal", preset, augment=True)
-        return list(batches(samples, 3, order=samples.shuffled()))
+        return list(batches(samples, chunks(samples.shuffled(), 3)))
 
     state = torch.get_rng_state()
     alone, together = loaded(0), loaded(2)
@@ -734,7 +762,7 @@ def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
     corpus = open_corpus(folder)
     caches = prepare(corpus, PRESET, Workspace(work))
     samples = ClipSamples(corpus.train, caches, DETAIL, "temporal", PRESET, augment=True, epoch=epoch)
-    return list(batches(samples, 3, order=samples.shuffled()))
+    return list(batches(samples, chunks(samples.shuffled(), 3)))
 
 
 def test_a_restart_changes_nothing(corpus, caches):
@@ -745,6 +773,26 @@ def test_a_restart_changes_nothing(corpus, caches):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         there = pool.submit(loaded_in_order, first.parents[1], work, 1).result()
     assert all(same(*pair) for pair in zip(here, there, strict=True))
+
+
+def test_random_windows_are_whole_pixel_windows_anywhere_in_the_crop(corpus, caches):
+    level, side = levels(PRESET)[1], PRESET.glimpse
+    samples = ClipSamples(corpus.train * 16, caches, level, "spatial", PRESET, augment=True)
+    batch = samples.__getitems__(range(len(samples)))
+    windows = theta_to_window(batch.random.double(), (level.height, level.height))
+    corners = windows[:, :2].round().int()
+    torch.testing.assert_close(windows[:, :2], corners.double(), rtol=0, atol=1e-4)
+    assert corners.min() == 0
+    assert corners.max() == level.height - side
+    assert len(corners.unique(dim=0)) > 50
+    glimpses = affine_sample(batch.image, batch.random, (side, side))
+    crops = [image[:, y : y + side, x : x + side] for image, (x, y) in zip(batch.image, corners.tolist(), strict=True)]
+    torch.testing.assert_close(glimpses, torch.stack(crops), rtol=0, atol=1e-4)
+
+
+def test_where_nothing_is_drawn_the_window_is_the_centre(corpus, caches):
+    samples = ClipSamples(corpus.train, caches, DETAIL, "spatial", PRESET, augment=False)
+    assert torch.equal(samples[0].random, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
 
 
 def test_an_order_is_a_permutation_of_its_own_epoch(corpus, caches):

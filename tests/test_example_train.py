@@ -14,7 +14,7 @@ from examples.mpii_cooking.samples import Sample
 from examples.mpii_cooking.streams import Run, all_runs, build, extra_runs
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
-from supervised_st.geometry import theta_to_window, window_iou
+from supervised_st.geometry import window_iou, window_to_theta
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], batch=4, sub_batch=4)
 GENERAL, MIDDLE, DETAIL = levels(SMOKE)
@@ -32,25 +32,30 @@ def made_up(count, level=GENERAL, modality="spatial", dtype=torch.float32):
     image = torch.randn(count, channels, level.height, level.height, generator=generator)
     numbers = torch.arange(count)
     confidence = torch.ones(count, dtype=dtype)
-    return Sample(image.to(dtype), theta.to(dtype), confidence, numbers % CLASSES, numbers, numbers)
+    corner = torch.randint(level.height - 28 + 1, (count, 2), generator=generator)
+    random = window_to_theta(torch.cat([corner, torch.full_like(corner, 28)], dim=1), (level.height, level.height))
+    return Sample(image.to(dtype), theta.to(dtype), confidence, numbers % CLASSES, numbers, numbers, random.to(dtype))
 
 
-@pytest.fixture(autouse=True)
-def _made_up_batches(monkeypatch):
-    """An epoch is what ``samples(epoch)`` returned: a list of batches, or of exceptions to raise."""
+class Epoch:
+    """The samples of a list of batches, in their order; an exception in the list is raised where a sample would be."""
 
-    class Epoch(list):
-        def shuffled(self):
-            return range(len(self))
+    preset = SMOKE
 
-    def batches(samples, batch, *, order):
-        for item in samples:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+    def __init__(self, batches):
+        self.rows = [
+            row for batch in batches for row in ([batch] if isinstance(batch, BaseException) else train.split(batch, 1))
+        ]
 
-    monkeypatch.setattr(train, "batches", batches)
-    monkeypatch.setattr(train, "ClipSamples", Epoch)
+    def shuffled(self):
+        return list(range(len(self.rows)))
+
+    def __getitems__(self, indices):
+        rows = [self.rows[index] for index in indices]
+        for row in rows:
+            if isinstance(row, BaseException):
+                raise row
+        return Sample(*map(torch.cat, zip(*rows, strict=True)))
 
 
 JOINT = Run("joint", "spatial", GENERAL, "vgg-16", "SSTN")
@@ -59,7 +64,7 @@ PRESET = dataclasses.replace(SMOKE, joint=Phase(epochs=3, rate=1e-3, localisatio
 
 def fitted(folder, samples, *, preset=PRESET, run=JOINT, looks=None):
     unit = Workspace(folder).unit("run", {})
-    train.fit(run, build(run, CLASSES, preset), preset, unit, lambda epoch: train.ClipSamples(samples(epoch)), looks)
+    train.fit(run, build(run, CLASSES, preset), preset, unit, lambda epoch: Epoch(samples(epoch)), looks)
     return unit
 
 
@@ -78,7 +83,7 @@ def moved_by(run, batch, *, epoch=0, steps=2):
     optimiser = train.make_optimiser(run, networks, PRESET)
     objective = train.make_objective(run, networks, run.guidance(PRESET, epoch))
     for _ in range(steps):
-        assert torch.isfinite(train.train_step(optimiser, objective, batch, 4).loss)
+        assert torch.isfinite(train.train_step(optimiser, objective, [batch], 4).loss)
     return {name for name, tensor in networks.state_dict().items() if not torch.equal(tensor, before[name])}
 
 
@@ -165,6 +170,7 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stays(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("run", [
+    Run("recognise", "temporal", MIDDLE),
     Run("guide", "spatial", MIDDLE, "vgg-16", "SSTN"),
     Run("joint", "temporal", GENERAL, "vgg-16", "SSTN"),
     Run("joint", "spatial", GENERAL, "vgg-16", "guided"),
@@ -177,7 +183,7 @@ def test_a_step_on_sub_batches_is_the_step_on_the_whole_batch(run):
         networks = build(run, CLASSES, PRESET).double().eval()  # dropout would differ by nature
         optimiser = torch.optim.SGD(networks.parameters(), lr=0.1)
         objective = train.make_objective(run, networks, run.guidance(PRESET, 0))
-        outcome = train.train_step(optimiser, objective, batch, sub_batch)
+        outcome = train.train_step(optimiser, objective, train.split(batch, sub_batch), 10)
         steps.append((networks.state_dict(), outcome))
     (whole, outcome), (parts, other) = steps
     torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
@@ -199,7 +205,7 @@ def test_at_full_size_sub_batches_add_up_to_the_rounding_of_float32(run):
     objective = train.make_objective(run, networks, run.guidance(PAPER, 0))
     gradients = []
     for sub_batch in (3, 2):
-        train.train_step(optimiser, objective, batch, sub_batch)
+        train.train_step(optimiser, objective, train.split(batch, sub_batch), 3)
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in networks.parameters()]))
     whole, parts = gradients
     assert (parts - whole).norm() <= 4e-6 * whole.norm()  # about 1e-6
@@ -283,19 +289,35 @@ def test_heads_that_are_not_random_start_with_the_window_they_say(arm, side):
     assert torch.equal(transformer.localize(made_up(2, DETAIL).image), window.expand(2, 2, 3))
 
 
-def test_recognition_windows_are_whole_pixel_windows_anywhere_in_the_crop():
-    torch.manual_seed(0)
-    sample = made_up(64, MIDDLE)
-    theta = train._random_windows(sample, 28)
-    windows = theta_to_window(theta.double(), (56, 56))
-    corners = windows[:, :2].round().int()
-    torch.testing.assert_close(windows[:, :2], corners.double(), rtol=0, atol=1e-4)
-    assert corners.min() >= 0
-    assert corners.max() <= 28
-    assert len(corners.unique(dim=0)) > 50
-    glimpses = affine_sample(sample.image, theta, (28, 28))
-    crops = [image[:, y : y + 28, x : x + 28] for image, (x, y) in zip(sample.image, corners.tolist(), strict=True)]
-    torch.testing.assert_close(glimpses, torch.stack(crops), rtol=0, atol=1e-4)
+def test_recognition_is_trained_on_the_random_windows():
+    run = Run("recognise", "spatial", DETAIL)
+    networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)
+    outcome = train.make_objective(run, networks, run.guidance(PRESET, 0))(batch)
+    scores = networks["recogniser"](affine_sample(batch.image, batch.random, (28, 28)))
+    torch.testing.assert_close(outcome.loss, torch.nn.functional.cross_entropy(scores, batch.label))
+
+
+def test_what_a_sub_batch_drops_depends_on_nothing_that_was_computed_before(tmp_path):
+    preset = dataclasses.replace(PRESET, joint=Phase(epochs=1, rate=0.0))
+    alone, after = (
+        fitted(tmp_path / str(len(batches)), lambda epoch, batches=batches: batches, preset=preset).facts["loss"][0]
+        for batches in ([made_up(4)], [made_up(4), made_up(4)])
+    )
+    assert after == pytest.approx(alone, rel=1e-6)  # at rate zero, the same clips lose the same again
+    other = fitted(tmp_path / "other", lambda epoch: [made_up(4)], preset=dataclasses.replace(preset, seed=1))
+    assert other.facts["loss"][0] != pytest.approx(alone, rel=1e-6)
+
+
+@pytest.mark.parametrize("run", [Run("guide", "spatial", DETAIL, "vgg-m", "SSTN"), JOINT], ids=lambda run: run.name)
+def test_at_half_precision_networks_compute_coarsely_but_theta_does_not(run, tmp_path):
+    networks, batch = build(run, CLASSES, PRESET), made_up(4, run.level)
+    transformer, dtypes = networks["transformer"], {}
+    for part in (transformer.localisation, transformer.head):
+        part.register_forward_hook(lambda module, inputs, output: dtypes.update({module: output.dtype}))
+    preset = dataclasses.replace(PRESET, precision="bfloat16", guide=Phase(1, 1e-3), joint=Phase(1, 1e-3))
+    train.fit(run, networks, preset, Workspace(tmp_path).unit("run", {}), lambda epoch: Epoch([batch]))
+    assert dtypes == {transformer.localisation: torch.bfloat16, transformer.head: torch.float32}
+    assert {parameter.dtype for parameter in networks.parameters()} == {torch.float32}
 
 
 def test_biases_learn_at_twice_the_rate_and_without_decay_under_sgd():

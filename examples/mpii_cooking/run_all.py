@@ -43,7 +43,7 @@ EXIT_BAD_INPUT = 2
 def main(
     data: Path | None = None,
     output: Path | None = None,
-    preset: Literal["smoke", "quick", "paper"] = "quick",
+    preset: Literal["smoke", "quick", "standard", "paper"] = "quick",
     split: Literal["fixed5", "loso7"] | None = None,
     fold: int | None = None,
     flow: Literal["dis", "tvl1", "raft"] | None = None,
@@ -58,7 +58,8 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (under a minute), quick (under ten minutes) or paper (the paper's sizes: days on one GPU).
+        preset: smoke (under a minute), quick (under ten minutes), standard (an hour: longer, and for three seeds) or
+            paper (the paper's sizes: days on one GPU).
         split: of MPII Cooking's subjects: fixed5 is the paper's and the default, loso7 leaves one test subject out.
         fold: the subject that loso7 leaves out; a fold has its own folder in the output, and all share the caches.
         flow: how optical flow is estimated, if not as in the preset.
