@@ -2,7 +2,9 @@
 
 import copy
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -152,6 +154,38 @@ def test_killed_twice_the_run_ends_with_the_same_tables(smoke, tmp_path):
     assert not (tmp_path / "results.json").exists()
     finished = run(tmp_path)
     assert finished.returncode == 0, finished.stderr
+    assert outcome(tmp_path) == outcome(smoke)
+
+
+def running(pid):
+    """Whether a process still runs; one that has ended but was not waited for does not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells by /proc whether processes have ended")
+def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    together = torchrun + command(tmp_path)[1:]
+    process = subprocess.Popen(together, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    started = time.monotonic()
+    trained = tmp_path / "models" / "joint-spatial-general-vgg-16-sstn" / "manifest.json"
+    while process.poll() is None and not trained.exists():
+        assert time.monotonic() - started < TIMEOUT
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [pid for pid in children if b"run_all.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = time.monotonic()
+    while any(running(pid) for pid in workers):
+        assert time.monotonic() - killed < 10, "a worker outlived torchrun, and would write beside the next start"
+        time.sleep(0.05)
+    assert not (tmp_path / "results.json").exists()
+    finished = subprocess.run(together, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("report: ") == 1, "one process speaks for all"
     assert outcome(tmp_path) == outcome(smoke)
 
 

@@ -320,6 +320,28 @@ def test_at_half_precision_networks_compute_coarsely_but_theta_does_not(run, tmp
     assert {parameter.dtype for parameter in networks.parameters()} == {torch.float32}
 
 
+def test_compiled_networks_are_the_same_networks(monkeypatch, tmp_path):
+    graphs = []
+
+    def noted(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    compile_in_place = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_in_place(module, backend=noted))
+    answers, batch = [], made_up(2)
+    for preset in (PRESET, dataclasses.replace(PRESET, compile=True)):
+        trainer = train.Trainer(None, {}, preset, Workspace(tmp_path), torch.device("cpu"))
+        networks = trainer.placed(build(JOINT, CLASSES, preset)).eval()
+        theta, features = (
+            networks["transformer"].localize(batch.image),
+            networks["recogniser"].fc6(batch.image[..., :28, :28]),
+        )
+        answers.append((theta, features, networks.state_dict()))
+    assert len(graphs) == 2, "the convolutions of both networks, and nothing without the option"
+    torch.testing.assert_close(*answers)
+
+
 def test_biases_learn_at_twice_the_rate_and_without_decay_under_sgd():
     preset = PRESETS["paper"]
     with torch.device("meta"):

@@ -103,7 +103,7 @@ class Trainer:
         """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
         unit = self.unit(run)
         if not self.finished(run, unit):
-            networks = self._placed(self._initial(run))
+            networks = self.placed(self._initial(run))
             fit(run, networks, self.preset, unit, self._training_samples(run), self._looks_at(run))
 
     def unit(self, run: Run) -> Unit:
@@ -127,7 +127,15 @@ class Trainer:
             raise RuntimeError(f"run {run.name} must be trained before its networks are used")
         networks = build(run, len(self.corpus.classes), self.preset)
         networks.load_state_dict(load_file(unit.path(_weights_name(unit.facts["epoch"]))))
-        return self._placed(networks).eval()
+        return self.placed(networks).eval()
+
+    def placed(self, networks: nn.ModuleDict) -> nn.ModuleDict:
+        """Move networks to the device and, if the preset says so, have their convolutions compiled when first used."""
+        if self.preset.compile:
+            for part in networks.modules():
+                if isinstance(part, Backbone):
+                    part.features.compile()  # in place: names in the state dict stay
+        return networks.to(self.device)
 
     def follows(self, run: Run) -> bool:
         """Whether the windows of ``run`` are noted on fixed test frames, before its first epoch and after each."""
@@ -155,14 +163,6 @@ class Trainer:
         for part, origin in run.origins().items():
             networks[part].load_state_dict(self.trained(origin)[part].state_dict())
         return networks
-
-    def _placed(self, networks: nn.ModuleDict) -> nn.ModuleDict:
-        """Move networks to the device and, if the preset says so, have their convolutions compiled when first used."""
-        if self.preset.compile:
-            for part in networks.modules():
-                if isinstance(part, Backbone):
-                    part.features.compile()  # in place: names in the state dict stay
-        return networks.to(self.device)
 
     def _training_samples(self, run: Run) -> Callable[[int], ClipSamples]:
         return lambda epoch: ClipSamples(
