@@ -46,7 +46,7 @@ def frame_features(
     streams = list(product(MODALITIES, levels(trainer.preset)))
     for modality, level in tqdm(streams, desc=f"FC6 of {split} clips", unit="stream", leave=False):
         units = [
-            _shard(trainer, modality, level, clips[first : first + SHARD], f"{split}-{first // SHARD:04d}")
+            shard(trainer, modality, level, clips[first : first + SHARD], f"{split}-{first // SHARD:04d}")
             for first in range(0, len(clips), SHARD)
         ]
         for region in REGIONS:
@@ -85,7 +85,7 @@ def stream_runs(trainer: Trainer, modality: str, level: Level) -> tuple[Run, Run
     return joint, Run("baseline", modality, level, arm="R_h")
 
 
-def _shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
+def shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
     """Return the unit with the features of ``clips`` in one stream, computed unless it is done."""
     runs = stream_runs(trainer, modality, level)
     inputs = {
