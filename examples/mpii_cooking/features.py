@@ -49,8 +49,8 @@ def frame_features(trainer: Trainer, clips: Sequence[Clip], split: str) -> Strea
     streams, shards = list(product(MODALITIES, levels(trainer.preset))), list(enumerate(chunks(clips, SHARD)))
 
     def computed(item: tuple[tuple[str, Level], tuple[int, Sequence[Clip]]]) -> Unit:
-        (modality, level), (number, shard) = item
-        return _shard(trainer, modality, level, shard, f"{split}-{number:04d}")
+        (modality, level), (number, some) = item
+        return shard(trainer, modality, level, some, f"{split}-{number:04d}")
 
     items = list(product(streams, shards))
     units = distributed.map(computed, items, desc=f"FC6 of {split} clips", unit="shard")
@@ -150,7 +150,7 @@ def stream_runs(trainer: Trainer, modality: str, level: Level) -> tuple[Run, Run
     return joint, Run("baseline", modality, level, arm="R_h")
 
 
-def _shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
+def shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
     """Return the unit with the features of ``clips`` in one stream, computed unless it is done."""
     runs = stream_runs(trainer, modality, level)
     inputs = {
