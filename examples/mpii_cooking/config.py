@@ -132,7 +132,7 @@ class Preset:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of what networks compute, apart from theta; parameters are float32."""
     compile: bool = False
-    """Whether the networks' convolutions are compiled."""
+    """Whether networks are compiled, except for FC6."""
     stack: int = 10
     """Flows behind one motion map and one temporal input; the two-stream stack."""
     raft_weights: str | None = None

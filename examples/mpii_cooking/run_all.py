@@ -66,7 +66,7 @@ def main(
         raft_weights: file with torchvision's weights of RAFT, for that flow.
         precision: bfloat16 has networks, apart from theta, compute with 8 bits of precision. Not the default, for that
             it leaves the tables as they are has not been shown on a GPU.
-        compile: compile the networks' convolutions. Not the default, for the same reason.
+        compile: compile the networks, except where only their FC6 is asked for. Not the default, for the same reason.
         plan_only: measure a few steps on one clip, print what the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

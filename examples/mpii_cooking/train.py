@@ -130,11 +130,11 @@ class Trainer:
         return self.placed(networks).eval()
 
     def placed(self, networks: nn.ModuleDict) -> nn.ModuleDict:
-        """Move networks to the device and, if the preset says so, have their convolutions compiled when first used."""
+        """Move networks to the device and, if the preset says so, have their backbones compiled when first called."""
         if self.preset.compile:
             for part in networks.modules():
                 if isinstance(part, Backbone):
-                    part.features.compile()  # in place: names in the state dict stay
+                    part.compile()  # in place: names in the state dict stay
         return networks.to(self.device)
 
     def follows(self, run: Run) -> bool:
