@@ -2,7 +2,7 @@
 
 python examples/mpii_cooking/run_all.py                        a synthetic kitchen, made on the spot
 python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
-python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --plan-only
+python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --weights FOLDER --plan-only
 
 Every stage keeps what it has finished: started again, a run goes on where it was stopped. On the same CPU,
 with as many threads, it ends with the same tables; a GPU adds up in varying order, so there they may differ a little.
@@ -29,6 +29,7 @@ from examples.mpii_cooking.features import frame_features
 from examples.mpii_cooking.prepare import prepare
 from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer, TrainingDivergedError
+from examples.mpii_cooking.weights import NO_WEIGHTS, origins, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
 EXIT_BAD_INPUT = 2
@@ -38,6 +39,7 @@ def main(
     data: Path | None = None,
     output: Path | None = None,
     preset: Literal["smoke", "quick", "paper"] = "quick",
+    weights: Path | None = None,
     plan_only: bool = False,
 ) -> None:
     """Train and evaluate every network of the paper, and write a report.
@@ -47,19 +49,24 @@ def main(
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
         preset: smoke (under a minute), quick (under ten minutes) or paper (the paper's sizes: days on one GPU).
+        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         plan_only: measure a few steps on one clip, print what the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
     try:
-        run(data, folder, PRESETS[preset], plan_only=plan_only)
+        run(data, folder, PRESETS[preset], weights, plan_only=plan_only)
     except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
 
 
-def run(data: Path | None, folder: Path, preset: Preset, *, plan_only: bool) -> None:
+def run(data: Path | None, folder: Path, preset: Preset, weights: Path | None, *, plan_only: bool) -> None:
     """Run every stage in order; finished work in ``folder`` is not done again."""
+    released = NO_WEIGHTS
+    if weights is not None:
+        released = read_weights(weights, preset)
+        preset = dataclasses.replace(preset, rgb_gain=1.0, flow_gain=1.0)  # they were trained on inputs of that size
     timings = provenance.Timings(folder / "timings.json", job=fingerprint([preset, data and data.resolve()]))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if preset.threads:
@@ -69,13 +76,13 @@ def run(data: Path | None, folder: Path, preset: Preset, *, plan_only: bool) -> 
     print(f"{corpus.name}: {len(corpus.classes)} classes. {corpus.split}")
     if plan_only or preset.scale == 1:
         with timings.stage("plan"):
-            text = plan.make(corpus, preset, folder, device)
+            text = plan.make(corpus, preset, folder, device, released)
         print(text)
         if plan_only:
             return
     with timings.stage("prepare"):
         caches = prepare(corpus, preset, Workspace(folder / "cache"))
-    trainer = Trainer(corpus, caches, preset, Workspace(folder), device)
+    trainer = Trainer(corpus, caches, preset, Workspace(folder), device, released)
     with timings.stage("train"):
         trainer.train_all()
     with timings.stage("features"):
@@ -105,6 +112,7 @@ def _facts(data: Path | None, folder: Path, trainer: Trainer, timings: provenanc
         "seed": trainer.preset.seed,
         "command": shlex.join(["python", *sys.argv]),
         "settings": dataclasses.asdict(trainer.preset),
+        "weights": origins(trainer.preset, trainer.weights),
         "corpus": corpus,
         "levels": provenance.describe_levels(trainer.preset, corpus["frame_size"]),
         "environment": provenance.describe_environment(trainer.device),

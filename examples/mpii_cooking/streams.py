@@ -17,6 +17,7 @@ from torch import nn
 
 from examples.mpii_cooking.config import MODALITIES, Level, Phase, Preset, levels
 from examples.mpii_cooking.networks import Recogniser, transformer
+from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, start
 
 Arm = Literal["SSTN", "STN", "R_h"]
 
@@ -56,6 +57,10 @@ class Run:
             "baseline": preset.baseline,
         }[self.phase]
 
+    def backbones(self, preset: Preset) -> tuple[str, ...]:
+        """Return the names of the run's networks."""
+        return (self.localiser,) * self.attends + (preset.recogniser,) * self.recognises
+
     def origins(self) -> dict[str, Run]:
         """Return the runs whose results this one goes on from: part ("transformer", "recogniser") -> run."""
         origins = {}
@@ -78,7 +83,7 @@ def all_runs(preset: Preset) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def build(run: Run, classes: int, preset: Preset) -> nn.ModuleDict:
+def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS) -> nn.ModuleDict:
     """Return the run's networks as they are before any training: "transformer" and "recogniser", where it has them.
 
     The random numbers depend on the seed, the stream and the localisation network only, so STN and SSTN start from the
@@ -88,9 +93,13 @@ def build(run: Run, classes: int, preset: Preset) -> nn.ModuleDict:
     if run.attends:
         torch.manual_seed(seed_of(preset, run.modality, run.level.name, run.localiser))
         networks["transformer"] = transformer(run.localiser, run.level, run.modality, preset)
+        if run.localiser in weights:
+            start(networks["transformer"].localisation, weights[run.localiser])
     if run.recognises:
         torch.manual_seed(seed_of(preset, run.modality, run.level.name))
         networks["recogniser"] = Recogniser(classes, run.modality, preset)
+        if preset.recogniser in weights:
+            start(networks["recogniser"], weights[preset.recogniser])
     return networks
 
 

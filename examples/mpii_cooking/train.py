@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.prepare import VideoCache
 from examples.mpii_cooking.samples import ClipSamples, Sample, batches
 from examples.mpii_cooking.streams import Run, all_runs, build, seed_of
+from examples.mpii_cooking.weights import Weights
 from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint, written_aside
 from supervised_st import Glimpse, RegressiveGuidance, affine_sample
 from supervised_st.geometry import window_iou, window_to_theta
@@ -69,6 +70,8 @@ class Trainer:
     preset: Preset
     workspace: Workspace
     device: torch.device
+    weights: Weights = field(default_factory=dict)
+    """What networks start from; those without are random."""
 
     def train_all(self) -> None:
         """Train every run that is not finished yet; on a CPU as many at a time as the preset says."""
@@ -98,7 +101,9 @@ class Trainer:
     def unit(self, run: Run) -> Unit:
         """Return where the run's weights and facts are kept."""
         settings = {key: value for key, value in asdict(self.preset).items() if key not in AFTER_TRAINING}
+        weights = {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights}
         inputs = {"version": VERSION, "run": run, "settings": settings, "corpus": self._corpus_fingerprint}
+        inputs |= {"weights": weights}
         return self.workspace.unit(f"models/{run.name}", inputs)
 
     def finished(self, run: Run, unit: Unit) -> bool:
@@ -136,7 +141,7 @@ class Trainer:
         return fingerprint([self.corpus.classes, self.corpus.train, self.corpus.test, files])
 
     def _initial(self, run: Run) -> nn.ModuleDict:
-        networks = build(run, len(self.corpus.classes), self.preset)
+        networks = build(run, len(self.corpus.classes), self.preset, self.weights)
         for part, origin in run.origins().items():
             networks[part].load_state_dict(self.trained(origin)[part].state_dict())
         return networks
@@ -237,7 +242,7 @@ def train_step(optimiser: torch.optim.Optimizer, objective: Objective, batch: Sa
     """Make one step on ``batch``, its gradient summed over sub-batches; exact, for no layer looks across samples."""
     optimiser.zero_grad()
     size, outcomes = len(batch.label), []
-    for part in zip(*(field.split(sub_batch) for field in batch), strict=True):
+    for part in zip(*(values.split(sub_batch) for values in batch), strict=True):
         loss, measure = objective(Sample(*part))
         share = loss * (len(measure) / size)
         share.backward()
@@ -262,7 +267,7 @@ def _epoch(
     losses, measures = 0.0, []
     for batch in batches(samples, preset.batch, order=samples.shuffled()):
         loss, measure = train_step(
-            optimiser, objective, Sample(*(field.to(device) for field in batch)), preset.sub_batch
+            optimiser, objective, Sample(*(values.to(device) for values in batch)), preset.sub_batch
         )
         if not torch.isfinite(loss):
             raise TrainingDivergedError(f"run {run.name}: the loss is {loss.item()} in epoch {epoch + 1}")
