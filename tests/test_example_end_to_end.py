@@ -69,6 +69,10 @@ def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
         assert cell["map"] == pytest.approx(np.mean(present))
 
 
+def test_networks_without_weights_are_said_to_start_at_random(smoke):
+    assert results_of(smoke)["weights"] == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
+
+
 def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
     results = results_of(smoke)
     assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
