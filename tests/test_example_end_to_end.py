@@ -106,6 +106,10 @@ def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
         assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
 
 
+def test_networks_without_weights_are_said_to_start_at_random(smoke):
+    assert results_of(smoke)["weights"] == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
+
+
 def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
     results = results_of(smoke)
     assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]

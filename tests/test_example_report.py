@@ -28,6 +28,7 @@ from examples.mpii_cooking import (
 from examples.mpii_cooking.arms import ARMS, arm_cells
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.significance import Verdict
+from examples.mpii_cooking.weights import RANDOM
 
 CLASSES = [
     "cut carrot at sink",
@@ -202,6 +203,7 @@ def made_up_results(folder, count=1):
         "margin_seeds": [count],
         "command": "python examples/mpii_cooking/run_all.py --preset quick",
         "settings": asdict(PRESETS["quick"]),
+        "weights": dict.fromkeys(claims.LOCALISERS, RANDOM),
         "corpus": corpus,
         "levels": [
             {"name": name, "height": side, "width": round(side * 204 / 154), "glimpse": GLIMPSE}
@@ -519,6 +521,24 @@ def test_a_comparable_run_is_still_told_apart_from_networks_that_knew_imagenet(t
     results["settings"] |= {"scale": 1}
     page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
     assert "under the same protocol, but from networks that knew ImageNet" in page
+    assert "VGG-16: random" in page
+
+
+def test_a_run_from_imagenet_is_named_as_one_and_only_where_every_network_is(tmp_path):
+    results = made_up_results(tmp_path) | {"looks": []}
+    results["corpus"] |= {"synthetic": False, "test_clips": claims.TEST_CLIPS}
+    results["settings"] |= {"scale": 1}
+    results["weights"] |= {"vgg-f": "imagenet-vgg-f.mat, SHA-256 0a1b", "vgg-16": "vgg16.pth, SHA-256 2c3d"}
+    start = {row.what: row.here for row in report.differences(results)}["Start of the networks"]
+    assert start == "random weights: vgg-m"
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "networks knew ImageNet, too" not in page
+    assert "VGG-F: imagenet-vgg-f.mat, SHA-256 0a1b" in page
+    results["weights"] |= {"vgg-m": "imagenet-vgg-m.mat, SHA-256 4e5f"}
+    assert "Start of the networks" not in {row.what for row in report.differences(results)}
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "networks knew ImageNet, too" in page
+    assert "random weights" not in page
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,11 @@ class Preset:
         """Side in pixels of the window, of the glimpse and of every network's input: 224 at full scale (Table 1)."""
         return 224 // self.scale
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Every network that the run trains, in whichever place."""
+        return tuple(dict.fromkeys((*self.localisers, self.main_localiser, self.recogniser)))
+
 
 def levels(preset: Preset) -> tuple[Level, Level, Level]:
     """Return Table 1's levels at the preset's scale, from the widest view to the closest."""
@@ -244,7 +249,7 @@ PAPER = Preset(
     flow_height=256,  # two-stream practice; motion maps are searched there and the window is rescaled
     flow_bound=20.0,  # two-stream practice
     # Ours: networks start from scratch here too, and would diverge at the paper's rates on inputs of up to 128. With
-    # MatConvNet's weights both gains are 1.
+    # released weights, --weights, both gains are 1.
     rgb_gain=1 / 64,
     flow_gain=1 / 16,
     recogniser="vgg-16",  # sec. 4

@@ -29,6 +29,7 @@ from examples.mpii_cooking.train import (
     split,
     train_step,
 )
+from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
 
@@ -63,7 +64,15 @@ class StepCost(NamedTuple):
     """Seconds for loading a sample and for its forward and backward pass."""
 
 
-def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device, *, written: Iterable[Path] = ()) -> str:
+def make(
+    corpus: Corpus,
+    preset: Preset,
+    folder: Path,
+    device: torch.device,
+    weights: Weights = NO_WEIGHTS,
+    *,
+    written: Iterable[Path] = (),
+) -> str:
     """Measure every stage on one short clip and return the plan for the whole corpus as text.
 
     Args:
@@ -72,6 +81,7 @@ def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device, *, 
         folder: the run's output folder; the excerpt that is measured goes to its hidden sub-folder ".plan",
             which is never taken for a class of videos where the output goes into the data folder.
         device: where the run will train.
+        weights: what the run's networks start from.
         written: folders for what the run writes; what an earlier start left there is not counted again.
 
     Raises:
@@ -94,11 +104,11 @@ def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device, *, 
     costs = [Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame)]
     with autocast(preset, device):
         costs += [
-            _training_cost(corpus, preset, samples, device),
+            _training_cost(corpus, preset, weights, samples, device),
             _feature_cost(corpus, preset, kept, samples, device),
         ]
     _check_disk(folder, sum(cost.bytes for cost in costs) - sum(map(_size, written)))
-    return "\n".join([*_network_lines(corpus, preset), "", *_cost_lines(costs, device)])
+    return "\n".join([*_network_lines(corpus, preset, weights), "", *_cost_lines(costs, device)])
 
 
 def _excerpt(corpus: Corpus, folder: Path) -> Corpus:
@@ -116,7 +126,9 @@ def _excerpt(corpus: Corpus, folder: Path) -> Corpus:
     return replace(corpus, videos={"excerpt": path}, train=(short,), test=(short,))
 
 
-def _training_cost(corpus: Corpus, preset: Preset, samples: Callable[[Run, int], Sample], device: torch.device) -> Cost:
+def _training_cost(
+    corpus: Corpus, preset: Preset, weights: Weights, samples: Callable[[Run, int], Sample], device: torch.device
+) -> Cost:
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
     measured: dict[tuple[str, str | None], StepCost] = {}
     seconds = disk = 0.0
@@ -126,7 +138,7 @@ def _training_cost(corpus: Corpus, preset: Preset, samples: Callable[[Run, int],
             disk += FLOAT32 * _parameters(build(run, len(corpus.classes), preset))
         kind = (run.phase, run.localiser)
         if kind not in measured:
-            networks = build(run, len(corpus.classes), preset).to(device)
+            networks = build(run, len(corpus.classes), preset, weights).to(device)
             measured[kind] = _step_cost(run, networks, preset, samples)
         steps = -(-len(corpus.train) // preset.batch)
         epoch = steps * measured[kind].per_step + len(corpus.train) * measured[kind].per_sample
@@ -196,8 +208,9 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _network_lines(corpus: Corpus, preset: Preset) -> Iterator[str]:
-    yield "networks (parameters):"
+def _network_lines(corpus: Corpus, preset: Preset, weights: Weights) -> Iterator[str]:
+    first = origins(preset, weights)
+    yield "networks (parameters, first weights):"
     with torch.device("meta"):
         localisers = {
             name: build(Run("guide", "spatial", levels(preset)[0], name, "SSTN"), len(corpus.classes), preset)
@@ -205,8 +218,9 @@ def _network_lines(corpus: Corpus, preset: Preset) -> Iterator[str]:
         }
         recogniser = Recogniser(len(corpus.classes), "spatial", preset)
     for name, localiser in localisers.items():
-        yield f"  localisation, {name:<8} {_parameters(localiser):>13,}"
-    yield f"  recognition, {preset.recogniser:<10}{_parameters(recogniser):>13,}  ({len(corpus.classes)} classes)"
+        yield f"  localisation, {name:<8} {_parameters(localiser):>13,}  {first[name]}"
+    count = f"{_parameters(recogniser):>13,}  {first[preset.recogniser]}, {len(corpus.classes)} classes"
+    yield f"  recognition, {preset.recogniser:<10}{count}"
 
 
 def _cost_lines(costs: list[Cost], device: torch.device) -> Iterator[str]:

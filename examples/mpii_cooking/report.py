@@ -16,6 +16,7 @@ from examples.mpii_cooking import claims, figures, readings
 from examples.mpii_cooking.arms import ARMS, Arm, arm_cells, arm_levels
 from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
 from examples.mpii_cooking.significance import Interval
+from examples.mpii_cooking.weights import RANDOM
 
 Results = Mapping[str, Any]
 
@@ -135,6 +136,7 @@ def write_report(results: Results, folder: Path) -> Path:
         levels=claims.LEVELS,
         streams=claims.STREAMS,
         comparable=is_comparable(results),
+        taught=RANDOM not in results["weights"].values(),
         untrained=[results["corpus"]["classes"][label] for label in _untrained(results)],
         differences=differences(results),
         errata=claims.ERRATA,
@@ -167,7 +169,7 @@ def place(value: float, low: float, high: float) -> str:
 
 
 def is_comparable(results: Results) -> bool:
-    """Whether this run tested the paper's clips at the paper's sizes; its networks knew no ImageNet even so."""
+    """Whether this run tested the paper's clips at the paper's sizes, whatever its networks started from."""
     corpus = results["corpus"]
     same_clips = corpus["has_paper_protocol"] and not corpus["synthetic"]
     return same_clips and corpus["test_clips"] == claims.TEST_CLIPS and results["settings"]["scale"] == 1
@@ -238,7 +240,10 @@ def differences(results: Results) -> tuple[Difference, ...]:
         here = f"{corpus['name']}: {len(corpus['classes'])} classes, {corpus['train_clips']} training and "
         here += f"{corpus['test_clips']} test clips"
         rows.append(Difference("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here))
-    rows.append(Difference("Start of the networks", "trained on ImageNet", "random weights"))
+    untaught = [network for network, origin in results["weights"].items() if origin == RANDOM]
+    if untaught:
+        here = f"random weights: {', '.join(untaught)}"
+        rows.append(Difference("Start of the networks", "trained on ImageNet", here))
     for key, (what, paper) in claims.SETTINGS.items():
         here = reduce(getitem, (int(name) if name.isdigit() else name for name in key.split(".")), settings)
         if here != paper:

@@ -2,7 +2,7 @@
 
 python examples/mpii_cooking/run_all.py                        a synthetic kitchen, made on the spot
 python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
-python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --plan-only
+python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --weights FOLDER --plan-only
 python examples/mpii_cooking/run_all.py --data FOLDER --split loso7 --fold 8
 torchrun --standalone --nproc-per-node N examples/mpii_cooking/run_all.py   N processes, with a GPU each where there are
 
@@ -17,7 +17,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +31,11 @@ from examples.mpii_cooking import distributed, features, mpii, plan, provenance,
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
 from examples.mpii_cooking.features import StreamFeatures
-from examples.mpii_cooking.prepare import prepare
+from examples.mpii_cooking.prepare import VideoCache, prepare
 from examples.mpii_cooking.streams import margin_runs
 from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer, TrainingDivergedError
+from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
 EXIT_BAD_INPUT = 2
@@ -50,6 +51,7 @@ def main(
     raft_weights: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
+    weights: Path | None = None,
     plan_only: bool = False,
 ) -> None:
     """Train and evaluate every network of the paper, and write a report.
@@ -67,22 +69,22 @@ def main(
         precision: bfloat16 has networks, apart from theta, compute with 8 bits of precision. Not the default, for that
             it leaves the tables as they are has not been shown on a GPU.
         compile: compile the networks, except where only their FC6 is asked for. Not the default, for the same reason.
+        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         plan_only: measure a few steps on one clip, print what the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
     try:
         subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
-        weights = None if raft_weights is None else str(raft_weights)
         chosen = dataclasses.replace(
             PRESETS[preset],
             flow=flow or PRESETS[preset].flow,
-            raft_weights=weights,
+            raft_weights=None if raft_weights is None else str(raft_weights),
             precision=precision,
             compile=compile,
         )
         with distributed.joined():
-            run(data, folder, chosen, subjects, plan_only=plan_only)
+            run(data, folder, chosen, subjects, weights, plan_only=plan_only)
     except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -90,10 +92,19 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
 
 
-def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None, *, plan_only: bool) -> None:
+def run(
+    data: Path | None,
+    output: Path,
+    preset: Preset,
+    split: mpii.Split | None,
+    weights: Path | None,
+    *,
+    plan_only: bool,
+) -> None:
     """Run every stage in order; finished work in ``output`` is not done again."""
     folder = output if split in (None, mpii.FIXED5) else output / split.name
     cache = output / "cache"  # the same for every split
+    released, preset = _released(weights, preset)
     timings = provenance.Timings(folder / "timings.json", job=fingerprint([preset, data and data.resolve()]))
     if preset.threads:
         torch.set_num_threads(preset.threads)
@@ -104,7 +115,9 @@ def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | Non
     if plan_only or preset.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
-            text = distributed.once(lambda: plan.make(corpus, preset, folder, distributed.device(), written=written))
+            text = distributed.once(
+                lambda: plan.make(corpus, preset, folder, distributed.device(), released, written=written)
+            )
         if distributed.is_main():
             print(text)
         if plan_only:
@@ -112,17 +125,8 @@ def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | Non
     with timings.stage("prepare"):
         caches = prepare(corpus, preset, Workspace(cache))
     trainers, others = (
-        [
-            Trainer(
-                corpus,
-                caches,
-                dataclasses.replace(preset, seed=seed),
-                Workspace(folder / f"seed-{seed}"),
-                distributed.device(),
-            )
-            for seed in numbers
-        ]
-        for numbers in (preset.seeds, preset.margin_seeds)
+        [_trainer(seed, corpus, caches, preset, folder, released) for seed in chosen]
+        for chosen in (preset.seeds, preset.margin_seeds)
     )
     with timings.stage("train"):
         for trainer in trainers:
@@ -141,6 +145,20 @@ def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | Non
         results = _facts(data, output, trainers[0], timings) | content
         write_json(folder / "results.json", results)
         print(f"report: {report.write_report(results, folder)}")
+
+
+def _released(folder: Path | None, preset: Preset) -> tuple[Weights, Preset]:
+    """Read the weights that networks start from, and fit the inputs' range to them."""
+    if folder is None:
+        return NO_WEIGHTS, preset
+    return read_weights(folder, preset), dataclasses.replace(preset, rgb_gain=1.0, flow_gain=1.0)
+
+
+def _trainer(
+    seed: int, corpus: Corpus, caches: Mapping[str, VideoCache], preset: Preset, folder: Path, weights: Weights
+) -> Trainer:
+    chosen = dataclasses.replace(preset, seed=seed)
+    return Trainer(corpus, caches, chosen, Workspace(folder / f"seed-{seed}"), distributed.device(), weights)
 
 
 def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Corpus:
@@ -183,6 +201,7 @@ def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenanc
         "margin_seeds": trainer.preset.margin_seeds,
         "command": shlex.join(["python", *sys.argv]),
         "settings": dataclasses.asdict(trainer.preset),
+        "weights": origins(trainer.preset, trainer.weights),
         "corpus": corpus,
         "levels": provenance.describe_levels(trainer.preset, corpus["frame_size"]),
         "environment": provenance.describe_environment(trainer.device),

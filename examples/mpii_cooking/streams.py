@@ -26,6 +26,7 @@ from torch import nn
 
 from examples.mpii_cooking.config import MODALITIES, Level, Phase, Preset, levels
 from examples.mpii_cooking.networks import Recogniser, transformer
+from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, start
 from supervised_st.guidance import LinearAnneal
 
 Arm = Literal["STN", "STN-identity", "STN-level", "centre", "R_h", "frozen", "SSTN", "guided", "annealed"]
@@ -80,6 +81,10 @@ class Run:
             return LinearAnneal(hold=0, until=preset.joint.epochs - 1).factor(epoch)
         return 1.0 if self.phase == "guide" or self.arm == "guided" else 0.0
 
+    def backbones(self, preset: Preset) -> tuple[str, ...]:
+        """Return the names of the run's networks."""
+        return (self.localiser,) * self.attends + (preset.recogniser,) * self.recognises
+
     def origins(self) -> dict[str, Run]:
         """Return the runs whose results this one goes on from: part ("transformer", "recogniser") -> run."""
         origins = {}
@@ -125,7 +130,7 @@ def margin_runs(preset: Preset) -> tuple[Run, ...]:
     )
 
 
-def build(run: Run, classes: int, preset: Preset) -> nn.ModuleDict:
+def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS) -> nn.ModuleDict:
     """Return the run's networks as they are before any training: "transformer" and "recogniser", where it has them.
 
     The random numbers depend on the seed, the stream and the localisation network only, so all arms start from the
@@ -136,10 +141,14 @@ def build(run: Run, classes: int, preset: Preset) -> nn.ModuleDict:
         torch.manual_seed(seed_of(preset, run.modality, run.level.name, run.localiser))
         head = HEADS.get(run.arm, "gaussian")  # sec. 4: "random", for the guided and the plain transformer alike
         networks["transformer"] = transformer(run.localiser, run.level, run.modality, preset, head)
+        if run.localiser in weights:
+            start(networks["transformer"].localisation, weights[run.localiser])
         networks["transformer"].requires_grad_(run.arm != "frozen")
     if run.recognises:
         torch.manual_seed(seed_of(preset, run.modality, run.level.name))
         networks["recogniser"] = Recogniser(classes, run.modality, preset)
+        if preset.recogniser in weights:
+            start(networks["recogniser"], weights[preset.recogniser])
     return networks
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from examples.mpii_cooking.networks import Backbone
 from examples.mpii_cooking.prepare import VideoCache
 from examples.mpii_cooking.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.streams import Run, all_runs, build, seed_of
+from examples.mpii_cooking.weights import Weights
 from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint, written_aside
 from supervised_st import Glimpse, RegressiveGuidance, affine_sample
 from supervised_st.geometry import window_iou
@@ -76,6 +77,8 @@ class Trainer:
     preset: Preset
     workspace: Workspace
     device: torch.device
+    weights: Weights = field(default_factory=dict)
+    """What networks start from; those without are random."""
 
     def train_all(self, runs: Sequence[Run] | None = None) -> None:
         """Train every run, or those of ``runs``, that is not finished yet; alone on a CPU, several at a time.
@@ -109,7 +112,9 @@ class Trainer:
     def unit(self, run: Run) -> Unit:
         """Return where the run's weights and facts are kept."""
         settings = {key: value for key, value in asdict(self.preset).items() if key not in AFTER_TRAINING}
+        weights = {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights}
         inputs = {"version": VERSION, "run": run, "settings": settings, "corpus": self._corpus_fingerprint}
+        inputs |= {"weights": weights}
         return self.workspace.unit(f"models/{run.name}", inputs)
 
     def finished(self, run: Run, unit: Unit) -> bool:
@@ -159,7 +164,7 @@ class Trainer:
         return fingerprint([self.corpus.classes, self.corpus.train, self.corpus.test, files])
 
     def _initial(self, run: Run) -> nn.ModuleDict:
-        networks = build(run, len(self.corpus.classes), self.preset)
+        networks = build(run, len(self.corpus.classes), self.preset, self.weights)
         for part, origin in run.origins().items():
             networks[part].load_state_dict(self.trained(origin)[part].state_dict())
         return networks

@@ -49,6 +49,12 @@ def fingerprint(inputs: object) -> str:
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class Workspace:
     """A folder of units.
 
@@ -108,7 +114,7 @@ class Unit:
             _sync(self.folder / name)
         manifest = {
             "fingerprint": self.fingerprint,
-            "files": {name: _sha256(self.folder / name) for name in sorted(names)},
+            "files": {name: sha256(self.folder / name) for name in sorted(names)},
             "facts": facts,
         }
         write_json(self._manifest_path, manifest)
@@ -137,7 +143,7 @@ class Unit:
             return None
         for name, digest in files.items():
             path = self.folder / name
-            if not path.is_file() or _sha256(path) != digest:
+            if not path.is_file() or sha256(path) != digest:
                 log.warning("%s is missing or was changed since it was written; its unit is done again", path)
                 return None
         return manifest
@@ -153,11 +159,6 @@ def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"a unit's inputs and facts must be JSON values, dataclasses or paths, got {type(value).__name__}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
