@@ -374,7 +374,7 @@ def test_every_arm_has_a_row_with_its_own_numbers(written):
     for arm, row in zip(ARMS, rows, strict=True):
         (seed,) = (expected | main)[arm.key]["seeds"]
         assert f"{seed['percent']:.1f}</span>" in row
-        assert f"{seed['correct']}/{TEST_CLIPS}</small>" in row
+        assert f" · {seed['correct']}/{TEST_CLIPS}</small>" in row
 
 
 def test_arms_that_were_not_trained_have_no_row(written):
@@ -394,10 +394,11 @@ def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(written, tmp_p
     results = written[1]
     page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
     (found,) = results["margin"]["comparisons"]
+    assert "with more seeds" in page
     assert f"The difference is {found['mean']['difference']:+.1f} points" in page
     assert "trained from 2 seeds" in page
     without = report.write_report(results | {"margin_seeds": [], "looks": []}, tmp_path).read_text(encoding="utf-8")
-    assert "The same with more seeds" not in without
+    assert "with more seeds" not in without
 
 
 def test_the_overlap_counts_only_clips_in_which_something_moved(written):
