@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +34,7 @@ from examples.mpii_cooking.train import Trainer, TrainingDivergedError
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
 EXIT_BAD_INPUT = 2
+GRACE_SECONDS = 5
 
 
 def main(
@@ -65,6 +67,9 @@ def main(
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except distributed.ElsewhereError:
+        time.sleep(
+            GRACE_SECONDS
+        )  # torchrun ends all processes when one has ended, and the one that failed has to speak
         sys.exit(EXIT_BAD_INPUT)
 
 
