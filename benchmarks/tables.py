@@ -148,13 +148,20 @@ def short_table(results: Results) -> str:
 
 
 def _described(results: Results) -> str:
+    return (
+        f"{_measured(results)}; a plain copy moves {results['copy_gigabytes_per_second']:,.1f} GB/s. "
+        f"`{results['command']}`"
+    )
+
+
+def _measured(results: Results) -> str:
     versions = results["versions"]
     threads = f", {results['threads']} thread{'s' * (results['threads'] > 1)}" if results["device"] == "cpu" else ""
     commit = results["commit"][:10] + results["commit"][40:]
     return (
         f"{results['machine']}{threads}; torch {versions['torch']}; supervised-st {versions['supervised-st']}, commit "
         f"{commit}, {results['date']}. Medians of {results['rounds']} rounds, in brackets the quartiles of the rounds' "
-        f"ratios; a plain copy moves {results['copy_gigabytes_per_second']:,.1f} GB/s. `{results['command']}`"
+        "ratios"
     )
 
 
@@ -215,6 +222,39 @@ def _cells(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def pipeline_table(results: Results) -> str:
+    """Return every stage with everybody who was at work in it; ours is in the first row of each."""
+    versions = results["versions"]
+    others = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "av", "opencv-contrib-python-headless"))
+    header = ["stage", "by", "a second", "ours is times as fast", "of our time", "lost to all else", "error"]
+    lines = [
+        f"{_measured(results)}; {others}. `{results['command']}`",
+        "",
+        _cells(header),
+        _cells(["---"] * len(header)),
+    ]
+    for row in results["rows"]:
+        first = row["stage"]
+        for name, entry in row["contestants"].items():
+            lines.append(_cells([first, name, *_pipeline_numbers(row, entry), f"{entry['error']:.0e}"]))
+            first = ""
+    return "\n".join(lines)
+
+
+def _pipeline_numbers(row: Row, entry: Row) -> list[str]:
+    if row["failed"] or entry["status"] == "wrong":
+        return [f"**{entry['status']}**: {entry.get('reason', 'not timed, for ours is wrong')}", "", "", ""]
+    own, seconds = next(iter(row["contestants"].values()))["seconds"], entry["seconds"]
+    per_second = f"{_short(row['count'] / median(seconds))} {row['unit']}"
+    if seconds is own:
+        return [per_second, "", "", ""]
+    ratio = speedup(seconds, own if len(seconds) == len(own) else [median(own)])
+    if entry["role"] == "peer":
+        return [per_second, _spread(ratio) if len(seconds) > 1 else f"{_short(ratio.median)} (one turn)", "", ""]
+    share = f"{ratio.median:.0%} ({ratio.low:.0%} to {ratio.high:.0%})"
+    return [per_second, "", share, f"{1 - ratio.median:.0%}" if entry["role"] == "floor" else ""]
+
+
 def _absent_or(table: Callable[[Results], str], device: str, otherwise: str) -> Callable[[], str]:
     def text() -> str:
         results = newest(device)
@@ -229,6 +269,8 @@ TABLES = {
     "cpu, short": _absent_or(short_table, "cpu", ""),
     "cuda, short": _absent_or(short_table, "cuda", ""),
     "accuracy": _absent_or(accuracy.table, "accuracy-cpu", "Not measured yet."),
+    "pipeline, cpu": _absent_or(pipeline_table, "pipeline-cpu", "Not measured yet."),
+    "pipeline, cuda": _absent_or(pipeline_table, "pipeline-cuda", "Not measured yet."),
     "static": _absent_or(roofline.table, "static", "Not compiled yet."),
 }
 

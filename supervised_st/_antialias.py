@@ -52,9 +52,7 @@ def footprints(
     slopes, lows, highs, sides = [], [], [], []
     for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
         a, b, t = row.unbind(-1)
-        # At a side of one pixel or less nothing is minified, and the box no longer follows theta.
-        square = a.square() + b.square()
-        side = torch.where(square > 1, square, 1.0).clamp(max=_LARGEST_SQUARE).sqrt()
+        side = _side(a, b)
         # Pixel c of the image covers c to c + 1 in the table, which has one pixel more.
         centre = t + a * ((w - 1) / 2) + b * ((h - 1) / 2) - (length - 1) / 2
         low, high = ((2 * centre + sign * side) / (length + 1) for sign in (-1, 1))
@@ -68,3 +66,34 @@ def footprints(
     corners = torch.stack((across, down), dim=-1)[..., None]
     linear = torch.stack(slopes, dim=-2)[..., None, :, :].expand(*corners.shape[:-1], 2)
     return torch.cat((linear, corners), dim=-1), sides[0] * sides[1]
+
+
+def outside_share(theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """How much of each footprint lies outside of the image: exactly 0 where nothing does.
+
+    Args:
+        theta: ``[batch map 2 3]``, output to input.
+        image_size: ``(H, W)`` of the image.
+        size: ``(h, w)`` of the output.
+        align_corners: theta's convention.
+
+    Returns:
+        ``(batch, map, h, w)``, float64, in ``[0, 1]``; NaN where a coordinate is.
+    """
+    pixel = pixel_map(theta, image_size, size, align_corners=align_corners)
+    rows, columns = (torch.arange(n, dtype=torch.float64, device=theta.device) for n in size)
+    beyond_axis = []
+    for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
+        a, b, t = row[..., None, None].unbind(-3)
+        side, centre = _side(a, b), a * columns + b * rows[:, None] + t
+        low, high = centre - side / 2 + 0.5, centre + side / 2 + 0.5
+        beyond = (-low).clamp(min=0) + (high - length).clamp(min=0)
+        beyond_axis.append(torch.minimum(beyond, side) / side)
+    x, y = beyond_axis
+    return x + y - x * y
+
+
+def _side(a: Tensor, b: Tensor) -> Tensor:
+    """A footprint's side; at one pixel or less nothing is minified, and the box no longer follows theta."""
+    square = a.square() + b.square()
+    return torch.where(square > 1, square, 1.0).clamp(max=_LARGEST_SQUARE).sqrt()

@@ -69,8 +69,14 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
 
 def check_choice(name: str, value: object, choices: Collection[str]) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
 def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:

@@ -249,9 +249,9 @@ def _image_gradient(
     maps = theta.shape[:-2].numel() // batch
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
-        _kernels.image_gradient_kernel[(batch * tiles, channels // (vector * groups))](
+        _kernels.image_gradient_kernel[(batch * tiles * (channels // (vector * groups)),)](
             grad, theta.contiguous(), out,
-            channels, height, width, *size, tiles, launch.tile_rows, maps, *grad.stride(),
+            channels, height, width, *size, batch * tiles, tiles, launch.tile_rows, maps, *grad.stride(),
             MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
             OFFSET=offset, LAST=channels_last,
             BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector, GROUPS=groups,
@@ -442,6 +442,8 @@ def _differentiable_backward(
     """The same gradients, themselves differentiable."""
     height, width, mode, padding_mode, align_corners = ctx.options
     fill, mean, std = constants
+    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
+    image, theta = image.view_as(image), theta.view_as(theta)
     values = image.float() if image.dtype == torch.uint8 else image
     if mean is not None and std is not None:
         values = (values - mean[:, None, None]) / std[:, None, None]

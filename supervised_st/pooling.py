@@ -108,13 +108,15 @@ class TemporalCorrelationPooling(nn.Module):
             ValueError: if shapes do not fit, a clip has no frame or a feature that is not finite, or the channels
                 cannot be split into the blocks.
         """
-        matrices = self.matrices(features, lengths)
-        if self.map != "none":
-            matrices = _mapped(matrices, self.map)
-        vectors = vectorise(matrices)
-        if self.kind == "distance":
-            vectors = vectors[..., matrices.shape[-1] :]
-        return F.normalize(_signed_power(vectors.flatten(1), self.power), dim=1).to(features.dtype)
+        return self._describe(self.matrices(features, lengths)).to(features.dtype)
+
+    def accumulate(self) -> "PoolingAccumulator":
+        """Return an accumulator, which takes one clip's frames a few at a time and then gives its descriptor.
+
+        Raises:
+            ValueError: if shrinkage is ``"ledoit_wolf"``, for which all frames are needed at once.
+        """
+        return PoolingAccumulator(self)
 
     def matrices(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Return the matrices behind the descriptors: after shrinkage, before the map.
@@ -159,6 +161,72 @@ class TemporalCorrelationPooling(nn.Module):
             if isinstance(self.shrinkage, str):
                 return _shrink(matrices, _ESTIMATORS[self.shrinkage](factors, clips.lengths))
         return _shrink(matrices, float(self.shrinkage))
+
+    def _describe(self, matrices: Tensor) -> Tensor:
+        if self.map != "none":
+            matrices = _mapped(matrices, self.map)
+        vectors = vectorise(matrices)
+        if self.kind == "distance":
+            vectors = vectors[..., matrices.shape[-1] :]
+        return F.normalize(_signed_power(vectors.flatten(1), self.power), dim=1)
+
+
+class PoolingAccumulator:
+    """One clip's descriptor from its frames, a few at a time, in memory that does not grow with their number.
+
+    Frames are held as they are until there are more than twice as many as channels, then as a triangle of the same
+    inner products (of a QR decomposition; every matrix of `TemporalCorrelationPooling` depends on nothing else). Held
+    that way, trajectories move by about 1e-15 of their own length, so equal ones are no longer at distance 0 exactly.
+    Not differentiable.
+
+    Args:
+        pooling: what the descriptor is to be.
+
+    Raises:
+        ValueError: if the pooling's shrinkage is ``"ledoit_wolf"``, for which all frames are needed at once.
+    """
+
+    def __init__(self, pooling: TemporalCorrelationPooling) -> None:
+        if pooling.shrinkage == "ledoit_wolf":
+            raise ValueError("shrinkage='ledoit_wolf' needs all frames at once, so it cannot be accumulated")
+        self._pooling = pooling
+        self._frames = 0
+        self._rows: Tensor | None = None  # (block, channel + 1, held frame): the trajectories, and that of a constant 1
+
+    @torch.no_grad()
+    def add(self, features: Tensor) -> None:
+        """Take the next frames of the clip.
+
+        Args:
+            features: ``[frame channel]``, floating point, with as many channels as before.
+
+        Raises:
+            TypeError: if the features are of the wrong type.
+            ValueError: if shapes do not fit, a feature is not finite, or the channels cannot be split into the blocks.
+        """
+        check_shape("features", features, "frame channel")
+        clip = _clips(features[None], None, self._pooling.blocks)
+        rows = torch.cat([clip.trajectories, clip.ones], 1)
+        if self._rows is not None:
+            channels = (self._rows.shape[1] - 1) * len(self._rows)
+            check_shape("features", features, "frame channel", channel=channels)
+            rows = torch.cat([self._rows, rows], 2)
+        if rows.shape[2] > 2 * rows.shape[1]:
+            rows = torch.linalg.qr(rows.mT, mode="r").R.mT
+        self._rows = rows
+        self._frames += len(features)
+
+    @torch.no_grad()
+    def descriptor(self) -> Tensor:
+        """Return the descriptor of the frames so far, ``(descriptor_size(channel),)`` in float64.
+
+        Raises:
+            ValueError: if there are none.
+        """
+        if self._rows is None:
+            raise ValueError("frames must be added before a descriptor can be given, got none")
+        clips = _Clips(self._rows[:, :-1], self._rows[:, -1:], self._rows.new_full((1, 1, 1), self._frames))
+        return self._pooling._describe(self._pooling._compare(clips)[None])[0]
 
 
 def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str = "rbf") -> float:
@@ -216,7 +284,7 @@ class _Clips(NamedTuple):
     """Clips (or blocks of their channels) in float64, with zeros for padding."""
 
     trajectories: Tensor  # (clip, channel, frame)
-    inside: Tensor  # (clip, 1, frame) bool, which frames are no padding
+    ones: Tensor  # (clip, 1, frame), the trajectory of a constant 1
     lengths: Tensor  # (clip, 1, 1)
 
 
@@ -231,8 +299,8 @@ def _clips(features: Tensor, lengths: Tensor | None, blocks: int) -> _Clips:
     if broken.any():
         raise ValueError(f"features must be finite, got nan or inf in clip {int(broken.nonzero()[0])}")
     trajectories = known.mT.reshape(-1, side, sizes["frame"])
-    inside = inside.repeat_interleave(blocks, 0)[:, None]
-    return _Clips(trajectories, inside, inside.sum(-1, keepdim=True, dtype=torch.float64))
+    ones = inside.double().repeat_interleave(blocks, 0)[:, None]
+    return _Clips(trajectories, ones, ones.sum(-1, keepdim=True))
 
 
 def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
@@ -265,8 +333,8 @@ def _double_centred(matrix: Tensor) -> Tensor:
 
 
 def _centred(clips: _Clips) -> Tensor:
-    mean = clips.trajectories.sum(-1, keepdim=True) / clips.lengths
-    return torch.where(clips.inside, clips.trajectories - mean, 0)
+    mean = clips.trajectories @ clips.ones.mT / clips.lengths
+    return clips.trajectories - mean * clips.ones
 
 
 def _directions(rows: Tensor, clips: _Clips) -> Tensor:

@@ -5,18 +5,20 @@ from importlib.util import find_spec
 from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
-from supervised_st._antialias import footprints, summed_area_table
+from supervised_st._antialias import footprints, outside_share, summed_area_table
 from supervised_st._checks import (
     LONGEST_SIDE,
     check_choice,
     check_device,
     check_dtype,
+    check_flag,
     check_floating,
     check_shape,
     check_size,
@@ -40,6 +42,9 @@ PerChannel = float | Sequence[float] | Tensor
 
 _LARGEST_ENTRY = 256.0
 """Maps with larger entries, which may reach 768 half image sizes, are not for ``F.grid_sample``."""
+
+_LONGEST_SIDE = 2**24
+"""Pixels. Longer axes have positions that float32 does not hold."""
 
 _LARGEST_FILL = 256.0
 """Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
@@ -88,6 +93,7 @@ def affine_sample(
             or one per channel, in a sequence or in a floating-point tensor on the image's device, and gets no gradient.
         mean: subtracted from a uint8 image before it is sampled; 0 by default.
         std: divides a uint8 image, less its mean, before it is sampled; 1 by default, which leaves pixels in 0..255.
+            Not zero, which is checked in numbers, and not in tensors, for which it would have to wait.
         antialias: average the image over the footprint of each output pixel, instead of interpolating at its centre:
             over a box with the sides of the image as its axes, centred there, whose sides are what one step in the
             output covers, ``hypot(dx/dcolumn, dx/drow)`` and ``hypot(dy/dcolumn, dy/drow)`` in input pixels, and
@@ -113,7 +119,7 @@ def affine_sample(
         Keys, Cubic convolution interpolation for digital image processing, 1981 (``"bicubic"``).
         Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
-    check_sampling(mode, padding_mode, fill_value, antialias, backend)
+    check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
     _check_tensors(image, theta)
     size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
@@ -126,18 +132,22 @@ def affine_sample(
     if backend != "triton" or antialias:  # The kernels normalise what they read.
         image, mean, std = _normalise(image, mean, std), None, None
     if antialias:
-        return _area_sample(image, theta, fill, size, align_corners=bool(align_corners), backend=backend)
+        return _area_sample(image, theta, fill, size, align_corners=align_corners, backend=backend)
     return _sample(
         image, theta, fill, mean, std, size,
-        mode=mode, padding_mode=padding_mode, align_corners=bool(align_corners), backend=backend,
+        mode=mode, padding_mode=padding_mode, align_corners=align_corners, backend=backend,
     )  # fmt: skip
 
 
-def check_sampling(mode: str, padding_mode: str, fill_value: PerChannel, antialias: bool, backend: str) -> None:
+def check_sampling(
+    mode: str, padding_mode: str, fill_value: PerChannel, align_corners: bool, antialias: bool, backend: str
+) -> None:
     """Check the options of :func:`affine_sample` that do not depend on the image; raises as it does."""
     check_choice("mode", mode, MODES)
     check_choice("padding_mode", padding_mode, PADDING_MODES)
     check_choice("backend", backend, BACKENDS)
+    check_flag("align_corners", align_corners)
+    check_flag("antialias", antialias)
     if padding_mode != "fill" and (isinstance(fill_value, Tensor) or any(_numbers("fill_value", fill_value))):
         raise ValueError(f"fill_value is only for padding_mode='fill', got {fill_value!r} with {padding_mode!r}")
     if mode == "bicubic" and backend == "triton":
@@ -184,7 +194,8 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
         return image.new_full((channels,), numbers[0], dtype=dtype)
     if len(numbers) != channels:
         raise ValueError(f"{name} must be one number or one per channel ({channels}), got {len(numbers)}")
-    return torch.stack([image.new_full((), number, dtype=dtype) for number in numbers])
+    # An image without channels has no constants either, and nothing cannot be stacked.
+    return torch.cat([image.new_empty(0, dtype=dtype), *(image.new_full((1,), n, dtype=dtype) for n in numbers)])
 
 
 def _normalisation(
@@ -195,7 +206,7 @@ def _normalisation(
         return None, None
     if image.dtype != torch.uint8:
         raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
-    if std is not None and not isinstance(std, Tensor) and 0 in _numbers("std", std):
+    if std is not None and not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
         raise ValueError(f"std must not be zero, got {std!r}")
     return (
         _per_channel("mean", 0.0 if mean is None else mean, image),
@@ -256,19 +267,21 @@ def _sample(
 def _area_sample(
     image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], *, align_corners: bool, backend: str
 ) -> Tensor:
-    """Average over footprints: what is outside counts as zero, so the fill is subtracted first and added last."""
-    outside = None if fill is None else fill.double()[:, None, None]
-    table = summed_area_table(image if outside is None else image - outside)
+    """Average over footprints: what is outside counts as zero, and as much of the fill is added as lies there."""
+    table = summed_area_table(image)
     maps = theta if theta.ndim == 4 else theta[:, None]
-    corners, areas = footprints(maps, (image.shape[2], image.shape[3]), size, align_corners=align_corners)
+    image_size = (image.shape[2], image.shape[3])
+    corners, areas = footprints(maps, image_size, size, align_corners=align_corners)
     sums = _sample(
         table, corners.flatten(1, 2), None, None, None, size,
         mode="bilinear", padding_mode="border", align_corners=False, backend=backend,
     )  # fmt: skip
     upper_left, upper_right, lower_left, lower_right = sums.view(*maps.shape[:2], 4, *sums.shape[2:]).unbind(2)
     averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
-    if outside is not None:
-        averages = averages + outside
+    if fill is not None:
+        share = outside_share(maps, image_size, size, align_corners=align_corners)[:, :, None]
+        # Where nothing is outside, the fill does not count, even if it is infinite.
+        averages = averages + torch.where(share > 0, share * fill.double()[:, None, None], 0.0)
     sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
     return sampled if theta.ndim == 4 else sampled.squeeze(1)
 
@@ -321,7 +334,8 @@ class _GridSample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        values, grid = ctx.saved_tensors
+        # Aliases: what reaches the values through a grid that was computed from them is the caller's to add.
+        values, grid = (saved.view_as(saved) for saved in ctx.saved_tensors)
         mode, padding_mode, align_corners = ctx.options
         wants = ctx.needs_input_grad[:2]
         if not torch.is_grad_enabled():
@@ -340,10 +354,13 @@ class _GridSample(torch.autograd.Function):
 def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
     """Tell whether ``F.grid_sample`` can be trusted with these numbers; where they cannot be seen, it is not.
 
+    It clamps to the last pixel in the image's format, in which the last one of a long axis may round to one beyond it.
     The fill is subtracted from the image and added again, so it must be of the size of a pixel's value.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     if traced or theta.is_meta or isinstance(theta, FakeTensor) or _is_transformed(image, theta):
+        return False
+    if image.dtype != torch.float64 and max(image.shape[2:]) > _LONGEST_SIDE:
         return False
     return _largest(theta) <= _LARGEST_ENTRY and (fill is None or _largest(fill) <= _LARGEST_FILL)
 

@@ -103,7 +103,7 @@ class SupervisedSpatialTransformer(nn.Module):
         super().__init__()
         check_choice("parameterisation", parameterisation, PARAMETERISATIONS)
         check_choice("head_init", head_init, HEAD_INITS)
-        check_sampling(mode, padding_mode, fill_value, antialias, backend)
+        check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
         self.size = check_size("size", size)

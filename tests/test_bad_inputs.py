@@ -522,6 +522,49 @@ def test_outputs_beyond_all_memory_raise_at_once(backend):
     alone(BEYOND_MEMORY, backend)
 
 
+LONG_STEPS = """
+import os
+os.environ.setdefault("TRITON_INTERPRET", "1")
+import torch
+from supervised_st import affine_sample
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+image = torch.ones(1, 1, 8, 512, device=device, requires_grad=True)
+for step in (541200.5625, *(2.0**n for n in range(12, 24))):
+    print(f"{step * 256:.0f} pixels from one output pixel to the next", flush=True)
+    theta = torch.tensor([[[step, 0, step / 2 - 0.9], [0, 0.01, 0]]], device=device, requires_grad=True)
+    results = []
+    for backend in ("triton", "reference"):
+        out = affine_sample(image, theta, (1, 2), backend=backend)
+        results.append((out.detach(), *torch.autograd.grad(out.sum(), (image, theta))))
+    for got, want in zip(*results):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+"""
+
+
+def test_steps_of_millions_of_pixels():
+    """Every finite step between two output pixels, also where most of a block of them would lie beyond 32 bits."""
+    alone(LONG_STEPS)
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+@pytest.mark.parametrize("padding_mode", ["border", "reflection"])
+def test_axes_of_more_pixels_than_float32_counts(padding_mode, axis):
+    """pytorch#144643 and opencv#24075 fail beyond 2^23 pixels. Here a sentinel follows the last pixel in memory."""
+    length = 2**24 + 4
+    memory = torch.zeros(length + 8)
+    memory[length:] = 999
+    shape = (1, 1, length, 1) if axis == 2 else (1, 1, 1, length)
+    image = memory[:length].view(shape).requires_grad_()
+    theta = torch.zeros(1, 2, 3)
+    theta[0, 3 - axis, 2] = 1.0 if padding_mode == "reflection" else 2.0
+    out = affine_sample(image, theta, (1, 1), padding_mode=padding_mode)
+    assert out.item() == 0
+    (gradient,) = gradients(out, image)
+    assert gradient.sum() == 1
+    assert gradient.flatten()[-1] == 1
+
+
 def test_lists_are_not_tensors():
     """torchvision#4828, PR torchvision#9588: boxes given as a list."""
     with pytest.raises(TypeError, match=r"theta must be a torch.Tensor, got list"):

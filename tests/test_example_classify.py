@@ -107,11 +107,23 @@ def test_pca_takes_an_even_share_of_frames_from_long_clips(monkeypatch):
 
 
 def test_trajectories_are_each_clips_own_components_in_order(monkeypatch):
-    monkeypatch.setattr(classify, "CLIPS_AT_ONCE", 2)
+    monkeypatch.setattr(classify, "FRAMES_AT_ONCE", 2)
     frames = clips_of(np.random.default_rng(5), [3, 1, 4], channels=5)
     pca = classify.fit_pca([frames], 5)
-    batches = list(classify.trajectories(frames, pca))
-    assert [lengths.tolist() for _, lengths in batches] == [[3, 1], [4]]
-    clips = [padded[i, :length] for padded, lengths in batches for i, length in enumerate(lengths)]
+    clips = [[*parts] for parts in classify.trajectories(frames, pca)]
+    assert [[len(part) for part in parts] for parts in clips] == [[2, 1], [1], [2, 2]]
     exact = (frames.features.astype(float) - pca.mean_) @ pca.components_.T
-    torch.testing.assert_close(torch.cat(clips), torch.from_numpy(exact), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([part for parts in clips for part in parts]), torch.from_numpy(exact), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", ["distance", "rbf"])
+def test_descriptors_are_each_clip_s_however_its_frames_are_read(monkeypatch, kind):
+    monkeypatch.setattr(classify, "FRAMES_AT_ONCE", 7)
+    shards = [clips_of(np.random.default_rng(seed), [30, 1, 9], channels=6) for seed in range(2)]
+    pca = classify.fit_pca(shards, 4)
+    pooling = classify.make_pooling(kind, shards, pca)
+    clips = [clip for shard in shards for clip in np.split(shard.features, np.cumsum(shard.lengths)[:-1])]
+    expected = [pooling(torch.from_numpy(pca.transform(clip.astype(float)))[None])[0] for clip in clips]
+    np.testing.assert_allclose(classify.describe(shards, pca, pooling), np.stack(expected), atol=1e-9)

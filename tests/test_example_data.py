@@ -1,14 +1,18 @@
 """The example's data: annotation files, videos, caches and samples, checked against what they were made from."""
 
 import gc
+import multiprocessing
 import random
 import struct
+import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -97,14 +101,57 @@ def test_the_real_annotations_are_counted_as_published():
     assert all(name == name.strip() and "\\" not in name for name in names)
 
 
+@pytest.fixture
+def real_corpus(monkeypatch):
+    """Read the real annotations as if their videos were here."""
+    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, context: dict.fromkeys(names, folder))
+    return lambda split=None: open_corpus(DATA / "mpii_cooking", split)
+
+
 @needs_mpii
-def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_scored():
-    intervals = mpii.parse_annotations(DATA / "mpii_cooking" / "detectionGroundtruth-1-0.csv")
-    labelled = [interval for interval in intervals if interval.category != mpii.BACKGROUND]
-    train = Counter(interval.name for interval in labelled if interval.subject in mpii.TRAIN_SUBJECTS)
-    test = Counter(interval.name for interval in labelled if interval.subject in mpii.TEST_SUBJECTS)
-    assert train.most_common(1) == [("take out from drawer", 128)]
-    assert (test["take out from drawer"], test.total()) == (130, 2033)
+def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_scored(real_corpus):
+    corpus = real_corpus()
+    train, test = (Counter(corpus.classes[clip.label] for clip in clips) for clips in (corpus.train, corpus.test))
+    ((constant, most),) = train.most_common(1)
+    assert (constant, most, train.total()) == ("take out from drawer", 128, 1715)
+    assert (test[constant], test.total()) == (130, 2033)
+    assert real_corpus(mpii.choose_split("fixed5")) == corpus
+    assert corpus.has_paper_protocol
+    assert corpus.split.endswith("fixed5: trained on subjects 11, 12, 13, 14, 15, tested on 8, 10, 16, 17, 18, 19, 20")
+
+
+@needs_mpii
+@pytest.mark.parametrize(
+    ("fold", "test_clips"), [(8, 326), (10, 312), (16, 151), (17, 433), (18, 152), (19, 345), (20, 314)]
+)
+def test_a_fold_trains_on_everyone_but_its_subject(real_corpus, fold, test_clips):
+    corpus = real_corpus(mpii.choose_split("loso7", fold))
+    assert (len(corpus.train), len(corpus.test)) == (3748 - test_clips, test_clips)
+    assert 3315 <= len(corpus.train) <= 3597
+    assert {clip.video[:4] for clip in corpus.test} == {f"s{fold:02d}-"}
+    assert len({clip.video[:4] for clip in corpus.train} - {f"s{fold:02d}-"}) == 11
+    assert f"{3748 - test_clips} train and {test_clips} test clips; loso7-{fold}: trained on" in corpus.split
+    assert corpus.split.endswith(f"tested on {fold}")
+    assert not corpus.has_paper_protocol
+    assert corpus.classes == real_corpus().classes
+    assert corpus.videos == real_corpus().videos, "one preparation serves every split"
+
+
+@pytest.mark.parametrize(("name", "fold", "match"), [
+    ("loso7", None, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
+    ("loso7", 11, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got 11"),
+    ("fixed5", 8, "only split loso7 has folds, got fold 8 with fixed5"),
+])  # fmt: skip
+def test_a_fold_and_its_split_must_fit(name, fold, match):
+    with pytest.raises(DataError, match=match):
+        mpii.choose_split(name, fold)
+
+
+@pytest.mark.parametrize("split", [mpii.FIXED5, mpii.choose_split("loso7", 8)], ids=lambda split: split.name)
+def test_without_subjects_there_is_nothing_to_split_by(corpus, split):
+    folder = corpus.videos["left/1.avi"].parents[1]
+    with pytest.raises(DataError, match=f"split {split.name} needs an annotation file .* has none"):
+        open_corpus(folder, split)
 
 
 @needs_mpii
@@ -229,6 +276,19 @@ def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
     plan.make(corpus, PRESET, tmp_path, torch.device("cpu"))
     assert list(tmp_path.rglob("excerpt.avi"))
     assert open_corpus(tmp_path) == corpus
+
+
+def test_a_plan_needs_disk_for_what_is_not_written_yet(corpus, tmp_path, monkeypatch):
+    for stage in ("_training_cost", "_feature_cost"):
+        monkeypatch.setattr(plan, stage, lambda *_: plan.Cost("", "", 0.0, 2e9))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda folder: SimpleNamespace(free=3e9))
+    written = tmp_path / "models"
+    written.mkdir()
+    with pytest.raises(plan.NotEnoughDiskError, match=r"still needs 4\.0 GB in .*, but its disk has 3\.0 GB"):
+        plan.make(corpus, PRESET, tmp_path, torch.device("cpu"), written=[written])
+    with (written / "weights").open("wb") as file:
+        file.truncate(2 * 10**9)
+    assert "total" in plan.make(corpus, PRESET, tmp_path, torch.device("cpu"), written=[written])
 
 
 def test_a_folder_of_neither_form_is_refused(tmp_path):
@@ -359,6 +419,15 @@ def test_eight_bits_keep_a_displacement_to_one_step(displacement, bound):
     assert abs(decoded - np.clip(displacement, -bound, bound)) <= 2 * bound / 255
 
 
+@pytest.mark.parametrize("bound", [8.0, 20.0])
+def test_eight_bits_saturate_at_the_bound(bound):
+    step = 2 * bound / 255
+    displacements = np.array([-1e6, -bound - step, -bound, -bound + step, bound - step, bound, bound + step, 1e6])
+    u, v = flow.quantise(np.stack([displacements, -displacements], axis=-1)[None], bound)
+    assert u.tolist() == [[0, 0, 0, 1, 254, 255, 255, 255]]
+    assert v.tolist() == [[255, 255, 255, 254, 1, 0, 0, 0]]
+
+
 def test_no_motion_is_exactly_128():
     assert (flow.quantise(np.zeros((3, 4, 2)), 8.0) == 128).all()
 
@@ -373,6 +442,57 @@ def test_flow_follows_a_shift_of_the_picture(method):
     assert len(found) == len(film)
     np.testing.assert_array_equal(found[-1], found[-2])
     assert [part.tolist() for part in flow.flows(film[:1], flow.estimator(method), 8.0)] == [[[[128] * 100] * 80] * 2]
+
+
+@pytest.mark.parametrize("size", [(112, 149), (128, 136), (200, 131), (1, 1)], ids=str)
+def test_raft_gets_sides_and_values_it_can_take_and_gives_each_pixel_its_own_flow(size):
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 256, (2, *size), dtype=np.uint8)
+
+    def network(*images: torch.Tensor) -> list[torch.Tensor]:
+        """As u and v, the gray values of both pictures: so whatever moves or scales pixels shows."""
+        for image, picture in zip(images, (first, second), strict=True):
+            assert (image.dtype, image.shape[:2]) == (torch.float32, (1, 3))
+            for side, wanted in zip(image.shape[2:], size, strict=True):
+                assert side % 8 == 0
+                assert max(128, wanted) <= side < max(129, wanted + 8)
+            assert image.abs().max() <= 1
+            assert torch.equal(image, image[:, :1].expand_as(image))
+            assert set(gray(image).unique().tolist()) == set(picture.ravel().tolist()), "margins repeat the edge"
+        return [torch.full_like(images[0][:, :2], torch.nan), torch.cat([gray(image) for image in images], dim=1)]
+
+    def gray(image: torch.Tensor) -> torch.Tensor:
+        return (image[:, :1] * 127.5 + 127.5).round()
+
+    found = flow.raft(network, torch.device("cpu"))(first, second)
+    np.testing.assert_array_equal(found, np.stack([first, second], axis=-1))
+
+
+def test_what_raft_lacks_is_named(tmp_path, monkeypatch):
+    weights = tmp_path / "raft.pth"
+    for missing in (None, str(weights)):
+        with pytest.raises(
+            DataError, match=r"needs a file with torchvision's weights, such as .*, got (None|.*raft\.pth)"
+        ):
+            flow.estimator("raft", missing)
+    weights.touch()
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(DataError, match=r"needs torchvision, built for torch .*: pip install torchvision"):
+        flow.estimator("raft", str(weights))
+    with pytest.raises(DataError, match=r"weights belong to flow raft, got .*raft\.pth with flow dis"):
+        flow.estimator("dis", str(weights))
+
+
+@pytest.mark.parametrize("name", ["raft_small", "raft_large"])
+def test_torchvisions_raft_runs(tmp_path, name):
+    optical_flow = pytest.importorskip("torchvision.models.optical_flow")
+    weights = tmp_path / "raft.pth"
+    torch.save(getattr(optical_flow, name)().state_dict(), weights)
+    found = flow.estimator("raft", str(weights))(*np.zeros((2, 112, 149), np.uint8))
+    assert (found.shape, found.dtype) == ((112, 149, 2), np.float32)
+    weights.write_bytes(b"no weights")
+    with pytest.raises(DataError, match="must hold weights of torchvision's raft_large or raft_small"):
+        flow.estimator("raft", str(weights))
 
 
 # Preparation
@@ -404,6 +524,44 @@ def test_prepared_profiles_equal_a_search_in_the_cached_flow(caches):
             score, row = cache.profile(level, slice(None))
             np.testing.assert_array_equal(score, direct.score.numpy())
             np.testing.assert_array_equal(row, direct.row.numpy())
+
+
+def test_prepared_scores_are_sums_over_windows_one_by_one(caches):
+    cache = caches["left/10.avi"]
+    stored = video.FrameCache(cache._unit.path("flow.mkv"))
+    raw = np.stack([stored[number] for number in range(cache.frames)])
+    flows = (raw.reshape(cache.frames, 2, PRESET.flow_height, -1) - 128.0) * 2 * PRESET.flow_bound / 255
+    level = levels(PRESET)[0]
+    side = window_side(PRESET, level)
+    for frame in (0, 6, cache.frames - 1):
+        around = np.clip(np.arange(frame - 5, frame + 5), 0, cache.frames - 1)
+        motion = (flows[around] ** 2).sum(1).mean(0)
+        height, width = motion.shape
+        sums = np.array(
+            [
+                [motion[y : y + side, x : x + side].sum() for x in range(width - side + 1)]
+                for y in range(height - side + 1)
+            ]
+        )
+        score, row = cache.profile(level, frame)
+        np.testing.assert_allclose(score, sums.max(0), rtol=1e-10)  # maps are rounded to 2^-52 of their sum
+        np.testing.assert_allclose(sums[row, np.arange(len(row))], sums.max(0), rtol=1e-10)
+
+
+def test_flow_is_resized_as_a_map_while_its_values_stay_displacements_of_the_flow_grid(tmp_path):
+    for name in ("left", "right"):
+        for number in (1, 2):
+            write(tmp_path / name / f"{number}.avi", moving_patch(3, number, size=(48, 96)))
+    general, _, detail = levels(PRESET)
+    preset = replace(PRESET, flow_height=2 * general.height)
+    cache = prepare(open_corpus(tmp_path), preset, Workspace(tmp_path / "work"))["left/1.avi"]
+    raw = video.FrameCache(cache._unit.path("flow.mkv"))[1].reshape(1, 2, preset.flow_height, -1)
+    assert np.ptp(raw) > 20, "with values scaled by the zoom this test would fail"
+    raw = torch.from_numpy(raw).float()
+    smaller = torch.nn.functional.avg_pool2d(raw, 2)[0]
+    larger = torch.nn.functional.interpolate(raw, (detail.height, cache.width(detail)), mode="bilinear")[0]
+    for level, expected in ((general, smaller), (detail, larger)):
+        torch.testing.assert_close(torch.from_numpy(cache.flow(level, 1)).float(), expected, rtol=0, atol=1)
 
 
 def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatch):
@@ -596,8 +754,25 @@ def test_loader_processes_change_nothing(corpus, caches):
     state = torch.get_rng_state()
     alone, together = loaded(0), loaded(2)
     assert [len(batch.label) for batch in alone] == [3, 1]
-    assert all(map(same, alone, together))
+    assert all(same(*pair) for pair in zip(alone, together, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
+    corpus = open_corpus(folder)
+    caches = prepare(corpus, PRESET, Workspace(work))
+    samples = ClipSamples(corpus.train, caches, DETAIL, "temporal", PRESET, augment=True, epoch=epoch)
+    return list(batches(samples, chunks(samples.shuffled(), 3)))
+
+
+def test_a_restart_changes_nothing(corpus, caches):
+    """A new process goes on in the second epoch, without having seen the first."""
+    first = corpus.videos["left/1.avi"]
+    work = caches["left/1.avi"]._unit.folder.parents[2]
+    here = [loaded_in_order(first.parents[1], work, epoch) for epoch in (0, 1)][1]
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        there = pool.submit(loaded_in_order, first.parents[1], work, 1).result()
+    assert all(same(*pair) for pair in zip(here, there, strict=True))
 
 
 def test_random_windows_are_whole_pixel_windows_anywhere_in_the_crop(corpus, caches):

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples.mpii_cooking import mpii, prepare, run_all
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.streams import all_runs
+from examples.mpii_cooking.streams import all_runs, extra_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT = 300
@@ -45,7 +46,8 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = results_of(output)
     curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    return {key: results[key] for key in ("table2", "table3", "looks")} | {"curves": curves}
+    parts = ("table2", "table3", "poolings", "arms", "overlap", "looks")
+    return {key: results[key] for key in parts} | {"curves": curves}
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +64,31 @@ def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
     compared = set(product(("vgg-f", "vgg-m", "vgg-16"), LEVELS, ("STN", "SSTN")))
     assert set(cells) == compared | {(None, level, arm) for level in LEVELS for arm in ("R_h", "random crop")}
     for cell in cells.values():
-        hits = np.asarray(cell["predictions"]) == np.asarray(table["labels"])
-        assert (cell["correct"], cell["total"]) == (hits.sum(), table["clips"])
+        (found,) = cell["seeds"]
+        hits = np.asarray(found["predictions"]) == np.asarray(table["labels"])
+        assert (found["correct"], cell["total"]) == (hits.sum(), table["clips"])
         assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_every_extra_arm_has_a_cell_like_those_of_table_2(smoke):
+    results = results_of(smoke)
+    labels = np.asarray(results["table2"]["labels"])
+    runs = [(run.localiser, run.level.name, run.arm) for run in extra_runs(PRESETS["smoke"])]
+    assert [(cell["localiser"], cell["level"], cell["arm"]) for cell in results["arms"]] == runs
+    for cell in results["arms"]:
+        hits = np.asarray(cell["predictions"]) == labels
+        assert (cell["correct"], cell["total"]) == (hits.sum(), len(labels))
+        assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_the_overlap_of_the_guided_window_is_known_for_every_stream(smoke):
+    results = results_of(smoke)
+    streams = list(product(("spatial", "temporal"), LEVELS))
+    assert [(cell["modality"], cell["level"]) for cell in results["overlap"]] == streams
+    for cell in results["overlap"]:
+        assert len(cell["iou"]) == results["table2"]["clips"]
+        assert 0 < cell["mean"] <= 1
+        assert 0 <= cell["above_half"] <= 1
 
 
 def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
@@ -75,12 +99,29 @@ def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
     for cell in cells.values():
         present = [cell["ap"][label] for label in table["classes_present"]]
         assert cell["map"] == pytest.approx(np.mean(present))
+    fused = results_of(smoke)["poolings"]
+    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].poolings]
+    assert fused["cells"][0]["map"] == pytest.approx(cells[fused["row"], fused["stream"], fused["arm"]]["map"])
+
+
+def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
+    table = results_of(smoke)["table3"]
+    scores = np.load(smoke / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
+    assert (scores.shape, scores.dtype) == ((24, table["clips"], len(table["cells"][0]["ap"])), np.float32)
+    for cell, values in zip(table["cells"], scores, strict=True):
+        assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
 
 
 def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
     results = results_of(smoke)
     assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
     epochs = PRESETS["smoke"].joint.epochs
+    for curve in results["curves"]:
+        followed = (curve["phase"], curve["modality"], curve["localiser"]) == ("joint", "spatial", "vgg-16")
+        assert len(curve["distortion"] or []) == followed * (epochs + 1)
+    extra = [[arm for arm in ("STN-level", "frozen", "annealed", "centre") if arm in look] for look in results["looks"]]
+    assert extra == [[], [], ["STN-level", "frozen", "annealed"]]
+    assert results["looks"][2]["frozen"][0] == results["looks"][2]["frozen"][-1]
     for look in results["looks"]:
         assert all((smoke / image).is_file() for image in look["images"])
         for arm in ("STN", "SSTN"):
@@ -177,3 +218,51 @@ def test_two_processes_have_one_message(tmp_path):
     assert finished.returncode != 0
     assert finished.stderr.count("must be an existing folder") == 1
     assert "DataError" not in finished.stderr, "no process ends with a traceback"
+
+
+class PreparedError(Exception):
+    """Training would begin."""
+
+
+def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
+    trainers, prepared = [], []
+
+    def train_all(trainer):
+        trainers.append(trainer)
+        raise PreparedError
+
+    prepare_video = prepare._prepare_video
+    monkeypatch.setattr(run_all.Trainer, "train_all", train_all)
+    monkeypatch.setattr(prepare, "_prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args))
+    for split in (None, mpii.FIXED5, mpii.choose_split("loso7", 8), mpii.choose_split("loso7", 10)):
+        with pytest.raises(PreparedError):
+            run_all.run(None, tmp_path, PRESETS["smoke"], split, plan_only=False)
+    assert len(prepared) == len(set(prepared)) == 12
+    folders = ["", "", "loso7-8", "loso7-10"]
+    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder for folder in folders]
+    clips = [(len(trainer.corpus.train), len(trainer.corpus.test)) for trainer in trainers]
+    assert clips == [(20, 28), (20, 28), (44, 4), (44, 4)]
+
+
+def test_options_reach_the_run(tmp_path, monkeypatch):
+    runs = []
+    monkeypatch.setattr(run_all, "run", lambda *args, plan_only: runs.append(args))
+    run_all.main(output=tmp_path, preset="paper")
+    run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
+    run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
+    assert [split for *_, split in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
+    assert [preset.flow for _, _, preset, _ in runs] == ["tvl1", "dis", "raft"]
+    assert [preset.raft_weights for _, _, preset, _ in runs] == [None, None, "raft.pth"]
+    assert runs[0][2] == PRESETS["paper"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"split": "loso7"}, "split loso7 needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
+    ({"fold": 8}, "only split loso7 has folds, got fold 8 with fixed5"),
+    ({"flow": "raft"}, "flow raft needs a file with torchvision's weights"),
+    ({"raft_weights": Path("raft.pth")}, "weights belong to flow raft, got raft.pth with flow dis"),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
+def test_options_that_do_not_fit_end_with_one_message_and_code_2(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(output=tmp_path, preset="smoke", **options)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from examples.mpii_cooking import scene, synthetic, video
+from examples.mpii_cooking import mpii, scene, synthetic, video
 from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.corpus import open_corpus
 
@@ -28,6 +28,16 @@ def test_the_kitchen_is_an_mpii_folder(tmp_path):
         frames = list(video.decode(path))
         assert len(frames) == last[key]
         assert frames[0].shape == (154, 204, 3)
+
+
+def test_each_fold_of_the_kitchen_tests_one_subject(tmp_path):
+    synthetic.make_kitchen(tmp_path, TINY, seed=0)
+    for fold in mpii.TEST_SUBJECTS:
+        corpus = open_corpus(tmp_path, mpii.choose_split("loso7", fold))
+        assert Counter(clip.label for clip in corpus.train) == dict.fromkeys(range(8), 11)
+        assert Counter((clip.video, clip.label) for clip in corpus.test) == {
+            (f"s{fold:02d}-d01-cam-002", label): 1 for label in range(8)
+        }
 
 
 def test_the_kitchen_is_the_same_every_time_and_goes_on_where_it_stopped(tmp_path):

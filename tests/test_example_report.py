@@ -11,11 +11,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
-from examples.mpii_cooking import claims, figures, provenance, readings, report, run_all, tables
+from examples.mpii_cooking import claims, figures, provenance, readings, report, run_all, seeds, tables
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.readings import Verdict
+from examples.mpii_cooking.significance import Verdict
 
 CLASSES = [
     "cut carrot at sink",
@@ -57,16 +56,30 @@ def made_up_table2(generator, labels):
     return {"clips": len(labels), "labels": labels.tolist(), "majority": majority, "cells": cells}
 
 
-def made_up_table3(generator, labels):
-    cells = []
-    for (row, stream), arm in itertools.product(claims.TABLE_3, readings.ARMS):
-        level = 40 + 15 * (arm == "R_d") + 12 * (stream == "S+T") + 10 * (row == claims.FUSION)
-        precision = level + generator.uniform(-3, 3, len(CLASSES) - 1)
-        names = {"row": row, "stream": stream, "arm": arm, "map": float(precision.mean()), "ap": [*precision, None]}
-        names["map_trained"] = float(np.delete(precision, 1).mean())
-        cells.append(top1(generator, labels, 0.5, **names))
-    present = list(range(len(CLASSES) - 1))
-    return {"clips": len(labels), "classes_present": present, "classes_without_training": [1], "cells": cells}
+def made_up_scores(generator, labels):
+    """Decision values in noise, in which the true class stands out the more, the more a cell has."""
+    signals = [
+        0.3 + 0.7 * (arm == "R_d") + 0.7 * (stream == "S+T") + 0.7 * (row == claims.FUSION)
+        for row, stream, arm in tables.CELLS
+    ]
+    truth = np.eye(len(CLASSES))[labels]
+    noise = generator.normal(size=(len(signals), len(labels), len(CLASSES)))
+    return (np.array(signals)[:, None, None] * truth + noise).astype(np.float32)
+
+
+def made_up_table3(scores, labels):
+    trained = np.delete(np.arange(len(CLASSES)), 1)
+    cells = [
+        {"row": row, "stream": stream, "arm": arm} | tables.precision(values, labels, trained)
+        for (row, stream, arm), values in zip(tables.CELLS, scores, strict=True)
+    ]
+    facts = {"classes_present": np.unique(labels).tolist(), "classes_without_training": [1]}
+    return {"clips": len(labels), "labels": labels.tolist(), "cells": cells} | facts
+
+
+def made_up_poolings(scores, labels):
+    chosen = [tables.CELLS.index(tables.POOLED), 0]
+    return seeds.merge_poolings(("rbf", "distance"), [each[chosen] for each in scores], labels.tolist())
 
 
 def made_up_look(generator, folder, level):
@@ -119,10 +132,11 @@ def made_up_curves():
     ]
 
 
-def made_up_results(folder, seed=0):
-    """Results of the shape that a run writes, with guidance, R_d, fusion and S+T all clearly ahead."""
-    generator = np.random.default_rng(seed)
+def made_up_results(folder, count=1):
+    """Results of the shape that ``count`` seeds write, with guidance, R_d, fusion and S+T all clearly ahead."""
+    generator = np.random.default_rng(0)
     labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
+    scores = [made_up_scores(generator, labels) for _ in range(count)]
     counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
     timings = [{"stage": "make videos", "seconds": 8.1}, {"stage": "train", "seconds": 220.4}]
     corpus = {"name": "synthetic kitchen", "folder": "runs/data", "split": "Five subjects train.", "synthetic": True}
@@ -133,7 +147,7 @@ def made_up_results(folder, seed=0):
     return {
         "schema": 1,
         "preset": "quick",
-        "seed": 0,
+        "seeds": [0],
         "command": "python examples/mpii_cooking/run_all.py --preset quick",
         "settings": asdict(PRESETS["quick"]),
         "corpus": corpus,
@@ -144,8 +158,9 @@ def made_up_results(folder, seed=0):
         "environment": machine,
         "timings": timings,
         "timings_total": 228.5,
-        "table2": made_up_table2(generator, labels),
-        "table3": made_up_table3(generator, labels),
+        "table2": seeds.merge_table_2([made_up_table2(generator, labels) for _ in range(count)]),
+        "table3": seeds.merge_table_3([made_up_table3(each, labels) for each in scores], scores),
+        "poolings": made_up_poolings(scores, labels),
         "curves": made_up_curves(),
         "looks": [made_up_look(generator, folder, level) for level in SIDES],
         "files": {"checkpoints": "models", "features": "features", "cache": "cache", "results": "results.json"},
@@ -203,60 +218,30 @@ def test_the_paper_prefers_the_learned_region_in_all_cells_but_one():
     assert [key for key, cell in claims.TABLE_3.items() if cell.r_d <= cell.r_h] == [("general", "S+T")]
 
 
-@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (61, 224), (657, 2033)])
-def test_wilson_interval_is_where_the_score_test_turns(correct, total):
-    for bound in readings.wilson(correct, total):
-        p = bound / 100
-        distance = abs(correct / total - p)
-        assert distance == pytest.approx(stats.norm.ppf(0.975) * np.sqrt(p * (1 - p) / total), abs=1e-9)
-
-
-def test_mcnemar_counts_only_the_clips_that_differ():
-    ours, theirs = np.zeros(50, bool), np.zeros(50, bool)
-    ours[:6], theirs[5:7] = True, True
-    # Five wins against one loss; the clip that both have and the 43 that neither has say nothing: 2 (1 + 6) / 2^6.
-    assert readings.mcnemar(ours, theirs) == pytest.approx(14 / 64)
-    assert readings.mcnemar(ours, ours) == 1.0
-
-
-def test_sign_flip_equals_the_enumeration_of_all_signs():
-    differences = np.random.default_rng(3).normal(0.5, 1, 8)
-    means = [np.mean(np.array(signs) * differences) for signs in itertools.product((-1, 1), repeat=8)]
-    expected = np.mean(np.abs(means) >= abs(differences.mean()) - 1e-12)
-    assert readings.sign_flip(differences) == pytest.approx(expected)
-    assert readings.sign_flip(np.zeros(8)) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("difference", "p", "verdict"),
-    [(3, 0.01, Verdict.HOLDS), (-3, 0.01, Verdict.FAILS), (3, 0.2, Verdict.OPEN), (-3, 0.05, Verdict.OPEN)],
-)
-def test_a_verdict_needs_direction_and_significance(difference, p, verdict):
-    assert readings.judge(difference, p) is verdict
-
-
-def test_clear_results_hold_and_their_mirror_image_does_not(written):
+def test_clear_results_hold_and_every_number_beside_them_is_a_cell_s(written):
     results = written[1]
-    mirrored = copy.deepcopy(results)
-    swap = {"STN": "SSTN", "SSTN": "STN", "R_d": "R_h", "R_h": "R_d"}
-    for cell in mirrored["table2"]["cells"]:
-        cell["arm"] = swap[cell["arm"]] if cell["localiser"] else cell["arm"]
-    for cell in mirrored["table3"]["cells"]:
-        cell["arm"] = swap[cell["arm"]]
     guidance, region, fusion, streams = readings.read(results)
     assert {guidance.verdict, region.verdict, fusion.verdict, streams.verdict} == {Verdict.HOLDS}
-    turned = readings.read(mirrored)
-    assert [reading.verdict for reading in turned] == [Verdict.FAILS, Verdict.FAILS, Verdict.HOLDS, Verdict.HOLDS]
-    assert turned[1].mean == pytest.approx(-region.mean)
+    assert [len(reading.comparisons) for reading in (guidance, region, fusion, streams)] == [9, 12, 6, 16]
+    for reading in (guidance, region, fusion, streams):
+        assert reading.mean == pytest.approx(np.mean([pair.better - pair.worse for pair in reading.comparisons]))
+        for pair in reading.comparisons:
+            assert pair.difference == pytest.approx(pair.better - pair.worse)
 
 
-def test_with_five_classes_no_difference_is_beyond_chance_and_the_report_says_so(written):
-    results = copy.deepcopy(written[1])
-    results["table3"]["classes_present"] = [0, 1, 2, 3, 4]
-    region = readings.read(results)[1]
-    assert region.p == pytest.approx(2 / 2**5)
-    assert region.verdict is Verdict.OPEN
-    assert "With 5 classes no difference, however large, could be told from chance." in region.sentence
+def test_the_paper_s_differences_stand_beside_ours(written):
+    pairs = {pair.name: pair for reading in readings.read(written[1]) for pair in reading.comparisons}
+    assert pairs["vgg-16, detail: SSTN against STN"].paper == pytest.approx(32.32 - 6.39)
+    assert pairs["general, S+T: R_d against R_h"].paper == pytest.approx(56.51 - 56.68)
+    assert pairs["late fusion, R_h: S+T against spatial"].paper == pytest.approx(60.09 - 55.06)
+
+
+def test_a_report_of_several_seeds_says_so(tmp_path):
+    results = made_up_results(tmp_path, count=3) | {"looks": []}
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "that of the 3 seeds (Student's t)" in re.sub(r"\s+", " ", page)
+    for cell in results["table2"]["cells"]:
+        assert f"{', '.join(str(seed['correct']) for seed in cell['seeds'])}/{cell['total']}" in page
 
 
 def test_fusion_is_compared_with_the_best_level(written):
@@ -281,9 +266,11 @@ def test_the_page_shows_the_numbers_it_was_given(written):
     path, results = written
     page = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
     for cell in results["table2"]["cells"]:
-        assert f"{cell['correct']}/{cell['total']}" in page
+        assert f"{cell['seeds'][0]['correct']}/{cell['total']}" in page
     for cell in results["table3"]["cells"]:
-        assert f'">{cell["map"]:.1f}</span> <small>trained {cell["map_trained"]:.1f}</small>' in page
+        interval = "{:.0f}\N{EN DASH}{:.0f}".format(*cell["interval"])
+        shown = (f"{cell['map']:.1f}", interval, f"trained {cell['map_trained']:.1f}")
+        assert '">{}</span> <small>{}</small> <small>{}</small>'.format(*shown) in page
     assert "compare directions, never absolute values" in page
     assert "3 min 48 s" in page
 

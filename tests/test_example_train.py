@@ -1,18 +1,20 @@
 """The example's training loop: what each phase trains, sub-batches, checkpoints, divergence."""
 
 import dataclasses
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from examples.mpii_cooking import train
+from examples.mpii_cooking import features, tables, train
 from examples.mpii_cooking.config import PRESETS, Phase, levels
 from examples.mpii_cooking.samples import Sample
-from examples.mpii_cooking.streams import Run, all_runs, build
+from examples.mpii_cooking.streams import Run, all_runs, build, extra_runs
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
-from supervised_st.geometry import window_to_theta
+from supervised_st.geometry import window_iou, window_to_theta
 
 SMOKE = dataclasses.replace(PRESETS["smoke"], batch=4, sub_batch=4)
 GENERAL, MIDDLE, DETAIL = levels(SMOKE)
@@ -70,21 +72,84 @@ def without_time(facts):
     return {key: value for key, value in facts.items() if key != "seconds"}
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "sgd"])
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, optimiser):
+def arm_of(arm, level=GENERAL):
+    return Run("joint", "spatial", level, "vgg-16", arm)
+
+
+def moved_by(run, batch, *, epoch=0, steps=2):
+    """Names of the numbers that a few steps change; a random head hides what is behind it from the first one."""
+    networks = build(run, CLASSES, PRESET)
+    before = {name: tensor.clone() for name, tensor in networks.state_dict().items()}
+    optimiser = train.make_optimiser(run, networks, PRESET)
+    objective = train.make_objective(run, networks, run.guidance(PRESET, epoch))
+    for _ in range(steps):
+        assert torch.isfinite(train.train_step(optimiser, objective, [batch], 4).loss)
+    return {name for name, tensor in networks.state_dict().items() if not torch.equal(tensor, before[name])}
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "arm"), [("adam", "SSTN"), ("sgd", "SSTN"), ("adam", "annealed"), ("sgd", "frozen")]
+)
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, optimiser, arm):
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    preset = dataclasses.replace(PRESET, optimiser=optimiser)
+    preset, run = dataclasses.replace(PRESET, optimiser=optimiser), arm_of(arm)
     looks, epochs = made_up(2).image, [[made_up(4), made_up(3)], [made_up(2)], [made_up(5)]]
-    whole = fitted(tmp_path / "whole", lambda epoch: epochs[epoch], preset=preset, looks=looks)
+    whole = fitted(tmp_path / "whole", lambda epoch: epochs[epoch], preset=preset, run=run, looks=looks)
     for stop in (1, 2):  # twice killed, in the second and in the third epoch
         killed = [*epochs[:stop], [epochs[stop][0], KeyboardInterrupt()]]
         with pytest.raises(KeyboardInterrupt):
-            fitted(tmp_path / "killed", lambda epoch, killed=killed: killed[epoch], preset=preset, looks=looks)
-    resumed = fitted(tmp_path / "killed", lambda epoch: epochs[epoch], preset=preset, looks=looks)
+            fitted(tmp_path / "killed", lambda epoch, killed=killed: killed[epoch], preset=preset, run=run, looks=looks)
+    resumed = fitted(tmp_path / "killed", lambda epoch: epochs[epoch], preset=preset, run=run, looks=looks)
     name = "epoch-0003.safetensors"
     assert resumed.path(name).read_bytes() == whole.path(name).read_bytes()
     assert without_time(resumed.facts) == without_time(whole.facts)
     assert len(resumed.facts["looks"]) == 4
+
+
+SATURATING = Phase(epochs=9, rate=1e-3, patience=2)
+
+
+@pytest.mark.parametrize(("losses", "over"), [
+    ([3, 3, 3, 3, 3, 3, 3, 3], False),  # has not begun to learn
+    ([3, 3, 2, 1, 1, 1], False),  # (1 + 1) / 2 is below (2 + 1) / 2
+    ([3, 3, 2, 1, 1, 1, 1], True),
+    ([3, 3, 1, 1, 0.992, 0.992], True),  # by less than a hundredth
+    ([3, 3, 1, 1, 0.988, 0.988], False),
+    ([3, 1, 1], False),  # too few to compare
+    ([3, 2, 2, 2.5, 2.5, 2.5], False),  # no lower than at the start
+    ([9, 8, 7, 6, 5, 4, 3, 2, 1], True),  # the last epoch
+], ids=str)  # fmt: skip
+def test_training_is_over_when_the_loss_that_fell_stands_still(losses, over):
+    assert SATURATING.over(losses) == over
+
+
+def test_without_patience_every_epoch_is_made():
+    phase = Phase(epochs=9, rate=1e-3)
+    assert [phase.over([3.0, *[1.0] * count]) for count in range(9)] == [False] * 8 + [True]
+
+
+def test_a_saturated_run_stops_and_a_killed_one_stops_at_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
+    losses = [3.0, 3.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    whole_epoch = train._epoch
+
+    def epoch_with_given_loss(*arguments):
+        return losses[arguments[-1]], whole_epoch(*arguments)[1]
+
+    monkeypatch.setattr(train, "_epoch", epoch_with_given_loss)
+    preset = dataclasses.replace(PRESET, joint=SATURATING)
+    whole = fitted(tmp_path / "whole", lambda epoch: [made_up(4)], preset=preset)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(tmp_path / "killed", lambda epoch: [KeyboardInterrupt() if epoch == 5 else made_up(4)], preset=preset)
+    resumed = fitted(tmp_path / "killed", lambda epoch: [made_up(4)], preset=preset)
+    assert whole.facts["epoch"] == 7
+    assert whole.facts["loss"] == losses[:7]
+    assert resumed.path("epoch-0007.safetensors").read_bytes() == whole.path("epoch-0007.safetensors").read_bytes()
+    assert without_time(resumed.facts) == without_time(whole.facts)
+    assert set(load_file(whole.path("epoch-0007.safetensors"))) == set(build(JOINT, CLASSES, PRESET).state_dict())
+    trainer = train.Trainer(None, {}, preset, Workspace(tmp_path), torch.device("cpu"))
+    assert trainer.finished(JOINT, resumed), "a run is finished where its training stopped, not after every epoch"
+    assert not trainer.finished(arm_of("annealed"), resumed), "guidance that fades needs the epochs it fades over"
 
 
 def test_what_is_kept_at_the_end_is_the_weights_alone(tmp_path):
@@ -108,6 +173,7 @@ def test_divergence_is_an_error_and_the_last_checkpoint_stays(tmp_path, monkeypa
     Run("recognise", "temporal", MIDDLE),
     Run("guide", "spatial", MIDDLE, "vgg-16", "SSTN"),
     Run("joint", "temporal", GENERAL, "vgg-16", "SSTN"),
+    Run("joint", "spatial", GENERAL, "vgg-16", "guided"),
     Run("baseline", "spatial", DETAIL, arm="R_h"),
 ], ids=lambda run: run.name)  # fmt: skip
 def test_a_step_on_sub_batches_is_the_step_on_the_whole_batch(run):
@@ -116,7 +182,8 @@ def test_a_step_on_sub_batches_is_the_step_on_the_whole_batch(run):
     for sub_batch in (10, 3):
         networks = build(run, CLASSES, PRESET).double().eval()  # dropout would differ by nature
         optimiser = torch.optim.SGD(networks.parameters(), lr=0.1)
-        outcome = train.train_step(optimiser, train.make_objective(run, networks), train.split(batch, sub_batch), 10)
+        objective = train.make_objective(run, networks, run.guidance(PRESET, 0))
+        outcome = train.train_step(optimiser, objective, train.split(batch, sub_batch), 10)
         steps.append((networks.state_dict(), outcome))
     (whole, outcome), (parts, other) = steps
     torch.testing.assert_close(parts, whole, rtol=1e-9, atol=1e-12)
@@ -124,33 +191,108 @@ def test_a_step_on_sub_batches_is_the_step_on_the_whole_batch(run):
     torch.testing.assert_close(other.measure, outcome.measure, rtol=1e-12, atol=0)
 
 
+PAPER = PRESETS["paper"]
+
+
+@pytest.mark.parametrize("run", [
+    Run("guide", "spatial", levels(PAPER)[0], "vgg-f", "SSTN"),
+    Run("baseline", "spatial", levels(PAPER)[0], arm="R_h"),  # VGG-16
+], ids=lambda run: run.name)  # fmt: skip
+def test_at_full_size_sub_batches_add_up_to_the_rounding_of_float32(run):
+    """Not for joint training: a glimpse's slope jumps at every pixel, so theta's last bit can decide its gradient."""
+    networks, batch = build(run, CLASSES, PAPER).eval(), made_up(3, run.level)
+    optimiser = torch.optim.SGD(networks.parameters(), lr=0.0)
+    objective = train.make_objective(run, networks, run.guidance(PAPER, 0))
+    gradients = []
+    for sub_batch in (3, 2):
+        train.train_step(optimiser, objective, train.split(batch, sub_batch), 3)
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in networks.parameters()]))
+    whole, parts = gradients
+    assert (parts - whole).norm() <= 4e-6 * whole.norm()  # about 1e-6
+
+
 def test_the_guidance_loss_is_the_distance_summed_over_theta_and_averaged_over_samples():
     run = Run("guide", "spatial", DETAIL, "vgg-f", "SSTN")
     networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)
-    outcome = train.make_objective(run, networks)(batch)
+    outcome = train.make_objective(run, networks, run.guidance(PRESET, 0))(batch)
     theta = networks["transformer"].localize(batch.image)
     torch.testing.assert_close(outcome.loss, (batch.theta - theta).abs().sum((1, 2)).mean())
 
 
-def test_joint_training_moves_both_networks_by_classification_alone():
-    networks, batch = build(JOINT, CLASSES, PRESET), made_up(4)
-    before = {name: tensor.clone() for name, tensor in networks.state_dict().items()}
-    optimiser, objective = train.make_optimiser(JOINT, networks, PRESET), train.make_objective(JOINT, networks)
-    no_target = batch._replace(theta=torch.full_like(batch.theta, float("nan")))
-    for _ in range(2):  # the head's weights start at zero, so the convolutions behind it move from the second step on
-        assert torch.isfinite(train.train_step(optimiser, objective, [no_target], 4).loss)
-    moved = {name for name, tensor in networks.state_dict().items() if not torch.equal(tensor, before[name])}
+@pytest.mark.parametrize("arm", ["STN", "STN-identity", "STN-level", "SSTN"])
+def test_joint_training_moves_both_networks_by_classification_alone(arm):
+    batch = made_up(4)
+    no_target = batch._replace(theta=torch.full_like(batch.theta, math.nan))
     assert {
         "transformer.head.weight",
         "transformer.localisation.features.0.weight",
         "recogniser.features.0.weight",
-    } <= moved
+    } <= moved_by(arm_of(arm), no_target)
+
+
+def test_a_frozen_transformer_never_moves_while_its_recogniser_learns():
+    batch = made_up(4)
+    no_target = batch._replace(theta=torch.full_like(batch.theta, math.nan))
+    moved = moved_by(arm_of("frozen"), no_target)
+    assert "recogniser.features.0.weight" in moved
+    assert not [name for name in moved if name.startswith("transformer")]
+
+
+def test_a_frozen_transformer_shows_what_it_looks_at_in_evaluation():
+    run, batch = arm_of("frozen"), made_up(4)
+    networks = build(run, CLASSES, PRESET)
+    networks["recogniser"].eval()
+    networks["transformer"].train()  # as the loop leaves it
+    loss = train.make_objective(run, networks, run.guidance(PRESET, 0))(batch).loss
+    scores = networks["recogniser"](networks["transformer"].eval()(batch.image).image)
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, batch.label))
+
+
+@pytest.mark.parametrize(("arm", "epoch", "strength"), [
+    ("guided", 0, 1.0),
+    ("guided", 2, 1.0),
+    ("annealed", 0, 1.0),
+    ("annealed", 1, 0.5),
+    ("annealed", 2, 0.0),
+    ("SSTN", 0, 0.0),
+], ids=str)  # fmt: skip
+def test_guidance_beside_the_task_adds_its_share_of_the_distance(arm, epoch, strength):
+    run, batch = arm_of(arm), made_up(4)
+    networks = build(run, CLASSES, PRESET).eval()
+    loss = train.make_objective(run, networks, run.guidance(PRESET, epoch))(batch).loss
+    glimpse = networks["transformer"](batch.image)
+    task = torch.nn.functional.cross_entropy(networks["recogniser"](glimpse.image), batch.label)
+    torch.testing.assert_close(loss, task + strength * (batch.theta - glimpse.theta).abs().sum((1, 2)).mean())
+
+
+def test_a_run_asks_for_guidance_anew_in_every_epoch(tmp_path, monkeypatch):
+    asked, make = [], train.make_objective
+    monkeypatch.setattr(
+        train, "make_objective", lambda run, networks, guidance: asked.append(guidance) or make(run, networks, guidance)
+    )
+    fitted(tmp_path, lambda epoch: [made_up(4)], run=arm_of("annealed"))
+    assert asked == [1.0, 0.5, 0.0]
+
+
+def test_the_centre_arm_sees_the_centre_window_alone():
+    run, batch = Run("baseline", "spatial", MIDDLE, arm="centre"), made_up(4, MIDDLE)
+    networks = build(run, CLASSES, PRESET).eval()
+    loss = train.make_objective(run, networks, run.guidance(PRESET, 0))(batch).loss
+    scores = networks["recogniser"](batch.image[:, :, 14:42, 14:42])
+    torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, batch.label))
+
+
+@pytest.mark.parametrize(("arm", "side"), [("STN-identity", 1.0), ("STN-level", 0.25)])
+def test_heads_that_are_not_random_start_with_the_window_they_say(arm, side):
+    transformer = build(arm_of(arm, DETAIL), CLASSES, PRESET)["transformer"]
+    window = torch.tensor([[side, 0, 0], [0, side, 0]])
+    assert torch.equal(transformer.localize(made_up(2, DETAIL).image), window.expand(2, 2, 3))
 
 
 def test_recognition_is_trained_on_the_random_windows():
     run = Run("recognise", "spatial", DETAIL)
     networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)
-    outcome = train.make_objective(run, networks)(batch)
+    outcome = train.make_objective(run, networks, run.guidance(PRESET, 0))(batch)
     scores = networks["recogniser"](affine_sample(batch.image, batch.random, (28, 28)))
     torch.testing.assert_close(outcome.loss, torch.nn.functional.cross_entropy(scores, batch.label))
 
@@ -214,15 +356,93 @@ def test_biases_learn_at_twice_the_rate_and_without_decay_under_sgd():
     )
 
 
-def test_stn_and_sstn_differ_by_guidance_alone():
-    stn, sstn = (
-        build(Run("joint", "spatial", DETAIL, "vgg-m", arm), CLASSES, PRESET).state_dict() for arm in ("STN", "SSTN")
-    )
-    assert all(torch.equal(stn[name], sstn[name]) for name in stn | sstn)
+@pytest.mark.parametrize("arm", ["SSTN", "frozen", "guided", "annealed", "STN-identity", "STN-level"])
+def test_arms_start_from_the_weights_of_the_stn_but_for_heads_that_are_not_random(arm):
+    stn, other = (build(arm_of(name, DETAIL), CLASSES, PRESET).state_dict() for name in ("STN", arm))
+    head = {"transformer.head.weight", "transformer.head.bias"} if arm.startswith("STN-") else set()
+    assert stn.keys() == other.keys()
+    assert {name for name in stn if not torch.equal(stn[name], other[name])} == head
 
 
-def test_every_run_comes_after_those_it_goes_on_from_and_has_a_name_of_its_own():
-    runs = all_runs(SMOKE)
+def test_what_follows_guidance_goes_on_from_the_guided_transformer():
+    guide = Run("guide", "spatial", DETAIL, "vgg-16", "SSTN")
+    for run in extra_runs(PRESETS["quick"]):
+        follows = run.arm in ("frozen", "guided", "annealed")
+        assert run.origins().get("transformer") == (dataclasses.replace(guide, level=run.level) if follows else None)
+        assert run.origins()["recogniser"] == Run("recognise", "spatial", run.level)
+
+
+@pytest.mark.parametrize(("name", "extra"), [("smoke", 4), ("quick", 6), ("paper", 18)])
+def test_every_run_comes_after_those_it_goes_on_from_and_has_a_name_of_its_own(name, extra):
+    runs = all_runs(PRESETS[name])
     for place, run in enumerate(runs):
         assert set(run.origins().values()) <= set(runs[:place])
-    assert len({run.name for run in runs}) == len(runs) == 45
+    assert len(extra_runs(PRESETS[name])) == extra
+    assert len({run.name for run in runs}) == len(runs) == 45 + extra
+
+
+def test_distortion_of_known_windows_is_what_they_were_made_with():
+    window = [[0.25, 0.0, 0.0], [0.0, 0.25, 0.0]]
+    half_outside = [[0.25, 0.0, 1.0], [0.0, 0.25, 0.0]]
+    half, root = 0.5 * 0.25, 0.75**0.5 * 0.25
+    turned, turned_back = [[root, -half, 0.0], [half, root, 0.0]], [[root, half, 0.0], [-half, root, 0.0]]  # 30 degrees
+    stretched = [[0.5, 0.0, 0.0], [0.0, 0.125, 0.0]]
+    line = [[0.25, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    upright, outside, rotated, wide, flat = tables.distortion(
+        [[window] * 3, [window, half_outside], [turned, turned_back], [window, stretched, stretched], [line, line]],
+        DETAIL,
+        PRESET,
+    )
+    assert upright == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 0, "outside": 0})
+    assert outside == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 0, "outside": 0.25})
+    assert rotated == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 30, "outside": 0})
+    assert wide == pytest.approx({"scale": 0.25, "anisotropy": 4, "rotation": 0, "outside": 0})
+    assert (flat["scale"], flat["anisotropy"]) == (0, None)
+
+
+CENTRE = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
+
+
+@pytest.mark.parametrize(("run", "window"), [
+    (Run("recognise", "spatial", MIDDLE), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
+    (Run("baseline", "spatial", MIDDLE, arm="centre"), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
+    (Run("baseline", "spatial", MIDDLE, arm="R_h"), lambda networks, batch: batch.theta),
+    (arm_of("frozen", MIDDLE), lambda networks, batch: networks["transformer"].localize(batch.image)),
+], ids=lambda run: getattr(run, "name", ""))  # fmt: skip
+def test_every_arm_is_tested_on_the_window_it_stands_for(run, window):
+    networks, batch = build(run, CLASSES, PRESET).eval(), made_up(4, MIDDLE)
+    _, looks_at = features._looker(SimpleNamespace(trained=lambda run: networks), run)
+    assert torch.equal(looks_at(batch), window(networks, batch))
+
+
+def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tmp_path, monkeypatch):
+    networks, batch = build(Run("guide", "spatial", GENERAL, "vgg-16", "SSTN"), CLASSES, PRESET).eval(), made_up(3)
+    batch.confidence[1] = 0
+    trainer = SimpleNamespace(
+        preset=PRESET,
+        workspace=Workspace(tmp_path),
+        unit=lambda run: SimpleNamespace(fingerprint=run.name),
+        trained=lambda run: networks,
+    )
+    networks["transformer"].head.bias.data = batch.theta[0].flatten()  # so that there is something to overlap with
+    monkeypatch.setattr(features, "_test_frames", lambda trainer, run: [batch])
+    monkeypatch.setattr(features, "_scores", lambda trainer, samples, network: map(network, samples))
+    monkeypatch.setattr(features, "levels", lambda preset: [GENERAL])
+    monkeypatch.setattr(features, "MODALITIES", ["spatial"])
+    (cell,) = features.overlaps(trainer)
+    expected = window_iou(networks["transformer"].localize(batch.image), batch.theta).tolist()
+    assert cell == {
+        "modality": "spatial",
+        "level": "general",
+        "localiser": "vgg-16",
+        "iou": [pytest.approx(expected[0]), None, pytest.approx(expected[2])],
+    }
+    assert 0.5 < expected[0] < 1
+
+
+def test_overlap_counts_only_clips_where_something_moved(monkeypatch):
+    cells = [{"level": "detail", "iou": [0.25, None, 0.75, 0.8]}, {"level": "middle", "iou": [None]}]
+    monkeypatch.setattr(tables, "overlaps", lambda trainer: cells)
+    found, nothing = tables.overlap(None)
+    assert (found["mean"], found["above_half"]) == pytest.approx((0.6, 2 / 3))
+    assert (nothing["mean"], nothing["above_half"]) == (None, None)

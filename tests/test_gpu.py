@@ -163,6 +163,16 @@ def test_more_images_than_a_grid_axis_counts():
     assert torch.equal(gradient, image)
 
 
+def test_more_channels_than_a_grid_axis_counts():
+    """A prime number of them, so that no two are taken together."""
+    image = torch.randn(1, 65_537, 2, 3, device="cuda", requires_grad=True)
+    theta = torch.eye(2, 3, device="cuda")[None].requires_grad_()
+    out = affine_sample(image, theta, (2, 3))
+    assert torch.equal(out, image)
+    gradient, _ = torch.autograd.grad(out, (image, theta), image.detach())
+    assert torch.equal(gradient, image)
+
+
 @pytest.mark.parametrize("layout", ["planes", "innermost"])
 def test_images_of_more_numbers_than_32_bits_count(layout):
     """Windows at the far end of a plane, and of a stack of planes, are those of the same numbers in a small image."""

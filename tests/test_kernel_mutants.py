@@ -120,6 +120,8 @@ MUTANTS = (
     Mutant("the border's slope is not zero on it", "coordinates", "(q > 0)", "(q >= 0)", "border slopes", result="t"),
     Mutant("the border's slope is not zero in float64", "coordinates",
            "slope = tl.where((c > 0) & (c < last), slope, 0.0)", "slope = slope", "float64", result="t"),
+    Mutant("steps that a block cannot hold", "coordinates", "FIXED_STEP = tl.constexpr(2.0**25)",
+           "FIXED_STEP = tl.constexpr(2.0**29)", "long steps"),
     Mutant("far coordinates have a slope", "coordinates", "tl.where(near, 1.0, 0.0)", "tl.where(near, 1.0, 1.0)", "far",
            result="t"),
     Mutant("no border on the right", "coordinates", "tl.minimum(tl.maximum(q, 0), last)", "tl.maximum(q, 0)", "edges"),
@@ -263,6 +265,12 @@ def places() -> Iterator[Case]:
     points = [(-0.5, 1.25), (7.5, 1.25), (1.25, -0.5), (1.25, 3.5), (2, 1), (7, 3), (20.5, 1.25)]
     theta = maps([[[0, 0, x], [0, 0, y]] for x, y in points], image, (1, 1))
     yield Case(image, theta, (1, 1), padded("fill"), "to")
+
+
+def long_steps() -> Iterator[Case]:
+    """Two output pixels 2^28 pixels apart: a block of which they are a part must not be taken to lie elsewhere."""
+    image = images(1, 1, 1, 4)
+    yield Case(image, torch.tensor([[[[2.0**26, 0, -(2.0**25)], [0, 0, 0]]]]), (1, 2), results="o")
 
 
 def border_slopes() -> Iterator[Case]:
@@ -436,6 +444,7 @@ def offsets() -> Iterator[Case]:
 LAWS: dict[str, Callable[[], Iterator[Case]]] = {
     "edges": edges,
     "places": places,
+    "long steps": long_steps,
     "border slopes": border_slopes,
     "first pixels": first_pixels,
     "bytes": of_bytes,

@@ -227,6 +227,72 @@ class TestDescriptors:
         assert pooling("rbf")(torch.zeros(0, 3, 4)).shape == (0, 10)
 
 
+class TestAccumulation:
+    @pytest.mark.parametrize(("kind", "map"), MAPS)
+    @settings(max_examples=8, deadline=None)
+    @given(seed=st.integers(0, 2**16), cuts=st.lists(st.integers(1, 39), max_size=6, unique=True))
+    def test_equals_the_batch_for_every_split(self, kind, map, seed, cuts):
+        """40 frames of 6 channels far from zero, in stretches of any length: what is held is reduced at most cuts."""
+        clip = random_clips(1, 40, 6, seed) + 3
+        layer = pooling(kind, map=map, blocks=2)
+        running = layer.accumulate()
+        for stretch in torch.tensor_split(clip[0], sorted(cuts)):
+            running.add(stretch)
+        torch.testing.assert_close(running.descriptor(), layer(clip)[0], rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize("kind", GRAMS)
+    def test_estimates_oas_shrinkage(self, kind):
+        clip = random_clips(1, 40, 5)
+        layer = pooling(kind, shrinkage="oas")
+        running = layer.accumulate()
+        for frame in clip[0]:
+            running.add(frame[None])
+        torch.testing.assert_close(running.descriptor(), layer(clip)[0], rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize("kind", ["distance", "correlation"])
+    def test_holds_equal_and_constant_trajectories_apart_from_others(self, kind):
+        """After reduction equal trajectories are 1e-15 of their length apart, of which power=0.5 makes 1e-7."""
+        clip = random_clips(1, 90, 4) + 1
+        clip[..., 1], clip[..., 2] = clip[..., 0], 0.1
+        layer = pooling(kind, map="none", shrinkage=0.0)
+        running = layer.accumulate()
+        for stretch in clip[0].split(20):
+            running.add(stretch)
+        torch.testing.assert_close(running.descriptor(), layer(clip)[0], rtol=0, atol=1e-7)
+
+    def test_gives_descriptors_on_the_way(self):
+        clip = random_clips(1, 30, 4)
+        layer = pooling("rbf")
+        running = layer.accumulate()
+        for start in range(0, 30, 10):
+            running.add(clip[0, start : start + 10])
+            torch.testing.assert_close(running.descriptor(), layer(clip[:, : start + 10])[0], rtol=1e-9, atol=1e-9)
+
+    def test_holds_no_more_than_two_frames_per_channel(self):
+        running = pooling("rbf").accumulate()
+        for frames in random_clips(50, 7, 4):
+            running.add(frames)
+            assert running._rows.numel() <= 5 * 2 * 5
+
+    def test_keeps_no_graph(self):
+        running = pooling("rbf").accumulate()
+        running.add(random_clips(1)[0].requires_grad_())
+        assert not running._rows.requires_grad
+        assert not running.descriptor().requires_grad
+
+    def test_refuses_what_it_cannot_do(self):
+        with pytest.raises(ValueError, match="shrinkage='ledoit_wolf' needs all frames at once"):
+            pooling("inner", shrinkage="ledoit_wolf").accumulate()
+        running = pooling("inner").accumulate()
+        with pytest.raises(ValueError, match="frames must be added before a descriptor"):
+            running.descriptor()
+        with pytest.raises(ValueError, match=r"features must have shape \(frame channel\), got \(1, 3, 4\)"):
+            running.add(torch.zeros(1, 3, 4))
+        running.add(torch.zeros(3, 4))
+        with pytest.raises(ValueError, match=r"features must have shape \(frame channel\) with {'channel': 4}"):
+            running.add(torch.zeros(3, 5))
+
+
 class TestGradients:
     @pytest.mark.parametrize(("kind", "map"), MAPS)
     def test_are_right(self, kind, map):

@@ -272,6 +272,25 @@ def test_several_maps_are_each_map_by_itself(backend, channels_last):
             assert_close(f"{name} gradient", mine, other.double(), FLOAT32_SUM)
 
 
+@pytest.mark.parametrize("differentiates_twice", [True, False])
+@pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, ("bilinear", "bicubic")))
+def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, differentiates_twice):
+    """Every spatial transformer's does. What the image gains through theta must be counted once."""
+    monkeypatch.setattr("supervised_st.sampling._DIFFERENTIATES_TWICE", differentiates_twice)
+    g = torch.Generator().manual_seed(2)
+    image = torch.randn(1, 1, 3, 4, dtype=torch.float64, generator=g, requires_grad=True)
+    towards = torch.randn(2, 3, dtype=torch.float64, generator=g) * 0.1
+
+    def loss(image):
+        theta = torch.eye(2, 3, dtype=torch.float64)[None] * 0.7 + 0.03 + towards * image.mean()
+        return affine_sample(image, theta, (2, 3), mode=mode, backend=backend).square().sum()
+
+    (once,) = torch.autograd.grad(loss(image), image)
+    (again,) = torch.autograd.grad(loss(image), image, create_graph=True)
+    assert_close("gradient", again.detach(), once, EXACT)
+    assert torch.autograd.gradgradcheck(loss, (image,), fast_mode=True)
+
+
 class Largest(TorchDispatchMode):
     """Remember the largest tensor that is made, and the devices of all that take part."""
 

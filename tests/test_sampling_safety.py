@@ -86,11 +86,13 @@ def test_a_pixel_that_is_not_a_number_stays_in_its_own_image(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("fill", [NAN, INF, 1e9])
-def test_an_unusual_fill_leaves_the_inside_alone(backend, fill):
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("fill", [NAN, INF, 1e9, 1e20])
+def test_an_unusual_fill_leaves_the_inside_alone(backend, fill, antialias):
     image = torch.rand(1, 1, 6, 6)
     theta = torch.tensor([[[1.0, 0, 0.4], [0, 1, 0]]])
-    got = affine_sample(image, theta, (6, 6), padding_mode="fill", fill_value=fill, backend=backend)
+    options = {"padding_mode": "fill", "fill_value": fill, "antialias": antialias}
+    got = affine_sample(image, theta, (6, 6), **options, backend=backend)
     want = affine_sample(image, theta, (6, 6), backend="reference")
     torch.testing.assert_close(got[..., :4], want[..., :4], rtol=0, atol=1e-6)
     torch.testing.assert_close(got[..., 5], torch.full_like(got[..., 5], fill), equal_nan=True)
@@ -172,6 +174,9 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         (IMAGE, THETA, (2.5, 2), {}, TypeError, r"size must be two integers"),
         (IMAGE, THETA, 7, {}, TypeError, r"size must be two integers \(height, width\), got 7"),
         (IMAGE, THETA, (2, NAN), {}, TypeError, r"size must be two integers"),
+        (IMAGE, THETA, (2, 2), {"align_corners": "False"}, TypeError, r"align_corners must be True or False, got 'Fa"),
+        (IMAGE, THETA, (2, 2), {"antialias": np.ones(2)}, TypeError, r"antialias must be True or False"),
+        (IMAGE, THETA, (2, 2), {"mode": np.ones(2)}, ValueError, r"mode must be one of"),
         (IMAGE, THETA, (2, 2), {"mode": "cubic"}, ValueError, r"mode must be one of 'bilinear', 'nearest', 'bic"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "wrap"}, ValueError, r"padding_mode must be one of"),
         (IMAGE, THETA, (2, 2), {"backend": "cuda"}, ValueError, r"backend must be one of"),

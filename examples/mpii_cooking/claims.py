@@ -119,7 +119,8 @@ ERRATA: tuple[Erratum, ...] = (
     ),
 )
 
-# What sec. 4 states, under the names of config.Preset (a phase's after a dot); the report lists where a run departs.
+# What sec. 4 states, under the names of config.Preset (a phase's, or a place in a tuple, after a dot); the report lists
+# where a run departs.
 SETTINGS: dict[str, tuple[str, object]] = {
     "scale": ("Frames and windows are divided by", 1),
     "width": ("Channels of every network are multiplied by", 1.0),
@@ -131,6 +132,6 @@ SETTINGS: dict[str, tuple[str, object]] = {
     "joint.localisation_rate": ("Learning rate of localisation in joint training", 1e-6),
     "baseline.rate": ("Learning rate of recognition on R_h", 1e-5),
     "pca": ("FC6 features are reduced to", 256),
-    "pooling": ("Temporal correlation pooling", "distance"),
+    "poolings.0": ("Temporal correlation pooling", "distance"),
     "feature_stride": ("Step between the frames that are pooled", 1),
 }

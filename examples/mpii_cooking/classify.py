@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +22,10 @@ Labels = NDArray[np.int64]
 
 PCA_FRAMES = 50_000
 """Frames to which PCA is fitted, about, where there are more: in float64 and with 4096 channels they take 1.6 GB."""
-CLIPS_AT_ONCE = 16
-"""Clips pooled in one batch: bounds the memory for the padded trajectories."""
+FRAMES_AT_ONCE = 1024
+"""Frames reduced and pooled in one step: bounds the memory, however long a clip is."""
+GAMMA_CLIPS = 16
+"""Clips behind the width of a pooling that has one."""
 
 
 class Frames(NamedTuple):
@@ -58,36 +60,50 @@ def fit_pca(shards: Sequence[Frames], components: int) -> PCA:
     return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
 
 
-def trajectories(shard: Frames, pca: PCA) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a few clips' principal components at a time: (clips, frames, components), padded, and (clips,) lengths."""
-    stops = np.cumsum(shard.lengths)
-    for first in range(0, len(stops), CLIPS_AT_ONCE):
-        lengths = torch.as_tensor(shard.lengths[first : first + CLIPS_AT_ONCE])
-        start, stop = stops[first] - shard.lengths[first], stops[first + len(lengths) - 1]
-        components = torch.from_numpy(pca.transform(shard.features[start:stop].astype(np.float64)))
-        yield pad_sequence(components.split(lengths.tolist()), batch_first=True), lengths
-
-
 def make_pooling(kind: str, shards: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
     """Return the pooling of one stream; where the kind has a width, it is the median of a few training clips."""
     if kind not in ("rbf", "laplacian"):
         return TemporalCorrelationPooling(kind)
-    padded, lengths = next(trajectories(_few(shards[0]), pca))
+    few = _few(shards[0])
+    clips = [torch.cat([*parts]) for parts in trajectories(few, pca)]
+    padded, lengths = pad_sequence(clips, batch_first=True), torch.as_tensor(few.lengths)
     return TemporalCorrelationPooling(kind, gamma=median_gamma(padded, lengths, kind=kind))
-
-
-def _few(shard: Frames) -> Frames:
-    """Return as many clips as are pooled at once, spread over the shard, in which they may stand class by class."""
-    chosen = np.linspace(0, len(shard.lengths) - 1, min(CLIPS_AT_ONCE, len(shard.lengths))).round().astype(np.int64)
-    stops = np.cumsum(shard.lengths)
-    rows = np.concatenate([np.arange(stops[i] - shard.lengths[i], stops[i]) for i in chosen])
-    return Frames(shard.features[rows], shard.lengths[chosen])
 
 
 def describe(shards: Sequence[Frames], pca: PCA, pooling: TemporalCorrelationPooling) -> Floats:
     """Return one descriptor per clip, (clips, descriptor size), from its frames' principal components."""
-    clips = (clips for shard in shards for clips in trajectories(shard, pca))
-    return np.concatenate([pooling(padded, lengths).numpy() for padded, lengths in clips])
+    return np.stack([_described(parts, pooling) for shard in shards for parts in trajectories(shard, pca)])
+
+
+def trajectories(shard: Frames, pca: PCA) -> Iterator[Iterator[Tensor]]:
+    """Yield for each clip its principal components, (frames, components), a stretch of frames at a time."""
+    for start, length in zip(_starts(shard), shard.lengths, strict=True):
+        stretches = range(start, start + length, FRAMES_AT_ONCE)
+        ends = [*stretches[1:], start + length]
+        yield (
+            torch.from_numpy(pca.transform(shard.features[first:end].astype(np.float64)))
+            for first, end in zip(stretches, ends, strict=True)
+        )
+
+
+def _described(parts: Iterable[Tensor], pooling: TemporalCorrelationPooling) -> Floats:
+    running = pooling.accumulate()
+    for part in parts:
+        running.add(part)
+    return running.descriptor().numpy()
+
+
+def _few(shard: Frames) -> Frames:
+    """Return a few clips, spread over the shard, in which they may stand class by class."""
+    count = len(shard.lengths)
+    chosen = np.linspace(0, count - 1, min(GAMMA_CLIPS, count)).round().astype(np.int64)
+    starts = _starts(shard)
+    rows = np.concatenate([np.arange(starts[i], starts[i] + shard.lengths[i]) for i in chosen])
+    return Frames(shard.features[rows], shard.lengths[chosen])
+
+
+def _starts(shard: Frames) -> NDArray[np.int64]:
+    return np.cumsum(shard.lengths) - shard.lengths
 
 
 def gram(train: Floats, test: Floats) -> Gram:
@@ -145,10 +161,9 @@ def mean_average_precision(precisions: Sequence[float | None]) -> float:
 
 def _spread(shard: Frames, share: int) -> Floats:
     """Return up to ``share`` frames of each clip, evenly spaced."""
-    starts = np.cumsum(shard.lengths) - shard.lengths
     chosen = [
         start + np.linspace(0, length - 1, min(length, share)).round().astype(np.int64)
-        for start, length in zip(starts, shard.lengths, strict=True)
+        for start, length in zip(_starts(shard), shard.lengths, strict=True)
     ]
     return shard.features[np.concatenate(chosen)].astype(np.float64)
 

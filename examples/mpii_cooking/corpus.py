@@ -11,11 +11,16 @@ from examples.mpii_cooking.clips import DataError as DataError
 from examples.mpii_cooking.workspace import visible
 
 
-def open_corpus(folder: Path) -> Corpus:
+def open_corpus(folder: Path, split: mpii.Split | None = None) -> Corpus:
     """Open ``folder``: the MPII Cooking layout if it holds a CSV file, else one folder of videos per class.
 
+    Args:
+        folder: an existing folder.
+        split: who trains and who is tested, the paper's split by default; for the MPII Cooking layout only.
+
     Raises:
-        DataError: if the folder is missing or has neither form, or if its annotations or videos cannot be used.
+        DataError: if the folder is missing or has neither form, if its annotations or videos cannot be used, or if it
+            names no subjects to split by.
     """
     if not folder.is_dir():
         raise DataError(f"data must be an existing folder, got {folder}")
@@ -24,5 +29,7 @@ def open_corpus(folder: Path) -> Corpus:
         names = ", ".join(path.name for path in annotations)
         raise DataError(f"data must hold one annotation file, got {len(annotations)} in {folder}: {names}")
     if annotations:
-        return mpii.read_corpus(annotations[0])
+        return mpii.read_corpus(annotations[0], split or mpii.FIXED5)
+    if split is not None:
+        raise DataError(f"split {split.name} needs an annotation file (*.csv) that names subjects, {folder} has none")
     return class_folders.read_corpus(folder)

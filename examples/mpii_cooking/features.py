@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 from typing import Any, Literal
@@ -18,10 +18,11 @@ from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
 from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches, chunks
-from examples.mpii_cooking.streams import Run
-from examples.mpii_cooking.train import Trainer, autocast
+from examples.mpii_cooking.streams import Run, extra_runs, margin_runs
+from examples.mpii_cooking.train import Trainer, autocast, centre_windows
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
+from supervised_st.geometry import window_iou
 
 Region = Literal["R_d", "R_h"]
 REGIONS: tuple[Region, ...] = ("R_d", "R_h")
@@ -35,10 +36,12 @@ EVALUATION_BATCH = 4
 Window = Callable[[Sample], Tensor]
 
 
-def frame_features(
-    trainer: Trainer, clips: Sequence[Clip], split: str
-) -> dict[tuple[Region, str, str], tuple[Frames, ...]]:
-    """Return FC6 of every ``feature_stride``-th frame of ``clips``: (region, modality, level name) -> shards.
+StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
+"""(region, modality, level name) -> shards of clips."""
+
+
+def frame_features(trainer: Trainer, clips: Sequence[Clip], split: str) -> StreamFeatures:
+    """Return FC6 of every ``feature_stride``-th frame of ``clips``.
 
     R_d is what the SSTN of the main localisation network looks at, R_h the window of most motion; each has its own
     recognition network. Features are float16 on disk and read through memory maps.
@@ -46,8 +49,8 @@ def frame_features(
     streams, shards = list(product(MODALITIES, levels(trainer.preset))), list(enumerate(chunks(clips, SHARD)))
 
     def computed(item: tuple[tuple[str, Level], tuple[int, Sequence[Clip]]]) -> Unit:
-        (modality, level), (number, shard) = item
-        return _shard(trainer, modality, level, shard, f"{split}-{number:04d}")
+        (modality, level), (number, some) = item
+        return shard(trainer, modality, level, some, f"{split}-{number:04d}")
 
     items = list(product(streams, shards))
     units = distributed.map(computed, items, desc=f"FC6 of {split} clips", unit="shard")
@@ -56,6 +59,18 @@ def frame_features(
         for (modality, level), stream_units in zip(streams, chunks(units, len(shards)), strict=True)
         for region in REGIONS
     }
+
+
+def describe(trainer: Trainer) -> tuple[StreamFeatures, StreamFeatures]:
+    """Compute what is not stored yet: answers for single frames, and the features, which are returned.
+
+    Returns:
+        Those of the training clips and those of the test clips, from ``frame_features``.
+    """
+    predictions(trainer)
+    arm_predictions(trainer)
+    overlaps(trainer)
+    return frame_features(trainer, trainer.corpus.train, "train"), frame_features(trainer, trainer.corpus.test, "test")
 
 
 def predictions(trainer: Trainer) -> list[dict[str, Any]]:
@@ -68,18 +83,62 @@ def predictions(trainer: Trainer) -> list[dict[str, Any]]:
     return distributed.map(partial(_cell, trainer), runs, desc="single frames", unit="run")
 
 
+def arm_predictions(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return cells as those of Table 2 for the arms that the paper does not have."""
+    runs = extra_runs(trainer.preset)
+    return distributed.map(partial(_cell, trainer), runs, desc="single frames, more arms", unit="run")
+
+
+def margin_predictions(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return Table 2's two cells of the main localisation network at detail level, SSTN and STN."""
+    sstn, stn = (run for run in margin_runs(trainer.preset) if run.phase == "joint")
+    return distributed.map(partial(_cell, trainer), [sstn, stn])
+
+
+def overlaps(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return how well guidance has taught the main localisation network, in every stream.
+
+    A cell holds the IoU of the window it predicts, in evaluation mode, with the window of most motion, in the frame of
+    each test clip that Table 2 is about; None where nothing moved, so that there is no window to find.
+    """
+
+    def cell(stream: tuple[str, Level]) -> dict[str, Any]:
+        modality, level = stream
+        run = Run("guide", modality, level, trainer.preset.main_localiser, "SSTN")
+        return {"modality": modality, "level": level.name, "localiser": run.localiser, "iou": _ious(trainer, run)}
+
+    streams = list(product(MODALITIES, levels(trainer.preset)))
+    return distributed.map(cell, streams, desc="overlap with R_h", unit="stream")
+
+
+def _ious(trainer: Trainer, run: Run) -> list[float | None]:
+    unit = trainer.workspace.unit(f"overlap/{run.name}", {"run": trainer.unit(run).fingerprint})
+    if not unit.done:
+        transformer = trainer.trained(run)["transformer"]
+
+        def overlap(sample: Sample) -> Tensor:
+            return torch.stack([window_iou(transformer.localize(sample.image), sample.theta), sample.confidence], dim=1)
+
+        found = torch.cat([*_scores(trainer, _test_frames(trainer, run), overlap)]).tolist()
+        unit.commit(iou=[iou if confidence else None for iou, confidence in found])
+    return unit.facts["iou"]
+
+
 def _cell(trainer: Trainer, run: Run) -> dict[str, Any]:
     names = {"localiser": run.localiser, "level": run.level.name, "arm": run.arm or "random crop"}
     return names | _predicted(trainer, run)
+
+
+def _test_frames(trainer: Trainer, run: Run) -> ClipSamples:
+    """Return one random frame of every test clip, the same ones for every run of a level."""
+    return ClipSamples(trainer.corpus.test, trainer.caches, run.level, run.modality, trainer.preset, augment=False)
 
 
 def _predicted(trainer: Trainer, run: Run) -> dict[str, Any]:
     unit = trainer.workspace.unit(f"predictions/{run.name}", {"run": trainer.unit(run).fingerprint})
     if not unit.done:
         recogniser, window = _looker(trainer, run)
-        samples = ClipSamples(
-            trainer.corpus.test, trainer.caches, run.level, run.modality, trainer.preset, augment=False
-        )
+        samples = _test_frames(trainer, run)
         scores = _scores(trainer, samples, lambda sample: recogniser(_glimpse(recogniser, window, sample)))
         unit.commit(predictions=torch.cat([*scores]).argmax(1).tolist())
     return {"predictions": unit.facts["predictions"]}
@@ -91,7 +150,7 @@ def stream_runs(trainer: Trainer, modality: str, level: Level) -> tuple[Run, Run
     return joint, Run("baseline", modality, level, arm="R_h")
 
 
-def _shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
+def shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], name: str) -> Unit:
     """Return the unit with the features of ``clips`` in one stream, computed unless it is done."""
     runs = stream_runs(trainer, modality, level)
     inputs = {
@@ -112,14 +171,9 @@ def _looker(trainer: Trainer, run: Run) -> tuple[Recogniser, Window]:
     networks = trainer.trained(run)
     if run.attends:
         return networks["recogniser"], lambda sample: networks["transformer"].localize(sample.image)
-    if run.phase == "baseline":
+    if run.arm == "R_h":
         return networks["recogniser"], lambda sample: sample.theta
-    return networks["recogniser"], lambda sample: _centre(sample, networks["recogniser"].input_size)
-
-
-def _centre(sample: Sample, side: int) -> Tensor:
-    scale = side / sample.image.shape[-1]
-    return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
+    return networks["recogniser"], lambda sample: centre_windows(sample, networks["recogniser"].input_size)
 
 
 def _glimpse(recogniser: Recogniser, window: Window, sample: Sample) -> Tensor:

@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike
 
-from examples.mpii_cooking import claims, readings
+from examples.mpii_cooking import claims
+from examples.mpii_cooking.significance import wilson
 from supervised_st import affine_sample, geometry
 
 Results = Mapping[str, Any]
@@ -240,9 +241,12 @@ def _table_2(results: Results, folder: Path) -> Figure:
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     ours, paper = figure.subplots(1, 2, sharey=True)
     for height, (localiser, level) in zip(heights, rows, strict=True):
-        ours_pair = [(cells[localiser, level, arm]["correct"], table["clips"]) for arm in ("STN", "SSTN")]
-        cell = claims.TABLE_2[localiser, level]
-        paper_pair = [(value.correct, claims.TEST_CLIPS) for value in (cell.stn, cell.sstn)]
+        both = [cells[localiser, level, arm] for arm in ("STN", "SSTN")]
+        ours_pair = [(cell["percent"], cell["interval"]) for cell in both]
+        printed = claims.TABLE_2[localiser, level]
+        paper_pair = [
+            (value.percent, wilson(value.correct, claims.TEST_CLIPS)) for value in (printed.stn, printed.sstn)
+        ]
         for axes, pair in ((ours, ours_pair), (paper, paper_pair)):
             _draw_step(axes, height, pair)
     for index, level in enumerate(reversed(claims.LEVELS)):
@@ -272,12 +276,12 @@ def _table_2_legend() -> list[Line2D]:
     ]
 
 
-def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[int, int]]) -> None:
-    percents = [100 * correct / total for correct, total in pair]
+def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Sequence[float]]]) -> None:
+    percents, intervals = zip(*pair, strict=True)
     axes.plot(percents, [height, height], color="#BBBBBB", linewidth=1.5, zorder=1)
-    for arm, percent, counts, shift in zip(("STN", "SSTN"), percents, pair, (-0.14, 0.14), strict=True):
+    for arm, percent, interval, shift in zip(("STN", "SSTN"), percents, intervals, (-0.14, 0.14), strict=True):
         colour = ARM_COLOURS[arm]
-        axes.hlines(height + shift, *readings.wilson(*counts), color=colour, linewidth=1.2, alpha=0.65)
+        axes.hlines(height + shift, *interval, color=colour, linewidth=1.2, alpha=0.65)
         face = "white" if arm == "STN" else colour
         axes.plot(percent, height, "o", color=colour, markerfacecolor=face, markersize=6, zorder=3)
 
@@ -298,7 +302,8 @@ def _curves(results: Results, folder: Path) -> Figure:
     for row, modality in zip(grid, ("spatial", "temporal"), strict=True):
         for axes, phase in zip(row, _PHASES, strict=True):
             metric, label = _CURVE.get(phase, _CURVE["recognise"])
-            runs = [run for run in results["curves"] if (run["phase"], run["modality"]) == (phase, modality)]
+            chosen = [(phase, modality, arm) for arm in (None, "STN", "SSTN", "R_h")]
+            runs = [run for run in results["curves"] if (run["phase"], run["modality"], run["arm"]) in chosen]
             for run in runs:
                 _draw_curve(axes, run[metric], run, main)
             axes.set_ylim(0, 1 if metric == "iou" else 100)

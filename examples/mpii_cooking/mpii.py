@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from examples.mpii_cooking import video
 from examples.mpii_cooking.clips import Clip, Corpus, DataError
@@ -30,6 +30,39 @@ class AnnotationError(DataError):
 
 class MissingVideosError(DataError):
     """Annotated videos are missing or cannot be opened; the message lists all of them."""
+
+
+class Split(NamedTuple):
+    """Which subjects' clips train and which are tested."""
+
+    name: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)
+"""The paper's."""
+
+
+def choose_split(name: Literal["fixed5", "loso7"], fold: int | None = None) -> Split:
+    """Return a published split.
+
+    Args:
+        name: "fixed5", the paper's, or "loso7", the protocol of Rohrbach et al. (CVPR 2012), which leaves one subject
+            out: the five training subjects and six of the test subjects train, and the seventh is tested.
+        fold: the subject that loso7 leaves out.
+
+    Raises:
+        DataError: if loso7 has no fold, the fold is not a test subject, or fixed5 has one.
+    """
+    if name == "fixed5":
+        if fold is not None:
+            raise DataError(f"only split loso7 has folds, got fold {fold} with fixed5")
+        return FIXED5
+    if fold not in TEST_SUBJECTS:
+        raise DataError(f"split loso7 needs a fold, one of subjects {_listed(TEST_SUBJECTS)}, got {fold}")
+    others = (subject for subject in TEST_SUBJECTS if subject != fold)
+    return Split(f"loso7-{fold}", tuple(sorted((*TRAIN_SUBJECTS, *others))), (fold,))
 
 
 class Interval(NamedTuple):
@@ -113,9 +146,9 @@ def _contradictions(intervals: Sequence[Interval]) -> Iterator[tuple[int, str]]:
             yield interval.row, f"gives this video subject {interval.subject}, row {first.row} {first.subject}"
 
 
-def summary(intervals: Iterable[Interval]) -> str:
+def summary(intervals: Iterable[Interval], split: Split = FIXED5) -> str:
     """Count intervals, classes and clips in one line."""
-    counts = Counter(_share_of(interval) for interval in intervals)
+    counts = Counter(_share_of(interval, split) for interval in intervals)
     labelled = counts.total() - counts["background"]
     classes = len({interval.category for interval in intervals} - {BACKGROUND})
     return (
@@ -124,15 +157,15 @@ def summary(intervals: Iterable[Interval]) -> str:
     )
 
 
-def _share_of(interval: Interval) -> str:
+def _share_of(interval: Interval, split: Split) -> str:
     if interval.category == BACKGROUND:
         return "background"
-    if interval.subject in TRAIN_SUBJECTS:
+    if interval.subject in split.train:
         return "train"
-    return "test" if interval.subject in TEST_SUBJECTS else "unused"
+    return "test" if interval.subject in split.test else "unused"
 
 
-def read_corpus(csv: Path) -> Corpus:
+def read_corpus(csv: Path, split: Split = FIXED5) -> Corpus:
     """Read the annotation file and find its videos, in ``videos/`` beside it or beside it.
 
     Raises:
@@ -144,23 +177,24 @@ def read_corpus(csv: Path) -> Corpus:
     label_of = {category: label for label, category in enumerate(sorted(categories))}
     shares: dict[str, list[Clip]] = {"train": [], "test": []}
     for interval in intervals:
-        if (share := _share_of(interval)) in shares:
+        if (share := _share_of(interval, split)) in shares:
             origin = f"{csv.name} row {interval.row}"
             clip = Clip(interval.file_name, interval.start - 1, interval.end, label_of[interval.category], origin)
             shares[share].append(clip)
     train, test = tuple(shares["train"]), tuple(shares["test"])
     if not train or not test:
         raise AnnotationError(
-            f"{csv} must have clips of training subjects {TRAIN_SUBJECTS} and of test subjects {TEST_SUBJECTS}, "
-            f"got {len(train)} and {len(test)}"
+            f"{csv} must have clips of training subjects {_listed(split.train)} and of test subjects "
+            f"{_listed(split.test)}, got {len(train)} and {len(test)}"
         )
+    counts = summary(intervals, split)
     return Corpus(
         name=csv.parent.resolve().name,
-        videos=_find_videos(csv.parent, sorted({clip.video for clip in train + test}), summary(intervals)),
+        videos=_find_videos(csv.parent, sorted({clip.video for clip in train + test}), counts),
         classes=tuple(categories[category] for category in sorted(categories)),
         train=train,
         test=test,
-        split=f"{summary(intervals)}; subjects {_listed(TRAIN_SUBJECTS)} train, subjects {_listed(TEST_SUBJECTS)} test",
+        split=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
     )
 

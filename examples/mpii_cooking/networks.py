@@ -114,7 +114,9 @@ class Recogniser(Backbone):
         nn.init.zeros_(self.classifier[-1].bias)
 
 
-def transformer(name: str, level: Level, modality: str, preset: Preset) -> SupervisedSpatialTransformer:
+def transformer(
+    name: str, level: Level, modality: str, preset: Preset, head: str = "gaussian"
+) -> SupervisedSpatialTransformer:
     """Build the spatial transformer of one level: ``name`` looks at the whole crop, scaled down to a glimpse's size.
 
     Args:
@@ -122,6 +124,7 @@ def transformer(name: str, level: Level, modality: str, preset: Preset) -> Super
         level: decides how the crop is scaled down: by max-pooling, or by resizing at the general level (Table 1).
         modality: "spatial" or "temporal".
         preset: sizes and widths.
+        head: how the head starts, see :class:`SupervisedSpatialTransformer`.
     """
     localiser = Backbone(
         name, MODALITIES[modality], input_size=preset.glimpse, width=preset.width, dropout=LOCALISER_DROPOUT
@@ -132,7 +135,7 @@ def transformer(name: str, level: Level, modality: str, preset: Preset) -> Super
         side,
         features=localiser.width,
         downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(side),
-        head_init="gaussian",  # sec. 4: "random", for the guided and the plain transformer alike
+        head_init=head,
         scale=preset.glimpse / level.height,
     )
 

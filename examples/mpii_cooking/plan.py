@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -63,7 +63,7 @@ class StepCost(NamedTuple):
     """Seconds for loading a sample and for its forward and backward pass."""
 
 
-def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device) -> str:
+def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device, *, written: Iterable[Path] = ()) -> str:
     """Measure every stage on one short clip and return the plan for the whole corpus as text.
 
     Args:
@@ -72,6 +72,7 @@ def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device) -> 
         folder: the run's output folder; the excerpt that is measured goes to its hidden sub-folder ".plan",
             which is never taken for a class of videos where the output goes into the data folder.
         device: where the run will train.
+        written: folders for what the run writes; what an earlier start left there is not counted again.
 
     Raises:
         NotEnoughDiskError: if the disk has less space left than the run still needs.
@@ -96,7 +97,7 @@ def make(corpus: Corpus, preset: Preset, folder: Path, device: torch.device) -> 
             _training_cost(corpus, preset, samples, device),
             _feature_cost(corpus, preset, kept, samples, device),
         ]
-    _check_disk(folder, sum(cost.bytes for cost in costs))
+    _check_disk(folder, sum(cost.bytes for cost in costs) - sum(map(_size, written)))
     return "\n".join([*_network_lines(corpus, preset), "", *_cost_lines(costs, device)])
 
 
@@ -130,13 +131,13 @@ def _training_cost(corpus: Corpus, preset: Preset, samples: Callable[[Run, int],
         steps = -(-len(corpus.train) // preset.batch)
         epoch = steps * measured[kind].per_step + len(corpus.train) * measured[kind].per_sample
         seconds += run.settings(preset).epochs * epoch
-    return Cost("train", f"{len(runs)} runs", seconds, disk)
+    return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
 
 def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Callable[[Run, int], Sample]) -> StepCost:
     """Time a step on one sub-batch and a step on two: the difference is the samples, the rest is the update."""
     networks.train()
-    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks)
+    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
     def step(count: int) -> Outcome:
         return train_step(optimiser, objective, split(samples(run, count), SAMPLES), count)
@@ -178,8 +179,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def _check_disk(folder: Path, needed: float) -> None:
-    missing = needed - _size(folder)
+def _check_disk(folder: Path, missing: float) -> None:
     free = shutil.disk_usage(folder).free
     if missing > free:
         raise NotEnoughDiskError(

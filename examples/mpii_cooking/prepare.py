@@ -90,9 +90,10 @@ def prepare(corpus: Corpus, preset: Preset, workspace: Workspace) -> dict[str, V
         the caches, by the videos' keys; they share one memory of decoded frames.
 
     Raises:
-        DataError: if videos are broken, are higher than wide or end before their clips do; lists all of them,
-            and what the containers tell is known before any video is prepared.
+        DataError: if flow cannot be estimated as the preset says; if videos are broken, are higher than wide or end
+            before their clips do. Lists all of them, and what the containers tell is known before any is prepared.
     """
+    flow.estimator(preset.flow, preset.raft_weights)  # what it lacks is told here, once, not for every video
     units, frames = _checked(corpus, preset, workspace)
     missing = sorted((key for key, unit in units.items() if not unit.done), key=frames.__getitem__, reverse=True)
     total = sum(frames[key] for key in distributed.share(missing))
@@ -131,14 +132,20 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _inputs(path: Path, preset: Preset) -> dict[str, object]:
     """Everything that decides what a video's caches hold."""
-    stat = path.stat()
     return {
         "version": _VERSION,
-        "video": [str(path.resolve()), stat.st_size, stat.st_mtime_ns],
+        "video": _identity(path),
         "levels": [level.height for level in levels(preset)],
         "window": preset.glimpse,
         "flow": [preset.flow, preset.flow_height, preset.flow_bound, preset.stack],
+        "flow_weights": None if preset.raft_weights is None else _identity(Path(preset.raft_weights)),
     }
+
+
+def _identity(path: Path) -> list[object]:
+    """What tells one file from another and from its own later contents, without reading it."""
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
 def _prepare_video(path: Path, preset: Preset, unit: Unit, bar: tqdm) -> None:
@@ -147,7 +154,7 @@ def _prepare_video(path: Path, preset: Preset, unit: Unit, bar: tqdm) -> None:
         profiles = {level: files.enter_context(_new_profiles(unit, level)) for level in levels(preset)}
         both = files.enter_context(video.new_video(unit.path("flow.mkv"), "ffv1"))
         gray = _write_levels(video.decode(path), rgb, preset.flow_height, bar)
-        flows = _written(flow.flows(gray, flow.estimator(preset.flow), preset.flow_bound), both)
+        flows = _written(flow.flows(gray, flow.estimator(preset.flow, preset.raft_weights), preset.flow_bound), both)
         for motion in _motion(flows, preset):
             for level, append in profiles.items():
                 side = window_side(preset, level)

@@ -14,6 +14,7 @@ import jinja2
 
 from examples.mpii_cooking import claims, figures, readings
 from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
+from examples.mpii_cooking.significance import Interval
 
 Results = Mapping[str, Any]
 
@@ -29,30 +30,24 @@ class Score:
     """A top-1 accuracy of this run, with what the paper has in its place.
 
     Attributes:
-        correct: clips that were right.
+        percent: mean over the seeds.
+        interval: 95 % interval in percent.
+        correct: clips that were right, for each seed.
         total: clips that were tested.
-        constant: whether every clip got the same answer.
+        constant: seeds for which every clip got the same answer.
         best: whether it is the higher one of its STN and SSTN pair.
         paper: the paper's percentage as printed, or None where it has none.
         span: how many columns of Table 2 it fills.
     """
 
-    correct: int
+    percent: float
+    interval: Interval
+    correct: tuple[int, ...]
     total: int
-    constant: bool = False
+    constant: int = 0
     best: bool = False
     paper: str | None = None
     span: int = 1
-
-    @property
-    def percent(self) -> float:
-        """Accuracy in percent."""
-        return 100 * self.correct / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval in percent."""
-        return readings.wilson(self.correct, self.total)
 
 
 @dataclass(frozen=True)
@@ -60,13 +55,15 @@ class Precision:
     """A mean average precision of this run beside the paper's, in percent.
 
     Attributes:
-        percent: mean over the classes with test clips.
+        percent: mean over the classes with test clips, and over the seeds.
+        interval: 95 % interval in percent.
         paper: the paper's value.
         best: whether it is the higher one of its R_d and R_h pair.
         trained: mean without the classes that had no training clip, or None where that is the same.
     """
 
     percent: float
+    interval: Interval
     paper: float
     best: bool
     trained: float | None
@@ -112,6 +109,7 @@ def write_report(results: Results, folder: Path) -> Path:
         results=results,
         drawings=drawings,
         readings=readings.read(results),
+        seeds=len(results["table3"]["cells"][0]["seeds"]),
         table_2=table_2(results),
         table_3=table_3(results),
         levels=claims.LEVELS,
@@ -160,8 +158,8 @@ def table_2(results: Results) -> tuple[Row, ...]:
             stn, sstn = cells[localiser, level, "STN"], cells[localiser, level, "SSTN"]
             paper = claims.TABLE_2[localiser, level]
             scores += [
-                _score(stn, paper=paper.stn.printed, best=stn["correct"] > sstn["correct"]),
-                _score(sstn, paper=paper.sstn.printed, best=sstn["correct"] > stn["correct"]),
+                _score(stn, paper=paper.stn.printed, best=stn["percent"] > sstn["percent"]),
+                _score(sstn, paper=paper.sstn.printed, best=sstn["percent"] > stn["percent"]),
             ]
         rows.append(Row(localiser.upper(), tuple(scores)))
     for arm, name in ARMS_WITHOUT_LOCALISER.items():
@@ -170,8 +168,10 @@ def table_2(results: Results) -> tuple[Row, ...]:
 
 
 def _score(cell: Results, *, paper: str | None = None, best: bool = False, span: int = 1) -> Score:
-    constant = len(set(cell["predictions"])) == 1
-    return Score(cell["correct"], cell["total"], constant, best, paper, span)
+    seeds = cell["seeds"]
+    correct = tuple(seed["correct"] for seed in seeds)
+    constant = sum(len(set(seed["predictions"])) == 1 for seed in seeds)
+    return Score(cell["percent"], tuple(cell["interval"]), correct, cell["total"], constant, best, paper, span)
 
 
 def table_3(results: Results) -> tuple[Row, ...]:
@@ -185,7 +185,8 @@ def table_3(results: Results) -> tuple[Row, ...]:
             r_d, r_h, paper = table[name, stream, "R_d"], table[name, stream, "R_h"], claims.TABLE_3[name, stream]
             for cell, other, printed in ((r_d, r_h, paper.r_d), (r_h, r_d, paper.r_h)):
                 trained = cell["map_trained"] if some_untrained else None
-                cells.append(Precision(cell["map"], printed, cell["map"] > other["map"], trained))
+                best = cell["map"] > other["map"]
+                cells.append(Precision(cell["map"], tuple(cell["interval"]), printed, best, trained))
         rows.append(Row(name, tuple(cells)))
     return tuple(rows)
 
@@ -206,7 +207,7 @@ def differences(results: Results) -> tuple[Difference, ...]:
         rows.append(Difference("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here))
     rows.append(Difference("Start of the networks", "trained on ImageNet", "random weights"))
     for key, (what, paper) in claims.SETTINGS.items():
-        here = reduce(getitem, key.split("."), settings)
+        here = reduce(getitem, (int(name) if name.isdigit() else name for name in key.split(".")), settings)
         if here != paper:
             rows.append(Difference(what, _plain(paper), _plain(here)))
     if settings["scale"] != 1:

@@ -3,6 +3,7 @@
 python examples/mpii_cooking/run_all.py                        a synthetic kitchen, made on the spot
 python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
 python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --plan-only
+python examples/mpii_cooking/run_all.py --data FOLDER --split loso7 --fold 8
 torchrun --standalone --nproc-per-node N examples/mpii_cooking/run_all.py   N processes, with a GPU each where there are
 
 Every stage keeps what it has finished: started again, a run goes on where it was stopped. On the same CPU,
@@ -13,22 +14,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import distributed, plan, provenance, report, tables
+from examples.mpii_cooking import distributed, features, mpii, plan, provenance, report, seeds, tables
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
-from examples.mpii_cooking.features import frame_features, predictions
+from examples.mpii_cooking.features import StreamFeatures
 from examples.mpii_cooking.prepare import prepare
+from examples.mpii_cooking.streams import margin_runs
 from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer, TrainingDivergedError
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
@@ -40,7 +45,11 @@ GRACE_SECONDS = 5
 def main(
     data: Path | None = None,
     output: Path | None = None,
-    preset: Literal["smoke", "quick", "paper"] = "quick",
+    preset: Literal["smoke", "quick", "standard", "paper"] = "quick",
+    split: Literal["fixed5", "loso7"] | None = None,
+    fold: int | None = None,
+    flow: Literal["dis", "tvl1", "raft"] | None = None,
+    raft_weights: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
     plan_only: bool = False,
@@ -51,7 +60,12 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (under a minute), quick (under ten minutes) or paper (the paper's sizes: days on one GPU).
+        preset: smoke (under a minute), quick (under ten minutes), standard (an hour: longer, and for three seeds) or
+            paper (the paper's sizes: days on one GPU).
+        split: of MPII Cooking's subjects: fixed5 is the paper's and the default, loso7 leaves one test subject out.
+        fold: the subject that loso7 leaves out; a fold has its own folder in the output, and all share the caches.
+        flow: how optical flow is estimated, if not as in the preset.
+        raft_weights: file with torchvision's weights of RAFT, for that flow.
         precision: bfloat16 has networks, apart from theta, compute with 8 bits of precision. Not the default, for that
             it leaves the tables as they are has not been shown on a GPU.
         compile: compile the networks, except where only their FC6 is asked for. Not the default, for the same reason.
@@ -59,10 +73,18 @@ def main(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
-    chosen = dataclasses.replace(PRESETS[preset], precision=precision, compile=compile)
     try:
+        subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
+        weights = None if raft_weights is None else str(raft_weights)
+        chosen = dataclasses.replace(
+            PRESETS[preset],
+            flow=flow or PRESETS[preset].flow,
+            raft_weights=weights,
+            precision=precision,
+            compile=compile,
+        )
         with distributed.joined():
-            run(data, folder, chosen, plan_only=plan_only)
+            run(data, folder, chosen, subjects, plan_only=plan_only)
     except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -73,66 +95,97 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
 
 
-def run(data: Path | None, folder: Path, preset: Preset, *, plan_only: bool) -> None:
-    """Run every stage in order; finished work in ``folder`` is not done again."""
+def run(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None, *, plan_only: bool) -> None:
+    """Run every stage in order; finished work in ``output`` is not done again."""
+    folder = output if split in (None, mpii.FIXED5) else output / split.name
+    cache = output / "cache"  # the same for every split
     timings = provenance.Timings(folder / "timings.json", job=fingerprint([preset, data and data.resolve()]))
     if preset.threads:
         torch.set_num_threads(preset.threads)
     with timings.stage("data"):
-        corpus = distributed.once(lambda: _open(data, folder, preset))
+        corpus = distributed.once(lambda: _open(data, output, preset, split))
     if distributed.is_main():
         print(f"{corpus.name}: {len(corpus.classes)} classes. {corpus.split}")
     if plan_only or preset.scale == 1:
         with timings.stage("plan"):
-            text = distributed.once(lambda: plan.make(corpus, preset, folder, distributed.device()))
+            written = (cache, *folder.glob("seed-*"))
+            text = distributed.once(lambda: plan.make(corpus, preset, folder, distributed.device(), written=written))
         if distributed.is_main():
             print(text)
         if plan_only:
             return
     with timings.stage("prepare"):
-        caches = prepare(corpus, preset, Workspace(folder / "cache"))
-    trainer = Trainer(corpus, caches, preset, Workspace(folder), distributed.device())
+        caches = prepare(corpus, preset, Workspace(cache))
+    trainers, others = (
+        [
+            Trainer(
+                corpus,
+                caches,
+                dataclasses.replace(preset, seed=seed),
+                Workspace(folder / f"seed-{seed}"),
+                distributed.device(),
+            )
+            for seed in numbers
+        ]
+        for numbers in (preset.seeds, preset.margin_seeds)
+    )
     with timings.stage("train"):
-        trainer.train_all()
+        for trainer in trainers:
+            trainer.train_all()
+        for trainer in others:
+            trainer.train_all(margin_runs(trainer.preset))
     with timings.stage("features"):
-        train, test = (frame_features(trainer, getattr(corpus, split), split) for split in ("train", "test"))
-        predictions(trainer)
+        described = [features.describe(trainer) for trainer in trainers]
+        margins = [tables.margin(trainer) for trainer in (*trainers, *others)]
     with timings.stage("classify"):
-        tables.pool(trainer, train, test)
-        content = distributed.once(lambda: _content(trainer, train, test, folder))
+        for trainer, clips in zip(trainers, described, strict=True):
+            tables.pool(trainer, *clips)
+        content = distributed.once(lambda: _content(trainers, described, folder))
+        content["margin"] = seeds.merge_margin(margins, content["table2"]["labels"])
     if distributed.is_main():
-        results = _facts(data, folder, trainer, timings) | content
+        results = _facts(data, output, trainers[0], timings) | content
         write_json(folder / "results.json", results)
         print(f"report: {report.write_report(results, folder)}")
 
 
+def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Corpus:
+    if data is None:
+        make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
+    return open_corpus(data or output / "kitchen", split)
+
+
 def _content(
-    trainer: Trainer, train: tables.StreamFeatures, test: tables.StreamFeatures, folder: Path
+    trainers: Sequence[Trainer], described: Sequence[tuple[StreamFeatures, StreamFeatures]], folder: Path
 ) -> dict[str, Any]:
-    """Put together what ranks have computed."""
+    """Put together what ranks have computed, and what seeds have."""
+    preset = trainers[0].preset
+    scores, compared = [], []
+    for trainer, clips in zip(trainers, described, strict=True):
+        scores.append(tables.decision_values(trainer, *clips, preset.poolings[0]))
+        cells = [scores[-1][[tables.CELLS.index(tables.POOLED)]]]
+        cells += [tables.decision_values(trainer, *clips, kind, [tables.POOLED]) for kind in preset.poolings[1:]]
+        compared.append(np.concatenate(cells))
+    found = [tables.table_3(*each) for each in zip(trainers, scores, strict=True)]
     return {
-        "table2": tables.table_2(trainer),
-        "table3": tables.table_3(trainer, train, test),
-        "curves": tables.curves(trainer),
-        "looks": tables.looks(trainer, folder),
+        "table2": seeds.merge_table_2([tables.table_2(trainer) for trainer in trainers]),
+        "table3": seeds.merge_table_3(found, scores),
+        "poolings": seeds.merge_poolings(preset.poolings, compared, found[0]["labels"]),
+        "arms": seeds.merge_accuracies([tables.arms(trainer) for trainer in trainers]),
+        "overlap": seeds.merge_overlaps([tables.overlap(trainer) for trainer in trainers]),
+        "curves": [curve for trainer in trainers for curve in tables.curves(trainer)],
+        "looks": tables.looks(trainers[0], folder),
     }
 
 
-def _open(data: Path | None, folder: Path, preset: Preset) -> Corpus:
-    if data is not None:
-        return open_corpus(data)
-    make_kitchen(folder / "kitchen", preset.kitchen, preset.seed)
-    return open_corpus(folder / "kitchen")
-
-
-def _facts(data: Path | None, folder: Path, trainer: Trainer, timings: provenance.Timings) -> dict[str, Any]:
+def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenance.Timings) -> dict[str, Any]:
     corpus = provenance.describe_corpus(
-        trainer.corpus, data or folder / "kitchen", trainer.caches, synthetic=data is None
+        trainer.corpus, data or output / "kitchen", trainer.caches, synthetic=data is None
     )
     return {
-        "schema": 1,
+        "schema": 2,
         "preset": trainer.preset.name,
-        "seed": trainer.preset.seed,
+        "seeds": trainer.preset.seeds,
+        "margin_seeds": trainer.preset.margin_seeds,
         "command": shlex.join(["python", *sys.argv]),
         "settings": dataclasses.asdict(trainer.preset),
         "corpus": corpus,
@@ -140,7 +193,12 @@ def _facts(data: Path | None, folder: Path, trainer: Trainer, timings: provenanc
         "environment": provenance.describe_environment(trainer.device),
         "timings": timings.rows(),
         "timings_total": timings.total(),
-        "files": {"checkpoints": "models", "features": "features", "cache": "cache", "results": "results.json"},
+        "files": {
+            "checkpoints": "seed-*/models",
+            "features": "seed-*/features",
+            "cache": os.path.relpath(output / "cache", trainer.workspace.root.parent),
+            "results": "results.json",
+        },
     }
 
 

@@ -134,7 +134,7 @@ class Samples(Dataset[Sample]):
             frame = self._cache(view.clip).rgb(self.level, view.frame)
             sample[:] = frame[:, _columns(view, side)]
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return (planes - torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.rgb_gain)
+        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.rgb_gain)
 
     def _flow(self, views: Sequence[View], flipped: Tensor) -> Tensor:
         side = self.level.height
@@ -143,7 +143,7 @@ class Samples(Dataset[Sample]):
             cache = self._cache(view.clip)
             for field, number in zip(sample, cache.stack(view.frame), strict=True):
                 field[:] = cache.flow(self.level, number)[..., _columns(view, side)]
-        image = (torch.from_numpy(pixels).flatten(1, 2) - FLOW_ZERO).mul_(self.preset.flow_gain)
+        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.flow_gain)
         image[flipped, 0::2] *= -1  # in a mirror, what moves right moves left
         return image
 

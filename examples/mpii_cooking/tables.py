@@ -1,26 +1,47 @@
-"""Table 2, Table 3, the training curves and the windows' paths, as plain data."""
+"""Table 2, Table 3, more arms, the training curves and the windows' paths and distortion, as plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
 
-from examples.mpii_cooking import classify, distributed
-from examples.mpii_cooking.classify import Floats, Frames, Gram, Labels
+from examples.mpii_cooking import claims, classify, distributed
+from examples.mpii_cooking.classify import Floats, Gram, Labels
 from examples.mpii_cooking.clips import Clip
-from examples.mpii_cooking.config import MODALITIES, Level, levels
-from examples.mpii_cooking.features import REGIONS, Region, predictions, stream_runs
+from examples.mpii_cooking.config import MODALITIES, Level, Preset, levels
+from examples.mpii_cooking.features import (
+    REGIONS,
+    Region,
+    StreamFeatures,
+    arm_predictions,
+    margin_predictions,
+    overlaps,
+    predictions,
+    stream_runs,
+)
 from examples.mpii_cooking.streams import Run, all_runs
 from examples.mpii_cooking.train import Trainer
-from examples.mpii_cooking.workspace import written_aside
+from examples.mpii_cooking.workspace import Unit, written_aside
+from supervised_st import geometry
 
-StreamFeatures = Mapping[tuple[Region, str, str], tuple[Frames, ...]]
-"""(region, modality, level name) -> shards, as ``frame_features`` returns them."""
+Scores = NDArray[np.float32]
+Cell = tuple[str, str, Region]
+"""(row, stream, region) of Table 3."""
+CELLS: tuple[Cell, ...] = tuple(
+    (row, stream, region) for region in REGIONS for stream in claims.STREAMS for row in (*claims.LEVELS, claims.FUSION)
+)
+"""Table 3, in the order in which it is computed and stored."""
+POOLED: Cell = (claims.FUSION, "S+T", "R_d")
+"""The cell in which kinds of pooling are compared: everything the method has."""
 
 
 def table_2(trainer: Trainer) -> dict[str, Any]:
@@ -31,68 +52,149 @@ def table_2(trainer: Trainer) -> dict[str, Any]:
         "clips": len(test),
         "labels": test.tolist(),
         "majority": {"class": majority, "correct": int((test == majority).sum())},
-        "cells": [cell | _top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
+        "cells": [cell | top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
     }
 
 
-def table_3(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> dict[str, Any]:
-    """Return mean average precision over all frames of each test clip, for every level, stream and region.
+def arms(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return cells as those of Table 2, on the same frames, for the arms that the paper does not have."""
+    test = _labels(trainer.corpus.test)
+    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in arm_predictions(trainer)]
+
+
+def margin(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return Table 2's two cells, SSTN and STN, of the main localisation network at detail level."""
+    test = _labels(trainer.corpus.test)
+    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in margin_predictions(trainer)]
+
+
+def overlap(trainer: Trainer) -> list[dict[str, Any]]:
+    """Return how far the guided window and the window of most motion overlap, for every stream.
+
+    Returns:
+        Cells with ``iou`` per test clip, None where nothing moved; ``mean`` over the others and ``above_half``, the
+        share of them above 0.5, both None if there are no others.
+    """
+    return [cell | _overlap([iou for iou in cell["iou"] if iou is not None]) for cell in overlaps(trainer)]
+
+
+def decision_values(
+    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, cells: Sequence[Cell] = CELLS
+) -> Scores:
+    """Return what the linear machines say about all frames of each test clip, computed unless it is stored.
 
     Args:
         trainer: corpus and settings.
         train: features of the training clips, from ``frame_features``.
         test: features of the test clips.
+        kind: of temporal correlation pooling.
+        cells: which cells of Table 3.
+
+    Returns:
+        (cells, clips, classes).
+    """
+    streams = [(modality, level) for modality in MODALITIES for level in levels(trainer.preset)]
+    inputs = {
+        "grams": [
+            _gram_unit(trainer, kind, region, modality, level).fingerprint
+            for region, (modality, level) in product(REGIONS, streams)
+        ],
+        "cells": cells,
+        "svm_c": trainer.preset.svm_c,
+    }
+    unit = trainer.workspace.unit(f"scores/{kind}", inputs)
+    if not unit.done:
+        parts = dict.fromkeys((stream, region) for _, stream, region in cells)
+        scores = {
+            (row, stream, region): values
+            for stream, region in tqdm(parts, desc=f"{kind} pooling, linear machines", unit="stream", leave=False)
+            for row, values in _stream_scores(trainer, train, test, kind, stream, region).items()
+        }
+        np.save(unit.path("scores.npy"), np.stack([scores[cell] for cell in cells]).astype(np.float32))
+        unit.commit("scores.npy")
+    return np.load(unit.path("scores.npy"))
+
+
+def table_3(trainer: Trainer, scores: Scores) -> dict[str, Any]:
+    """Return mean average precision over all frames of each test clip, for every level, stream and region.
+
+    Args:
+        trainer: corpus and settings.
+        scores: (cells, clips, classes) for ``CELLS``, from ``decision_values``.
     """
     labels, truth = _labels(trainer.corpus.train), _labels(trainer.corpus.test)
-    classes, names = len(trainer.corpus.classes), [level.name for level in levels(trainer.preset)]
     trained = np.unique(labels)
-    cells = []
-    for region in REGIONS:
-        grams = {
-            (modality, level.name): _gram(trainer, region, modality, level, train, test)
-            for modality, level in product(MODALITIES, levels(trainer.preset))
-        }
-        for stream in (*MODALITIES, "S+T"):
-            scores = {}
-            for name in names:
-                products = _stream_products(grams, stream, name)
-                scores[name] = classify.svm_scores(products, labels, classes, trainer.preset.svm_c)
-            scores["late fusion"] = classify.late_fusion(list(scores.values()))
-            cells += [
-                {"row": row, "stream": stream, "arm": region} | precision(values, truth, trained)
-                for row, values in scores.items()
-            ]
     return {
         "clips": len(truth),
+        "labels": truth.tolist(),
         "classes_present": np.unique(truth).tolist(),
-        "classes_without_training": np.setdiff1d(np.arange(classes), trained).tolist(),
-        "cells": cells,
+        "classes_without_training": np.setdiff1d(np.arange(len(trainer.corpus.classes)), trained).tolist(),
+        "cells": [
+            {"row": row, "stream": stream, "arm": region} | precision(values, truth, trained)
+            for (row, stream, region), values in zip(CELLS, scores, strict=True)
+        ],
     }
 
 
 def pool(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> None:
     """Store the inner products of every stream's clip descriptors, on which Table 3 rests; ranks share the streams."""
 
-    def store(stream: tuple[Region, str, Level]) -> None:
-        _gram(trainer, *stream, train, test)
+    def store(stream: tuple[str, Region, str, Level]) -> None:
+        _gram(trainer, train, test, *stream)
 
-    streams = list(product(REGIONS, MODALITIES, levels(trainer.preset)))
+    main, *others = trainer.preset.poolings
+    streams = list(product([main], REGIONS, MODALITIES, levels(trainer.preset)))
+    streams += product(others, [POOLED[2]], MODALITIES, levels(trainer.preset))
     distributed.map(store, streams, desc="pooling", unit="stream")
 
 
 def curves(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch."""
+    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch.
+
+    Runs whose windows are followed also have their distortion, once more than they have epochs; others have None.
+    """
     steps = -(-len(trainer.corpus.train) // trainer.preset.batch)
-    return [_curve(run, trainer.unit(run).facts, steps) for run in all_runs(trainer.preset)]
+    curves = []
+    for run in all_runs(trainer.preset):
+        facts = trainer.unit(run).facts
+        distorted = distortion(facts["looks"], run.level, trainer.preset) if trainer.follows(run) else None
+        curves.append(_curve(run, facts, steps) | {"distortion": distorted})
+    return curves
+
+
+def distortion(looks: Sequence[Floats], level: Level, preset: Preset) -> list[dict[str, float | None]]:
+    """Return what the paper calls the distortion effect, at each moment that windows were noted at.
+
+    Args:
+        looks: moment -> theta of every frame, ``[frame 2 3]``.
+        level: whose crops the windows lie in.
+        preset: of the run.
+
+    Returns:
+        Per moment, over the frames: mean ``scale``, median ``anisotropy``, mean absolute ``rotation`` in degrees and
+        mean share ``outside`` of the crop; None for infinity, as where windows have collapsed to lines.
+    """
+    crop, glimpse = (level.height, level.height), (preset.glimpse, preset.glimpse)
+    rows = []
+    for thetas in looks:
+        measured = geometry.distortion(torch.tensor(thetas, dtype=torch.float64), crop, glimpse)
+        row = {
+            "scale": measured.scale.mean().item(),
+            "anisotropy": float(np.median(measured.anisotropy)),
+            "rotation": measured.rotation.abs().rad2deg().mean().item(),
+            "outside": measured.outside.mean().item(),
+        }
+        rows.append({name: value if np.isfinite(value) else None for name, value in row.items()})
+    return rows
 
 
 def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
-    """Return where the SSTN and the STN look on a few test frames, before joint training and after each epoch of it.
+    """Return where each arm's transformer looks on a few test frames, before joint training and after each epoch.
 
     The frames are written to ``folder / "frames"``, as the crops that the networks read.
     """
     entries = []
-    localiser = trainer.preset.main_localiser
+    followed = [run for run in all_runs(trainer.preset) if trainer.follows(run)]
     for level in levels(trainer.preset):
         sample = trainer.looks(level)
         clips = trainer.look_clips()
@@ -100,13 +202,11 @@ def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
         for file, index, frame in zip(files, clips, sample.frame.tolist(), strict=True):
             picture = trainer.caches[trainer.corpus.test[index].video].rgb(level, frame)
             _write_png(folder / file, _centre_crop(picture))
-        arms = {
-            arm: trainer.unit(Run("joint", "spatial", level, localiser, arm)).facts["looks"] for arm in ("SSTN", "STN")
-        }
+        arms = {run.arm: trainer.unit(run).facts["looks"] for run in followed if run.level == level}
         entries.append(
             {
                 "level": level.name,
-                "localiser": localiser,
+                "localiser": trainer.preset.main_localiser,
                 "images": files,
                 "clips": clips,
                 "labels": sample.label.tolist(),
@@ -128,7 +228,8 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
 
     Returns:
         ``map``, the mean over the classes with test clips; ``map_trained``, over those of them in ``trained``, None if
-        there are none; ``ap`` per class, None without test clips; and the top-1 figures of Table 2.
+        there are none (on MPII Cooking: mAP over 64 and over 62 classes); ``ap`` per class, None without test clips;
+        and the top-1 figures of Table 2.
     """
     precisions = classify.average_precisions(scores, truth)
     known = [precisions[label] for label in np.intersect1d(trained, truth)]
@@ -136,14 +237,11 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
         "map": 100 * classify.mean_average_precision(precisions),
         "map_trained": 100 * classify.mean_average_precision(known) if known else None,
         "ap": [None if value is None else 100 * value for value in precisions],
-    } | _top_1(scores.argmax(1), truth)
+    } | top_1(scores.argmax(1), truth)
 
 
-def _labels(clips: Sequence[Clip]) -> Labels:
-    return np.array([clip.label for clip in clips], dtype=np.int64)
-
-
-def _top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
+def top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
+    """Return how many clips are right, of how many, and the predictions themselves."""
     correct = int((predicted == truth).sum())
     return {
         "correct": correct,
@@ -153,28 +251,54 @@ def _top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
     }
 
 
-def _stream_products(grams: Mapping[tuple[str, str], Gram], stream: str, level: str) -> Gram:
-    if stream == "S+T":
-        return grams["spatial", level].joined(grams["temporal", level])
-    return grams[stream, level]
+def _overlap(ious: Sequence[float]) -> dict[str, float | None]:
+    if not ious:
+        return {"mean": None, "above_half": None}
+    return {"mean": float(np.mean(ious)), "above_half": float(np.mean(np.asarray(ious) > 0.5))}
+
+
+def _labels(clips: Sequence[Clip]) -> Labels:
+    return np.array([clip.label for clip in clips], dtype=np.int64)
+
+
+def _stream_scores(
+    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, stream: str, region: Region
+) -> dict[str, Floats]:
+    """Return the decision values, (clips, classes), of a stream's machine at every level and of their late fusion."""
+    labels, classes = _labels(trainer.corpus.train), len(trainer.corpus.classes)
+    scores = {}
+    for level in levels(trainer.preset):
+        modalities = MODALITIES if stream == "S+T" else (stream,)
+        grams = [_gram(trainer, train, test, kind, region, modality, level) for modality in modalities]
+        scores[level.name] = classify.svm_scores(reduce(Gram.joined, grams), labels, classes, trainer.preset.svm_c)
+    return scores | {claims.FUSION: classify.late_fusion(list(scores.values()))}
+
+
+def _gram_unit(trainer: Trainer, kind: str, region: Region, modality: str, level: Level) -> Unit:
+    inputs = {
+        "runs": [trainer.unit(run).fingerprint for run in stream_runs(trainer, modality, level)],
+        "stride": trainer.preset.feature_stride,
+        "pca": trainer.preset.pca,
+        "pooling": kind,
+    }
+    return trainer.workspace.unit(f"gram/{kind}/{region}-{modality}-{level.name}", inputs)
 
 
 def _gram(
-    trainer: Trainer, region: Region, modality: str, level: Level, train: StreamFeatures, test: StreamFeatures
+    trainer: Trainer,
+    train: StreamFeatures,
+    test: StreamFeatures,
+    kind: str,
+    region: Region,
+    modality: str,
+    level: Level,
 ) -> Gram:
     """Return the inner products of one stream's clip descriptors, computed unless they are stored."""
-    preset, names = trainer.preset, ("train.npy", "test.npy")
-    inputs = {
-        "runs": [trainer.unit(run).fingerprint for run in stream_runs(trainer, modality, level)],
-        "stride": preset.feature_stride,
-        "pca": preset.pca,
-        "pooling": preset.pooling,
-    }
-    unit = trainer.workspace.unit(f"gram/{region}-{modality}-{level.name}", inputs)
+    names, key = ("train.npy", "test.npy"), (region, modality, level.name)
+    unit = _gram_unit(trainer, kind, region, modality, level)
     if not unit.done:
-        key = (region, modality, level.name)
-        pca = classify.fit_pca(train[key], preset.pca)
-        pooling = classify.make_pooling(preset.pooling, train[key], pca)
+        pca = classify.fit_pca(train[key], trainer.preset.pca)
+        pooling = classify.make_pooling(kind, train[key], pca)
         descriptors = (classify.describe(shards[key], pca, pooling) for shards in (train, test))
         for name, values in zip(names, classify.gram(*descriptors), strict=True):
             np.save(unit.path(name), values)

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -40,7 +40,10 @@ CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
-AFTER_TRAINING = frozenset({"feature_stride", "kitchen", "pca", "pooling", "processes", "svm_c", "workers"})
+AFTER_TRAINING = frozenset(
+    {"arm_levels", "arms", "feature_stride", "kitchen", "margin_seeds", "pca", "poolings", "processes", "seeds"}
+    | {"svm_c", "workers"}
+)
 """Settings that trained networks do not depend on."""
 VERSION = 3
 """Raised when training changes, so that no network of an older version is taken for one of this."""
@@ -74,9 +77,13 @@ class Trainer:
     workspace: Workspace
     device: torch.device
 
-    def train_all(self) -> None:
-        """Train every run that is not finished yet; alone on a CPU, as many at a time as the preset says."""
-        runs = all_runs(self.preset)
+    def train_all(self, runs: Sequence[Run] | None = None) -> None:
+        """Train every run, or those of ``runs``, that is not finished yet; alone on a CPU, several at a time.
+
+        Args:
+            runs: each after those it goes on from.
+        """
+        runs = all_runs(self.preset) if runs is None else runs
         processes = self.preset.processes if self.device.type == "cpu" and distributed.world() == 1 else 1
         if processes == 1:
             for run in runs:
@@ -107,7 +114,7 @@ class Trainer:
 
     def finished(self, run: Run, unit: Unit) -> bool:
         """Whether the last epoch of ``run`` is behind it."""
-        return unit.done and unit.facts["epoch"] == run.settings(self.preset).epochs
+        return unit.done and run.settings(self.preset).over(unit.facts["loss"])
 
     def trained(self, run: Run) -> nn.ModuleDict:
         """Return the networks of a finished run, ready for evaluation.
@@ -129,6 +136,10 @@ class Trainer:
                 if isinstance(part, Backbone):
                     part.compile()  # in place: names in the state dict stay
         return networks.to(self.device)
+
+    def follows(self, run: Run) -> bool:
+        """Whether the windows of ``run`` are noted on fixed test frames, before its first epoch and after each."""
+        return run.phase == "joint" and run.modality == "spatial" and run.localiser == self.preset.main_localiser
 
     def look_clips(self) -> list[int]:
         """Return the test clips, by index, on which figures 7 and 8 follow the windows."""
@@ -159,8 +170,7 @@ class Trainer:
         )
 
     def _looks_at(self, run: Run) -> Tensor | None:
-        followed = run.phase == "joint" and run.modality == "spatial" and run.localiser == self.preset.main_localiser
-        return self.looks(run.level).image.to(self.device) if followed else None
+        return self.looks(run.level).image.to(self.device) if self.follows(run) else None
 
 
 def _start_worker(trainer: Trainer) -> None:
@@ -184,7 +194,7 @@ def fit(
     samples: Callable[[int], ClipSamples],
     looks: Tensor | None = None,
 ) -> None:
-    """Train ``networks`` for the epochs of the run's phase, going on from the unit's checkpoint if there is one.
+    """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints.
 
@@ -203,11 +213,14 @@ def fit(
     facts = _restore(unit, networks, optimiser) or {"epoch": 0, "loss": [], "measure": [], "looks": [], "seconds": 0.0}
     if not facts["epoch"] and looks is not None:
         facts["looks"].append(_thetas(networks, looks))
-    objective, epochs, started = make_objective(run, networks), run.settings(preset).epochs, time.monotonic()
+    phase, started = run.settings(preset), time.monotonic()
     # Beside others there is one bar, for all of them.
     hidden = multiprocessing.parent_process() is not None or not distributed.is_main()
-    with tqdm(total=epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=hidden) as bar:
-        while facts["epoch"] < epochs:
+    with tqdm(
+        total=phase.epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=hidden
+    ) as bar:
+        while not phase.over(facts["loss"]):
+            objective = make_objective(run, networks, run.guidance(preset, facts["epoch"]))
             loss, measure = _epoch(run, networks, optimiser, objective, samples(facts["epoch"]), preset, facts["epoch"])
             facts["epoch"] += 1
             facts["loss"].append(loss)
@@ -216,7 +229,7 @@ def fit(
                 facts["looks"].append(_thetas(networks, looks))
             bar.set_postfix(loss=f"{loss:.3f}")
             bar.update()
-            last = facts["epoch"] == epochs
+            last = phase.over(facts["loss"])
             if distributed.is_main() and (last or time.monotonic() - started > CHECKPOINT_SECONDS):
                 facts["seconds"] += time.monotonic() - started
                 _checkpoint(run, unit, networks, None if last else optimiser, facts)
@@ -224,14 +237,25 @@ def fit(
     distributed.barrier()  # whoever goes on from this run finds it whole
 
 
-def make_objective(run: Run, networks: nn.ModuleDict) -> Objective:
-    """Return the loss of the run's phase and what is measured along the way."""
+def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Objective:
+    """Return the loss of the run's phase and arm, and what is measured along the way.
+
+    Args:
+        run: decides the loss.
+        networks: from ``build``.
+        guidance: how strongly guidance pulls, from ``run.guidance``.
+    """
     if run.phase == "guide":
-        return _guidance_objective(networks["transformer"])
-    if run.phase == "joint":
-        return _joint_objective(networks["transformer"], networks["recogniser"])
-    windows = _random_windows if run.phase == "recognise" else lambda sample, side: sample.theta
-    return _window_objective(networks["recogniser"], windows)
+        return _guidance_objective(networks["transformer"], guidance)
+    if run.phase == "recognise":
+        return _window_objective(networks["recogniser"], _random_windows)
+    if run.arm == "R_h":
+        return _window_objective(networks["recogniser"], lambda sample, side: sample.theta)
+    if run.arm == "centre":
+        return _window_objective(networks["recogniser"], centre_windows)
+    if run.arm == "frozen":
+        return _window_objective(networks["recogniser"], _frozen_windows(networks["transformer"]))
+    return _joint_objective(networks["transformer"], networks["recogniser"], guidance)
 
 
 def autocast(preset: Preset, device: torch.device) -> torch.autocast:
@@ -319,8 +343,14 @@ def _epoch(
     return losses / len(order), measures / len(order)
 
 
-def _guidance_objective(transformer: nn.Module) -> Objective:
-    guidance = RegressiveGuidance("l1")
+def centre_windows(sample: Sample, side: int) -> Tensor:
+    """Return theta of the centre window of ``side`` pixels for each sample."""
+    scale = side / sample.image.shape[-1]
+    return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
+
+
+def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
+    guidance = RegressiveGuidance("l1", weight=strength)
 
     def objective(sample: Sample) -> Outcome:
         theta = transformer.localize(sample.image)
@@ -330,9 +360,8 @@ def _guidance_objective(transformer: nn.Module) -> Objective:
     return objective
 
 
-def _joint_objective(transformer: nn.Module, recogniser: nn.Module) -> Objective:
-    guidance = RegressiveGuidance("l1")
-    guidance.off()
+def _joint_objective(transformer: nn.Module, recogniser: nn.Module, strength: float) -> Objective:
+    guidance = RegressiveGuidance("l1", weight=strength, joint=True)
 
     def objective(sample: Sample) -> Outcome:
         hits: list[Tensor] = []
@@ -342,7 +371,7 @@ def _joint_objective(transformer: nn.Module, recogniser: nn.Module) -> Objective
             hits.append(_hits(scores, sample.label))
             return F.cross_entropy(scores, sample.label)
 
-        loss = guidance.objective(transformer, sample.image, target=None, task=recognise)
+        loss = guidance.objective(transformer, sample.image, target=sample, task=recognise)
         return Outcome(loss, hits[0])
 
     return objective
@@ -356,6 +385,14 @@ def _window_objective(recogniser: nn.Module, windows: Callable[[Sample, int], Te
         return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
 
     return objective
+
+
+def _frozen_windows(transformer: nn.Module) -> Callable[[Sample, int], Tensor]:
+    def windows(sample: Sample, side: int) -> Tensor:
+        transformer.eval()  # without dropout, as it will look when it is tested
+        return transformer.localize(sample.image)
+
+    return windows
 
 
 def _random_windows(sample: Sample, side: int) -> Tensor:

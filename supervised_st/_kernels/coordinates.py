@@ -12,7 +12,11 @@ FAR = tl.constexpr(2.0**30)
 """Pixels. Coordinates are clamped to this before they become integers; it lies outside of every image."""
 
 FIXED_RANGE = tl.constexpr(2.0**29)
-"""Pixels, and pixels per pixel. A map that stays below takes the way of integers."""
+"""Pixels. A map that stays below takes the way of integers."""
+
+FIXED_STEP = tl.constexpr(2.0**25)
+"""Pixels per output pixel. Below it the way of integers is open: a block of 32 x 16 output pixels, of which only some
+may belong to the output, then stays below 2^29 + 46 * 2^25 < 2^31 pixels, and its coordinates within 64 bits."""
 
 FRACTION_BITS = tl.constexpr(24)
 """Of a coordinate; as many as a float32 weight can hold."""
@@ -88,7 +92,7 @@ def fixed_map(theta, length, w, h, ALIGN: tl.constexpr, ROUNDING: tl.constexpr):
     """The same row in integers, and whether they can hold it. Half a unit is added, so that cutting rounds."""
     ma, mb, mt = float_map(theta, length, w, h, ALIGN, ROUNDING)
     lowest, highest = reach(ma, mb, mt, w, h)
-    fits = (tl.abs(ma) < FIXED_RANGE) & (tl.abs(mb) < FIXED_RANGE)
+    fits = (tl.abs(ma) < FIXED_STEP) & (tl.abs(mb) < FIXED_STEP)
     fits &= (lowest > -FIXED_RANGE) & (highest < FIXED_RANGE)
     fa = tl.floor(tl.where(fits, ma, 0.0) * MAP_PIXEL + 0.5).to(tl.int64)
     fb = tl.floor(tl.where(fits, mb, 0.0) * MAP_PIXEL + 0.5).to(tl.int64)

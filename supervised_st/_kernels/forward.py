@@ -5,7 +5,7 @@ import triton.language as tl
 
 from supervised_st._kernels.coordinates import covers, extent, fixed_map, plain_sources, sources
 
-RUNTIME = ["H", "W", "h", "w", "tiles", "tile_rows"]
+RUNTIME = ["H", "W", "h", "w", "programs", "tiles", "tile_rows"]
 """Sizes that compile into no kernel of their own, even where they are 1 or divisible by 16."""
 
 

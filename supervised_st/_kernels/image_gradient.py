@@ -312,23 +312,25 @@ def _gather_blocks(
 @triton.jit(do_not_specialize=RUNTIME)
 def image_gradient_kernel(
     grad, theta, out,
-    C, H, W, h, w, tiles, tile_rows, maps,
+    C, H, W, h, w, programs, tiles, tile_rows, maps,
     grad_n, grad_c, grad_h, grad_w,
     MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr,
     OFFSET: tl.constexpr, LAST: tl.constexpr,
     BLOCK: tl.constexpr, TILE_W: tl.constexpr, VECTOR: tl.constexpr, GROUPS: tl.constexpr,
     OUT_BLOCK: tl.constexpr, OUT_W: tl.constexpr,
 ):  # fmt: skip
-    """Axis 0 of the grid: tiles of ``BLOCK`` input pixels of all images; axis 1: ``GROUPS`` times ``VECTOR`` channels.
+    """One axis of the grid, for others are short: all tiles of all images, for ``GROUPS`` x ``VECTOR`` channels each.
 
     All maps of an image are gathered from, one after the other, and so are all mirror images of a map.
     """
-    n, j0, i0, _ = tile_of(tl.program_id(0), tiles, tile_rows, H, W, TILE_W)
+    program = tl.program_id(0)
+    share = program // programs
+    n, j0, i0, _ = tile_of(program - share * programs, tiles, tile_rows, H, W, TILE_W)
     lane = tl.arange(0, BLOCK)
     dj, di = lane % TILE_W, lane // TILE_W
     j, i = j0 + dj, i0 + di
     j_last, i_last = tl.minimum(j0 + TILE_W, W) - 1, tl.minimum(i0 + tile_rows, H) - 1
-    channel = tl.program_id(1) * (GROUPS * VECTOR) + tl.arange(0, VECTOR)
+    channel = share * (GROUPS * VECTOR) + tl.arange(0, VECTOR)
 
     totals = (tl.zeros((BLOCK, VECTOR), ACC),) * GROUPS
     for k in range(maps):
