@@ -12,7 +12,20 @@ import numpy as np
 import pytest
 import torch
 
-from examples.mpii_cooking import claims, figures, provenance, readings, report, run_all, seeds, tables
+from examples.mpii_cooking import (
+    claims,
+    figures_style,
+    figures_tables,
+    figures_training,
+    figures_windows,
+    provenance,
+    readings,
+    report,
+    run_all,
+    seeds,
+    tables,
+)
+from examples.mpii_cooking.arms import ARMS, arm_cells
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.significance import Verdict
 from examples.mpii_cooking.weights import RANDOM
@@ -29,6 +42,7 @@ CLASSES = [
 ]
 TEST_CLIPS, SIDES, EPOCHS, FRAMES = 60, {"general": 32, "middle": 56, "detail": 112}, 4, 5
 GLIMPSE = 28
+FOLLOWED = ("joint", "spatial", "vgg-16")
 
 
 def top1(generator, labels, accuracy, **names):
@@ -55,6 +69,31 @@ def made_up_table2(generator, labels):
         cells.append(top1(generator, labels, accuracy, localiser=None, level=level, arm=arm))
     majority = {"class": 0, "correct": int((labels == 0).sum())}
     return {"clips": len(labels), "labels": labels.tolist(), "majority": majority, "cells": cells}
+
+
+def made_up_arms(generator, labels):
+    arms = {"STN-identity": 0.3, "STN-level": 0.35, "centre": 0.45, "frozen": 0.65, "guided": 0.68, "annealed": 0.69}
+    return [
+        top1(generator, labels, accuracy, localiser=None if arm == "centre" else "vgg-16", level="detail", arm=arm)
+        for arm, accuracy in arms.items()
+    ]
+
+
+def made_up_margin(generator, labels):
+    arms = {"SSTN": 0.7, "STN": 0.2}
+    return [
+        top1(generator, labels, accuracy, localiser="vgg-16", level="detail", arm=arm) for arm, accuracy in arms.items()
+    ]
+
+
+def made_up_overlap(generator):
+    """Overlaps of every stream; nothing moved in the first clip."""
+    cells = []
+    for modality, level in itertools.product(("spatial", "temporal"), SIDES):
+        ious = generator.beta(6, 3, TEST_CLIPS - 1)
+        shares = {"mean": float(ious.mean()), "above_half": float((ious > 0.5).mean())}
+        cells.append({"modality": modality, "level": level, "localiser": "vgg-16", "iou": [None, *ious]} | shares)
+    return cells
 
 
 def made_up_scores(generator, labels):
@@ -121,7 +160,19 @@ def made_up_curve(phase, modality, level, localiser, arm):
         "seconds": 3.2,
         "epochs": EPOCHS,
         "steps": 5 * EPOCHS,
+        "distortion": made_up_distortion(arm) if (phase, modality, localiser) == FOLLOWED else None,
     }
+
+
+def made_up_distortion(arm):
+    """A window that stays upright (SSTN), or one that collapses to a line at last (STN)."""
+    moments = []
+    for moment in range(EPOCHS + 1):
+        stretch = 1 + moment * (arm == "STN")
+        anisotropy = None if arm == "STN" and moment == EPOCHS else stretch
+        measures = {"scale": 0.4 / stretch, "rotation": 9 * (stretch - 1), "outside": 0.1 * (stretch - 1)}
+        moments.append(measures | {"anisotropy": anisotropy})
+    return moments
 
 
 def made_up_curves():
@@ -146,9 +197,10 @@ def made_up_results(folder, count=1):
     machine = {"python": "3.12.1", "torch": "2.13.0", "supervised_st": "0.1.0", "platform": "Linux", "cpu": "some CPU"}
     machine |= {"cores": 2, "threads": 2, "device": "cpu", "commit": None, "date": "2026-11-22T20:30:00+00:00"}
     return {
-        "schema": 1,
+        "schema": 2,
         "preset": "quick",
-        "seeds": [0],
+        "seeds": list(range(count)),
+        "margin_seeds": [count],
         "command": "python examples/mpii_cooking/run_all.py --preset quick",
         "settings": asdict(PRESETS["quick"]),
         "weights": dict.fromkeys(claims.LOCALISERS, RANDOM),
@@ -163,7 +215,10 @@ def made_up_results(folder, count=1):
         "table2": seeds.merge_table_2([made_up_table2(generator, labels) for _ in range(count)]),
         "table3": seeds.merge_table_3([made_up_table3(each, labels) for each in scores], scores),
         "poolings": made_up_poolings(scores, labels),
-        "curves": made_up_curves(),
+        "arms": seeds.merge_accuracies([made_up_arms(generator, labels) for _ in range(count)]),
+        "overlap": seeds.merge_overlaps([made_up_overlap(generator) for _ in range(count)]),
+        "margin": seeds.merge_margin([made_up_margin(generator, labels) for _ in range(count + 1)], labels.tolist()),
+        "curves": made_up_curves() * count,
         "looks": [made_up_look(generator, folder, level) for level in SIDES],
         "files": {"checkpoints": "models", "features": "features", "cache": "cache", "results": "results.json"},
     }
@@ -271,16 +326,18 @@ def test_the_page_shows_the_numbers_it_was_given(written):
         assert f"{cell['seeds'][0]['correct']}/{cell['total']}" in page
     for cell in results["table3"]["cells"]:
         interval = "{:.0f}\N{EN DASH}{:.0f}".format(*cell["interval"])
-        shown = (f"{cell['map']:.1f}", interval, f"trained {cell['map_trained']:.1f}")
-        assert '">{}</span> <small>{}</small> <small>{}</small>'.format(*shown) in page
+        shown = f"<small>{interval}</small> <small>over 6: {cell['map_trained']:.1f}</small>"
+        assert re.search(rf'">{cell["map"]:.1f}</span> <svg[^$]*?</svg> {shown}', page)
     assert "compare directions, never absolute values" in page
     assert "3 min 48 s" in page
 
 
 def test_figures_lie_beside_the_page_and_in_it(written):
     page = written[0].read_text(encoding="utf-8")
-    for name in ("figure-7.png", "figure-8.png", "table-2.png", "curves.png", "average-precision.png"):
-        assert report.embed(written[0].parent / name) in page
+    files = {"figure-7", "figure-8", "table-2", "curves", "distortion", "overlap", "average-precision", "confusion"}
+    assert {path.stem for path in written[0].parent.glob("*.png")} == files
+    for name in files:
+        assert report.embed(written[0].parent / f"{name}.png") in page
 
 
 def test_a_run_without_looks_has_a_report_without_figures_7_and_8(tmp_path):
@@ -290,25 +347,139 @@ def test_a_run_without_looks_has_a_report_without_figures_7_and_8(tmp_path):
     assert "Table 3" in page
 
 
+def test_every_picture_says_in_words_what_it_shows(written):
+    alts = re.findall(r'<img [^>]*alt="([^"]*)"', written[0].read_text(encoding="utf-8"))
+    assert len(alts) == 8
+    assert all(len(alt) > 60 for alt in alts), "an alternative text is only a title"
+    assert len(set(alts)) == len(alts)
+
+
+def test_every_arm_has_a_row_with_its_own_numbers(written):
+    results = written[1]
+    page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
+    rows = re.search(r'id="arms">(.*?)</table>', page)[1].split("<tr>")[1:]
+    rows = [row for row in rows if 'scope="row"' in row]
+    assert [re.search(r'scope="row">(.*?)<', row)[1] for row in rows] == [arm.key for arm in ARMS]
+    expected = {cell["arm"]: cell for cell in results["arms"]}
+    expected |= {
+        cell["arm"]: cell
+        for cell in results["table2"]["cells"]
+        if cell["localiser"] is None and cell["level"] == "detail"
+    }
+    main = {
+        cell["arm"]: cell
+        for cell in results["table2"]["cells"]
+        if (cell["localiser"], cell["level"]) == ("vgg-16", "detail")
+    }
+    for arm, row in zip(ARMS, rows, strict=True):
+        (seed,) = (expected | main)[arm.key]["seeds"]
+        assert f"{seed['percent']:.1f}</span>" in row
+        assert f"{seed['correct']}/{TEST_CLIPS}</small>" in row
+
+
+def test_arms_that_were_not_trained_have_no_row(written):
+    results = copy.deepcopy(written[1])
+    results["arms"] = [cell for cell in results["arms"] if cell["arm"] == "frozen"]
+    assert [arm.key for arm in arm_cells(results)] == ["random crop", "R_h", "STN", "frozen", "SSTN"]
+
+
+def test_a_run_without_more_arms_has_no_section_for_them(tmp_path):
+    results = made_up_results(tmp_path) | {"arms": [], "looks": []}
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert "Other ways to choose" not in page
+    assert 'href="#arms"' not in page
+
+
+def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(written, tmp_path):
+    results = written[1]
+    page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
+    (found,) = results["margin"]["comparisons"]
+    assert f"The difference is {found['mean']['difference']:+.1f} points" in page
+    assert "trained from 2 seeds" in page
+    without = report.write_report(results | {"margin_seeds": [], "looks": []}, tmp_path).read_text(encoding="utf-8")
+    assert "The same with more seeds" not in without
+
+
+def test_the_overlap_counts_only_clips_in_which_something_moved(written):
+    page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
+    for cell in written[1]["overlap"]:
+        shown = f"{cell['mean']:.2f}</span></td> <td>{100 * cell['above_half']:.0f} %</td>"
+        assert f"{shown} <td>{TEST_CLIPS - 1} of {TEST_CLIPS}</td>" in page
+
+
+def test_a_stream_in_which_nothing_moved_has_no_overlap(tmp_path):
+    results = made_up_results(tmp_path) | {"looks": []}
+    still = results["overlap"][0]
+    still |= {
+        "mean": None,
+        "above_half": None,
+        "seeds": [{"iou": [None] * TEST_CLIPS, "mean": None, "above_half": None}],
+    }
+    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    assert f"0 of {TEST_CLIPS}" in page
+
+
+def test_confusions_are_shares_of_each_true_class_over_all_seeds():
+    cell = {"row": claims.FUSION, "stream": "S+T", "arm": "R_d"}
+    other = cell | {"arm": "R_h", "seeds": [{"predictions": [4, 4, 4, 4]}]}
+    cell["seeds"] = [{"predictions": [0, 2, 2, 5]}, {"predictions": [0, 0, 2, 2]}]
+    classes, shares = figures_tables.confusions({"table3": {"labels": [0, 0, 2, 2], "cells": [other, cell]}})
+    assert classes == [0, 2, 5]
+    np.testing.assert_array_equal(shares, [[75, 25, 0], [0, 75, 25], [np.nan] * 3])
+
+
+@pytest.mark.parametrize(("classes", "texts"), [(20, 20), (21, 0), (64, 0)])
+def test_a_confusion_matrix_has_numbers_in_its_cells_only_where_they_can_be_read(classes, texts):
+    labels = list(range(classes))
+    cell = {"row": claims.FUSION, "stream": "S+T", "arm": "R_d", "seeds": [{"predictions": labels}]}
+    corpus = {"classes": [f"class {label}" for label in labels]}
+    figure = figures_tables.confusion({"table3": {"labels": labels, "cells": [cell]}, "corpus": corpus}, None)
+    assert len(figure.axes[0].texts) == texts
+    assert len(figure.axes[0].get_yticklabels()) == classes
+
+
+def test_an_infinite_ratio_is_a_gap_in_its_line():
+    run = {"distortion": [{"anisotropy": 1.0}, {"anisotropy": None}, {"anisotropy": 3.0}]}
+    np.testing.assert_array_equal(figures_training.path_of(run, "anisotropy"), [1, np.nan, 3])
+
+
+def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed(tmp_path):
+    figure = figures_training.distortion(made_up_results(tmp_path, count=2), tmp_path)
+    styles = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
+    assert styles == [["--", "-", ":", "-", ":"]] * 12
+
+
+@pytest.mark.parametrize(
+    ("value", "where"), [(-20, "0.0%"), (-10, "0.0%"), (0, "25.0%"), (30, "100.0%"), (99, "100.0%")]
+)
+def test_a_strip_ends_where_its_scale_does(value, where):
+    assert report.place(value, -10, 30) == where
+
+
+def test_names_are_cut_to_their_place():
+    assert figures_style.shortened("take out from drawer", 12) == "take out…"
+    assert figures_style.shortened("supercalifragilistic", 8) == "superca…"
+
+
 def test_quadrilaterals_are_drawn_at_pixel_edges():
     window = [[0.25, 0, -0.75], [0, 0.25, 0.75]]  # 28 px of 112, left and bottom
     expected = [[0, 84], [28, 84], [28, 112], [0, 112]]
-    np.testing.assert_allclose(figures.quadrilateral(window, 112), expected, atol=1e-12)
+    np.testing.assert_allclose(figures_windows.quadrilateral(window, 112), expected, atol=1e-12)
 
 
 def test_a_glimpse_is_the_window_and_grey_outside():
     picture = torch.rand(56, 56, 3).numpy()
     window = [[0.5, 0, -0.5], [0, 0.5, -0.5]]
-    np.testing.assert_allclose(figures.glimpse(picture, window, 28), picture[:28, :28], atol=1e-5)
+    np.testing.assert_allclose(figures_windows.glimpse(picture, window, 28), picture[:28, :28], atol=1e-5)
     outside = [[0.1, 0, 5.0], [0, 0.1, 5.0]]
-    assert (figures.glimpse(picture, outside, 28) == 0.5).all()
+    assert (figures_windows.glimpse(picture, outside, 28) == 0.5).all()
 
 
 def test_drift_is_measured_in_window_sides():
     target = [[[0.25, 0, 0], [0, 0.25, 0]]]
     moved = [[[0.25, 0, 0.5], [0, 0.25, 0]]]  # by one window's side to the right
     look = {"target": target, "SSTN": [target, moved]}
-    np.testing.assert_allclose(figures.drift(look), [[0], [100]])
+    np.testing.assert_allclose(figures_windows.drift(look), [[0], [100]])
 
 
 def test_the_paper_s_protocol_on_its_own_clips_is_comparable(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 
 from examples.mpii_cooking import claims, figures, readings
+from examples.mpii_cooking.arms import ARMS, Arm, arm_cells, arm_levels
 from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
 from examples.mpii_cooking.significance import Interval
 from examples.mpii_cooking.weights import RANDOM
@@ -20,10 +21,8 @@ from examples.mpii_cooking.weights import RANDOM
 Results = Mapping[str, Any]
 
 TEMPLATE = "report.html.jinja"
-ARMS_WITHOUT_LOCALISER = {
-    "R_h": "Hard-coded motion window R_h",
-    "random crop": "Centre window, before any attention",
-}
+ARMS_WITHOUT_LOCALISER = ("R_h", "random crop")
+"""The last rows of Table 2."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,11 @@ class Score:
     paper: str | None = None
     span: int = 1
 
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        """Each seed's accuracy in percent."""
+        return tuple(100 * correct / self.total for correct in self.correct)
+
 
 @dataclass(frozen=True)
 class Precision:
@@ -58,6 +62,7 @@ class Precision:
     Attributes:
         percent: mean over the classes with test clips, and over the seeds.
         interval: 95 % interval in percent.
+        by_seed: each seed's mean over those classes.
         paper: the paper's value.
         best: whether it is the higher one of its R_d and R_h pair.
         trained: mean without the classes that had no training clip, or None where that is the same.
@@ -65,6 +70,7 @@ class Precision:
 
     percent: float
     interval: Interval
+    by_seed: tuple[float, ...]
     paper: float
     best: bool
     trained: float | None
@@ -76,6 +82,14 @@ class Row:
 
     name: str
     cells: tuple[Score, ...] | tuple[Precision, ...]
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm, and its accuracy at each level at which all arms were trained."""
+
+    arm: Arm
+    cells: tuple[Score, ...]
 
 
 @dataclass(frozen=True)
@@ -105,14 +119,20 @@ def write_report(results: Results, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(duration=duration, format_p=readings.format_p, embed=lambda file: embed(folder / file))
+    environment.filters.update(
+        duration=duration, format_p=readings.format_p, place=place, embed=lambda file: embed(folder / file)
+    )
+    read = readings.read(results)
     page = environment.get_template(TEMPLATE).render(
         results=results,
         drawings=drawings,
-        readings=readings.read(results),
-        seeds=len(results["table3"]["cells"][0]["seeds"]),
+        readings=read,
+        reach=max(1, *(abs(end) for reading in read for end in reading.interval)),
+        seeds=len(results["seeds"]),
         table_2=table_2(results),
         table_3=table_3(results),
+        arm_levels=arm_levels(results),
+        arms=arm_rows(results) if results["arms"] else (),
         levels=claims.LEVELS,
         streams=claims.STREAMS,
         comparable=is_comparable(results),
@@ -143,6 +163,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def place(value: float, low: float, high: float) -> str:
+    """Return where ``value`` lies on a strip from ``low`` to ``high``, as CSS has it; outside values at its ends."""
+    return f"{100 * min(max((value - low) / (high - low), 0), 1):.1f}%"
+
+
 def is_comparable(results: Results) -> bool:
     """Whether this run tested the paper's clips at the paper's sizes, whatever its networks started from."""
     corpus = results["corpus"]
@@ -164,9 +189,16 @@ def table_2(results: Results) -> tuple[Row, ...]:
                 _score(sstn, paper=paper.sstn.printed, best=sstn["percent"] > stn["percent"]),
             ]
         rows.append(Row(localiser.upper(), tuple(scores)))
-    for arm, name in ARMS_WITHOUT_LOCALISER.items():
-        rows.append(Row(name, tuple(_score(cells[None, level, arm], span=2) for level in claims.LEVELS)))
+    names = {arm.key: arm.name for arm in ARMS}
+    for key in ARMS_WITHOUT_LOCALISER:
+        scores = [_score(cells[None, level, key], span=2) for level in claims.LEVELS]
+        rows.append(Row(f"{key}: {names[key]}", tuple(scores)))
     return tuple(rows)
+
+
+def arm_rows(results: Results) -> tuple[ArmRow, ...]:
+    """Arrange the arms that were trained, from the least attention to the most."""
+    return tuple(ArmRow(arm, tuple(map(_score, cells))) for arm, cells in arm_cells(results).items())
 
 
 def _score(cell: Results, *, paper: str | None = None, best: bool = False, span: int = 1) -> Score:
@@ -188,7 +220,8 @@ def table_3(results: Results) -> tuple[Row, ...]:
             for cell, other, printed in ((r_d, r_h, paper.r_d), (r_h, r_d, paper.r_h)):
                 trained = cell["map_trained"] if some_untrained else None
                 best = cell["map"] > other["map"]
-                cells.append(Precision(cell["map"], tuple(cell["interval"]), printed, best, trained))
+                by_seed = tuple(seed["map"] for seed in cell["seeds"])
+                cells.append(Precision(cell["map"], tuple(cell["interval"]), by_seed, printed, best, trained))
         rows.append(Row(name, tuple(cells)))
     return tuple(rows)
 
