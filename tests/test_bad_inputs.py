@@ -413,7 +413,7 @@ def test_quantised_images(shape):
 
 
 SCATTERED = {
-    "coo": lambda dense: dense.to_sparse(),
+    "coordinates": lambda dense: dense.to_sparse(),
     "csr": lambda dense: dense.flatten(0, -2).to_sparse_csr(),
     "mkldnn": lambda dense: dense.to_mkldnn(),
     "nested": lambda dense: torch.nested.nested_tensor(list(dense)),

@@ -32,6 +32,12 @@ def run(output, *arguments):
     return subprocess.run(command(output, *arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
+def by_two(output, *arguments):
+    """The command that has torchrun start two processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return torchrun + command(output, *arguments)[1:]
+
+
 def results_of(output):
     return json.loads((output / "results.json").read_text(encoding="utf-8"))
 
@@ -169,8 +175,7 @@ def running(pid):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells by /proc whether processes have ended")
 def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    together = torchrun + command(tmp_path)[1:]
+    together = by_two(tmp_path)
     process = subprocess.Popen(together, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     started = time.monotonic()
     trained = tmp_path / "models" / "joint-spatial-general-vgg-16-sstn" / "manifest.json"
@@ -209,6 +214,14 @@ def test_unusable_data_ends_with_one_message_and_code_2(tmp_path, prepare, messa
     assert message in finished.stderr
     assert str(data) in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_two_processes_have_one_message(tmp_path):
+    process = by_two(tmp_path / "output", "--data", str(tmp_path / "data"))
+    finished = subprocess.run(process, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode != 0
+    assert finished.stderr.count("must be an existing folder") == 1
+    assert "DataError" not in finished.stderr, "no process ends with a traceback"
 
 
 class PreparedError(Exception):

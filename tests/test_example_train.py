@@ -334,7 +334,7 @@ def test_compiled_networks_are_the_same_networks(monkeypatch, tmp_path):
     for preset in (PRESET, dataclasses.replace(PRESET, compile=True)):
         trainer = train.Trainer(None, {}, preset, Workspace(tmp_path), torch.device("cpu"))
         networks = trainer.placed(build(JOINT, CLASSES, preset)).eval()
-        loss = train.make_objective(JOINT, networks)(batch).loss
+        loss = train.make_objective(JOINT, networks, JOINT.guidance(preset, 0))(batch).loss
         loss.backward()
         gradients = {name: parameter.grad for name, parameter in networks.named_parameters()}
         answers.append((loss, gradients, networks.state_dict()))

@@ -17,6 +17,7 @@ import logging
 import os
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +40,7 @@ from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins, read_wei
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
 EXIT_BAD_INPUT = 2
+GRACE_SECONDS = 5
 
 
 def main(
@@ -89,6 +91,9 @@ def main(
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except distributed.ElsewhereError:
+        time.sleep(
+            GRACE_SECONDS
+        )  # torchrun ends all processes when one has ended, and the one that failed has to speak
         sys.exit(EXIT_BAD_INPUT)
 
 
