@@ -193,6 +193,13 @@ def test_every_arm_has_a_row_with_its_own_numbers(written):
         assert f" · {seed['correct']}/{TEST_CLIPS}</small>" in row
 
 
+def test_arms_have_the_main_localisation_network_in_whatever_order_cells_are_stored(written):
+    results = copy.deepcopy(written[1])
+    results["table2"]["cells"].reverse()
+    for (cell,) in arm_cells(results).values():
+        assert (cell["localiser"] or "vgg-16", cell["level"]) == ("vgg-16", "detail")
+
+
 def test_arms_that_were_not_trained_have_no_row(written):
     results = copy.deepcopy(written[1])
     results["arms"] = [cell for cell in results["arms"] if cell["arm"] == "frozen"]
