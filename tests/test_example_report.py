@@ -4,224 +4,17 @@ import copy
 import itertools
 import re
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 
-import matplotlib.image
 import numpy as np
 import pytest
-import torch
+from made_up import CLASSES, TEST_CLIPS, made_up_results
 
-from examples.mpii_cooking import (
-    claims,
-    figures_style,
-    figures_tables,
-    figures_training,
-    figures_windows,
-    provenance,
-    readings,
-    report,
-    run_all,
-    seeds,
-    tables,
-)
+from examples.mpii_cooking import claims, provenance, readings, report, run_all, tables
 from examples.mpii_cooking.arms import ARMS, arm_cells
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.significance import Verdict
-from examples.mpii_cooking.weights import RANDOM
-
-CLASSES = [
-    "cut carrot at sink",
-    "<script>alert('peel')</script>",
-    "stir & taste",
-    "weigh $\\frac$",
-    "pour",
-    "grate",
-    "spice",
-    "dry",
-]
-TEST_CLIPS, SIDES, EPOCHS, FRAMES = 60, {"general": 32, "middle": 56, "detail": 112}, 4, 5
-GLIMPSE = 28
-FOLLOWED = ("joint", "spatial", "vgg-16")
-
-
-def top1(generator, labels, accuracy, **names):
-    hit = generator.random(len(labels)) < accuracy
-    predictions = np.where(hit, labels, (labels + 1) % len(CLASSES))
-    correct = int((predictions == labels).sum())
-    total = len(labels)
-    return names | {
-        "correct": correct,
-        "total": total,
-        "percent": 100 * correct / total,
-        "predictions": predictions.tolist(),
-    }
-
-
-def made_up_table2(generator, labels):
-    arms = {"STN": 0.2, "SSTN": 0.7}
-    cells = [
-        top1(generator, labels, accuracy, localiser=localiser, level=level, arm=arm)
-        for localiser, level in claims.TABLE_2
-        for arm, accuracy in arms.items()
-    ]
-    for level, (arm, accuracy) in itertools.product(claims.LEVELS, {"R_h": 0.6, "random crop": 0.4}.items()):
-        cells.append(top1(generator, labels, accuracy, localiser=None, level=level, arm=arm))
-    majority = {"class": 0, "correct": int((labels == 0).sum())}
-    return {"clips": len(labels), "labels": labels.tolist(), "majority": majority, "cells": cells}
-
-
-def made_up_arms(generator, labels):
-    arms = {"STN-identity": 0.3, "STN-level": 0.35, "centre": 0.45, "frozen": 0.65, "guided": 0.68, "annealed": 0.69}
-    return [
-        top1(generator, labels, accuracy, localiser=None if arm == "centre" else "vgg-16", level="detail", arm=arm)
-        for arm, accuracy in arms.items()
-    ]
-
-
-def made_up_margin(generator, labels):
-    arms = {"SSTN": 0.7, "STN": 0.2}
-    return [
-        top1(generator, labels, accuracy, localiser="vgg-16", level="detail", arm=arm) for arm, accuracy in arms.items()
-    ]
-
-
-def made_up_overlap(generator):
-    """Overlaps of every stream; nothing moved in the first clip."""
-    cells = []
-    for modality, level in itertools.product(("spatial", "temporal"), SIDES):
-        ious = generator.beta(6, 3, TEST_CLIPS - 1)
-        shares = {"mean": float(ious.mean()), "above_half": float((ious > 0.5).mean())}
-        cells.append({"modality": modality, "level": level, "localiser": "vgg-16", "iou": [None, *ious]} | shares)
-    return cells
-
-
-def made_up_scores(generator, labels):
-    """Decision values in noise, in which the true class stands out the more, the more a cell has."""
-    signals = [
-        0.3 + 0.7 * (arm == "R_d") + 0.7 * (stream == "S+T") + 0.7 * (row == claims.FUSION)
-        for row, stream, arm in tables.CELLS
-    ]
-    truth = np.eye(len(CLASSES))[labels]
-    noise = generator.normal(size=(len(signals), len(labels), len(CLASSES)))
-    return (np.array(signals)[:, None, None] * truth + noise).astype(np.float32)
-
-
-def made_up_table3(scores, labels):
-    trained = np.delete(np.arange(len(CLASSES)), 1)
-    cells = [
-        {"row": row, "stream": stream, "arm": arm} | tables.precision(values, labels, trained)
-        for (row, stream, arm), values in zip(tables.CELLS, scores, strict=True)
-    ]
-    facts = {"classes_present": np.unique(labels).tolist(), "classes_without_training": [1]}
-    return {"clips": len(labels), "labels": labels.tolist(), "cells": cells} | facts
-
-
-def made_up_poolings(scores, labels):
-    chosen = [tables.CELLS.index(tables.POOLED), 0]
-    return seeds.merge_poolings(("rbf", "distance"), [each[chosen] for each in scores], labels.tolist())
-
-
-def made_up_look(generator, folder, level):
-    side, images = SIDES[level], []
-    for index in range(FRAMES):
-        images.append(f"frames/{level}-{index}.png")
-        (folder / "frames").mkdir(exist_ok=True)
-        matplotlib.image.imsave(folder / images[-1], generator.random((side, side, 3)))
-    scale = GLIMPSE / side
-    target = np.tile([[scale, 0, 0], [0, scale, 0]], (FRAMES, 1, 1))
-    target[..., 2] = generator.uniform(scale - 1, 1 - scale, (FRAMES, 2))
-    steps = np.linspace(0, 0.2, EPOCHS + 1)[:, None, None, None]
-    return {
-        "level": level,
-        "localiser": "vgg-16",
-        "images": images,
-        "clips": list(range(FRAMES)),
-        "labels": [index % len(CLASSES) for index in range(FRAMES)],
-        "frames": [12] * FRAMES,
-        "target": target.tolist(),
-        "SSTN": (target + steps).tolist(),
-        "STN": (generator.normal(0, 0.2, (1, FRAMES, 2, 3)) + steps).tolist(),
-    }
-
-
-def made_up_curve(phase, modality, level, localiser, arm):
-    rising = np.linspace(0.2, 0.8, EPOCHS)
-    return {
-        "run": f"{phase}-{modality}-{level}",
-        "phase": phase,
-        "modality": modality,
-        "level": level,
-        "localiser": localiser,
-        "arm": arm,
-        "loss": (2 - rising).tolist(),
-        "accuracy": None if phase == "guide" else (100 * rising).tolist(),
-        "iou": rising.tolist() if phase == "guide" else None,
-        "seconds": 3.2,
-        "epochs": EPOCHS,
-        "steps": 5 * EPOCHS,
-        "distortion": made_up_distortion(arm) if (phase, modality, localiser) == FOLLOWED else None,
-    }
-
-
-def made_up_distortion(arm):
-    """A window that stays upright (SSTN), or one that collapses to a line at last (STN)."""
-    moments = []
-    for moment in range(EPOCHS + 1):
-        stretch = 1 + moment * (arm == "STN")
-        anisotropy = None if arm == "STN" and moment == EPOCHS else stretch
-        measures = {"scale": 0.4 / stretch, "rotation": 9 * (stretch - 1), "outside": 0.1 * (stretch - 1)}
-        moments.append(measures | {"anisotropy": anisotropy})
-    return moments
-
-
-def made_up_curves():
-    arms = [("guide", "vgg-16", "SSTN"), ("joint", "vgg-16", "SSTN"), ("joint", "vgg-16", "STN")]
-    arms += [("guide", "vgg-f", "SSTN"), ("recognise", None, None), ("baseline", None, "R_h")]
-    return [
-        made_up_curve(phase, modality, level, localiser, arm)
-        for modality, level, (phase, localiser, arm) in itertools.product(("spatial", "temporal"), SIDES, arms)
-    ]
-
-
-def made_up_results(folder, count=1):
-    """Results of the shape that ``count`` seeds write, with guidance, R_d, fusion and S+T all clearly ahead."""
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
-    scores = [made_up_scores(generator, labels) for _ in range(count)]
-    counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
-    timings = [{"stage": "make videos", "seconds": 8.1}, {"stage": "train", "seconds": 220.4}]
-    corpus = {"name": "synthetic kitchen", "folder": "runs/data", "split": "Five subjects train.", "synthetic": True}
-    corpus |= {"has_paper_protocol": True, "videos": 12, "frames": 4800, "frame_size": [204, 154], "classes": CLASSES}
-    corpus |= {"train_per_class": counts, "test_per_class": counts, "train_clips": TEST_CLIPS, "test_clips": TEST_CLIPS}
-    machine = {"python": "3.12.1", "torch": "2.13.0", "supervised_st": "0.1.0", "platform": "Linux", "cpu": "some CPU"}
-    machine |= {"cores": 2, "threads": 2, "device": "cpu", "commit": None, "date": "2026-11-22T20:30:00+00:00"}
-    return {
-        "schema": 2,
-        "preset": "quick",
-        "seeds": list(range(count)),
-        "margin_seeds": [count],
-        "command": "python examples/mpii_cooking/run_all.py --preset quick",
-        "settings": asdict(PRESETS["quick"]),
-        "weights": dict.fromkeys(claims.LOCALISERS, RANDOM),
-        "corpus": corpus,
-        "levels": [
-            {"name": name, "height": side, "width": round(side * 204 / 154), "glimpse": GLIMPSE}
-            for name, side in SIDES.items()
-        ],
-        "environment": machine,
-        "timings": timings,
-        "timings_total": 228.5,
-        "table2": seeds.merge_table_2([made_up_table2(generator, labels) for _ in range(count)]),
-        "table3": seeds.merge_table_3([made_up_table3(each, labels) for each in scores], scores),
-        "poolings": made_up_poolings(scores, labels),
-        "arms": seeds.merge_accuracies([made_up_arms(generator, labels) for _ in range(count)]),
-        "overlap": seeds.merge_overlaps([made_up_overlap(generator) for _ in range(count)]),
-        "margin": seeds.merge_margin([made_up_margin(generator, labels) for _ in range(count + 1)], labels.tolist()),
-        "curves": made_up_curves() * count,
-        "looks": [made_up_look(generator, folder, level) for level in SIDES],
-        "files": {"checkpoints": "models", "features": "features", "cache": "cache", "results": "results.json"},
-    }
 
 
 class Links(HTMLParser):
@@ -246,6 +39,17 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     results = made_up_results(folder)
     return report.write_report(results, folder), results
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    """Returns the page of some results without its figures, which take most of the time."""
+    monkeypatch.setattr(report.figures, "draw_all", lambda results, folder: {})
+
+    def page_of(results):
+        return re.sub(r"\s+", " ", report.write_report(results, tmp_path).read_text(encoding="utf-8"))
+
+    return page_of
 
 
 @pytest.mark.parametrize("key", claims.TABLE_2, ids="-".join)
@@ -293,12 +97,24 @@ def test_the_paper_s_differences_stand_beside_ours(written):
     assert pairs["late fusion, R_h: S+T against spatial"].paper == pytest.approx(60.09 - 55.06)
 
 
-def test_a_report_of_several_seeds_says_so(tmp_path):
-    results = made_up_results(tmp_path, count=3) | {"looks": []}
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
-    assert "that of the 3 seeds (Student's t)" in re.sub(r"\s+", " ", page)
+def test_a_report_of_several_seeds_says_so(words, tmp_path):
+    results = made_up_results(tmp_path, count=3)
+    page = words(results)
+    assert "that of the 3 seeds (Student's t)" in page
     for cell in results["table2"]["cells"]:
         assert f"{', '.join(str(seed['correct']) for seed in cell['seeds'])}/{cell['total']}" in page
+
+
+def test_a_claim_that_the_paper_does_not_make_stands_without_its_difference(words, written, monkeypatch):
+    guidance, *_ = readings.read(written[1])
+    ours = replace(guidance, comparisons=tuple(replace(pair, paper=None) for pair in guidance.comparisons[:2]))
+    monkeypatch.setattr(readings.Reading, "sentence", "Because.")
+    monkeypatch.setattr(readings, "read", lambda results: (guidance, ours))
+    first, second = words(written[1]).split('class="claim"')[1:3]
+    assert "<td>+19.24</td>" in first
+    assert 'class="paper"' in first
+    assert second.count("<td>\N{EN DASH}</td></tr>") == 2
+    assert 'class="paper"' not in second
 
 
 def test_fusion_is_compared_with_the_best_level(written):
@@ -374,7 +190,7 @@ def test_every_arm_has_a_row_with_its_own_numbers(written):
     for arm, row in zip(ARMS, rows, strict=True):
         (seed,) = (expected | main)[arm.key]["seeds"]
         assert f"{seed['percent']:.1f}</span>" in row
-        assert f"{seed['correct']}/{TEST_CLIPS}</small>" in row
+        assert f" · {seed['correct']}/{TEST_CLIPS}</small>" in row
 
 
 def test_arms_that_were_not_trained_have_no_row(written):
@@ -383,21 +199,22 @@ def test_arms_that_were_not_trained_have_no_row(written):
     assert [arm.key for arm in arm_cells(results)] == ["random crop", "R_h", "STN", "frozen", "SSTN"]
 
 
-def test_a_run_without_more_arms_has_no_section_for_them(tmp_path):
-    results = made_up_results(tmp_path) | {"arms": [], "looks": []}
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+def test_a_run_without_more_arms_has_no_section_for_them(words, tmp_path):
+    results = made_up_results(tmp_path) | {"arms": []}
+    page = words(results)
     assert "Other ways to choose" not in page
     assert 'href="#arms"' not in page
 
 
-def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(written, tmp_path):
+def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(words, written):
     results = written[1]
     page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
     (found,) = results["margin"]["comparisons"]
+    assert "with more seeds" in page
     assert f"The difference is {found['mean']['difference']:+.1f} points" in page
     assert "trained from 2 seeds" in page
-    without = report.write_report(results | {"margin_seeds": [], "looks": []}, tmp_path).read_text(encoding="utf-8")
-    assert "The same with more seeds" not in without
+    without = words(results | {"margin_seeds": []})
+    assert "with more seeds" not in without
 
 
 def test_the_overlap_counts_only_clips_in_which_something_moved(written):
@@ -407,46 +224,16 @@ def test_the_overlap_counts_only_clips_in_which_something_moved(written):
         assert f"{shown} <td>{TEST_CLIPS - 1} of {TEST_CLIPS}</td>" in page
 
 
-def test_a_stream_in_which_nothing_moved_has_no_overlap(tmp_path):
-    results = made_up_results(tmp_path) | {"looks": []}
+def test_a_stream_in_which_nothing_moved_has_no_overlap(words, tmp_path):
+    results = made_up_results(tmp_path)
     still = results["overlap"][0]
     still |= {
         "mean": None,
         "above_half": None,
         "seeds": [{"iou": [None] * TEST_CLIPS, "mean": None, "above_half": None}],
     }
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    page = words(results)
     assert f"0 of {TEST_CLIPS}" in page
-
-
-def test_confusions_are_shares_of_each_true_class_over_all_seeds():
-    cell = {"row": claims.FUSION, "stream": "S+T", "arm": "R_d"}
-    other = cell | {"arm": "R_h", "seeds": [{"predictions": [4, 4, 4, 4]}]}
-    cell["seeds"] = [{"predictions": [0, 2, 2, 5]}, {"predictions": [0, 0, 2, 2]}]
-    classes, shares = figures_tables.confusions({"table3": {"labels": [0, 0, 2, 2], "cells": [other, cell]}})
-    assert classes == [0, 2, 5]
-    np.testing.assert_array_equal(shares, [[75, 25, 0], [0, 75, 25], [np.nan] * 3])
-
-
-@pytest.mark.parametrize(("classes", "texts"), [(20, 20), (21, 0), (64, 0)])
-def test_a_confusion_matrix_has_numbers_in_its_cells_only_where_they_can_be_read(classes, texts):
-    labels = list(range(classes))
-    cell = {"row": claims.FUSION, "stream": "S+T", "arm": "R_d", "seeds": [{"predictions": labels}]}
-    corpus = {"classes": [f"class {label}" for label in labels]}
-    figure = figures_tables.confusion({"table3": {"labels": labels, "cells": [cell]}, "corpus": corpus}, None)
-    assert len(figure.axes[0].texts) == texts
-    assert len(figure.axes[0].get_yticklabels()) == classes
-
-
-def test_an_infinite_ratio_is_a_gap_in_its_line():
-    run = {"distortion": [{"anisotropy": 1.0}, {"anisotropy": None}, {"anisotropy": 3.0}]}
-    np.testing.assert_array_equal(figures_training.path_of(run, "anisotropy"), [1, np.nan, 3])
-
-
-def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed(tmp_path):
-    figure = figures_training.distortion(made_up_results(tmp_path, count=2), tmp_path)
-    styles = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
-    assert styles == [["--", "-", ":", "-", ":"]] * 12
 
 
 @pytest.mark.parametrize(
@@ -454,32 +241,6 @@ def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed(tmp_pa
 )
 def test_a_strip_ends_where_its_scale_does(value, where):
     assert report.place(value, -10, 30) == where
-
-
-def test_names_are_cut_to_their_place():
-    assert figures_style.shortened("take out from drawer", 12) == "take out…"
-    assert figures_style.shortened("supercalifragilistic", 8) == "superca…"
-
-
-def test_quadrilaterals_are_drawn_at_pixel_edges():
-    window = [[0.25, 0, -0.75], [0, 0.25, 0.75]]  # 28 px of 112, left and bottom
-    expected = [[0, 84], [28, 84], [28, 112], [0, 112]]
-    np.testing.assert_allclose(figures_windows.quadrilateral(window, 112), expected, atol=1e-12)
-
-
-def test_a_glimpse_is_the_window_and_grey_outside():
-    picture = torch.rand(56, 56, 3).numpy()
-    window = [[0.5, 0, -0.5], [0, 0.5, -0.5]]
-    np.testing.assert_allclose(figures_windows.glimpse(picture, window, 28), picture[:28, :28], atol=1e-5)
-    outside = [[0.1, 0, 5.0], [0, 0.1, 5.0]]
-    assert (figures_windows.glimpse(picture, outside, 28) == 0.5).all()
-
-
-def test_drift_is_measured_in_window_sides():
-    target = [[[0.25, 0, 0], [0, 0.25, 0]]]
-    moved = [[[0.25, 0, 0.5], [0, 0.25, 0]]]  # by one window's side to the right
-    look = {"target": target, "SSTN": [target, moved]}
-    np.testing.assert_allclose(figures_windows.drift(look), [[0], [100]])
 
 
 def test_the_paper_s_protocol_on_its_own_clips_is_comparable(tmp_path):
@@ -515,28 +276,28 @@ def test_a_small_preset_s_departures_are_all_listed(written):
     assert found["Learning rate of recognition on R_h"] == ("1e-05", "0.001")
 
 
-def test_a_comparable_run_is_still_told_apart_from_networks_that_knew_imagenet(tmp_path):
-    results = made_up_results(tmp_path) | {"looks": []}
+def test_a_comparable_run_is_still_told_apart_from_networks_that_knew_imagenet(words, tmp_path):
+    results = made_up_results(tmp_path)
     results["corpus"] |= {"synthetic": False, "test_clips": claims.TEST_CLIPS}
     results["settings"] |= {"scale": 1}
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    page = words(results)
     assert "under the same protocol, but from networks that knew ImageNet" in page
     assert "VGG-16: random" in page
 
 
-def test_a_run_from_imagenet_is_named_as_one_and_only_where_every_network_is(tmp_path):
-    results = made_up_results(tmp_path) | {"looks": []}
+def test_a_run_from_imagenet_is_named_as_one_and_only_where_every_network_is(words, tmp_path):
+    results = made_up_results(tmp_path)
     results["corpus"] |= {"synthetic": False, "test_clips": claims.TEST_CLIPS}
     results["settings"] |= {"scale": 1}
     results["weights"] |= {"vgg-f": "imagenet-vgg-f.mat, SHA-256 0a1b", "vgg-16": "vgg16.pth, SHA-256 2c3d"}
     start = {row.what: row.here for row in report.differences(results)}["Start of the networks"]
     assert start == "random weights: vgg-m"
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    page = words(results)
     assert "networks knew ImageNet, too" not in page
     assert "VGG-F: imagenet-vgg-f.mat, SHA-256 0a1b" in page
     results["weights"] |= {"vgg-m": "imagenet-vgg-m.mat, SHA-256 4e5f"}
     assert "Start of the networks" not in {row.what for row in report.differences(results)}
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    page = words(results)
     assert "networks knew ImageNet, too" in page
     assert "random weights" not in page
 
@@ -545,10 +306,10 @@ def test_a_run_from_imagenet_is_named_as_one_and_only_where_every_network_is(tmp
     ("device", "promise"),
     [("cpu", "number of threads (2)"), ("NVIDIA H100", "close numbers, not equal ones")],
 )
-def test_the_same_result_is_promised_only_where_it_can_be_kept(tmp_path, device, promise):
-    results = made_up_results(tmp_path) | {"looks": []}
+def test_the_same_result_is_promised_only_where_it_can_be_kept(words, tmp_path, device, promise):
+    results = made_up_results(tmp_path)
     results["environment"]["device"] = device
-    page = report.write_report(results, tmp_path).read_text(encoding="utf-8")
+    page = words(results)
     assert promise in page
     assert ("with the same result" in page) == (device == "cpu")
 

@@ -13,6 +13,8 @@ from examples.mpii_cooking import figures_tables, figures_training, figures_wind
 from examples.mpii_cooking.figures_style import STYLE, Results
 
 Painter = Callable[[Results, Path], Figure]
+PIXELS = 100
+"""CSS pixels for an inch of a figure."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,14 @@ class Drawing:
         title: what it is.
         caption: how to read it.
         alt: what stands in its place for those who cannot see it: what is drawn, and where its numbers are.
+        width: at which its text has the size of the page's small print, in CSS pixels.
     """
 
     file: str
     title: str
     caption: str
     alt: str
+    width: int
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, Drawing]:
@@ -44,8 +48,9 @@ def draw_all(results: Results, folder: Path) -> dict[str, Drawing]:
     with mpl.rc_context(STYLE):
         for name, (draw, title, caption, alt) in _FIGURES.items():
             if needed.get(name, True):
-                draw(results, folder).savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
-                drawings[name] = Drawing(f"{name}.png", title, caption, alt)
+                figure = draw(results, folder)
+                figure.savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
+                drawings[name] = Drawing(f"{name}.png", title, caption, alt, round(PIXELS * figure.get_figwidth()))
     return drawings
 
 

@@ -78,10 +78,11 @@ class Precision:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of Table 2 or Table 3."""
+    """One row of Table 2 or Table 3; ``note`` is its name in plain words where it needs any."""
 
     name: str
     cells: tuple[Score, ...] | tuple[Precision, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,12 @@ def write_report(results: Results, folder: Path) -> Path:
         duration=duration, format_p=readings.format_p, place=place, embed=lambda file: embed(folder / file)
     )
     read = readings.read(results)
+    intervals = [reading.interval for reading in read] + [results["margin"]["comparisons"][0]["mean"]["interval"]]
     page = environment.get_template(TEMPLATE).render(
         results=results,
         drawings=drawings,
         readings=read,
-        reach=max(1, *(abs(end) for reading in read for end in reading.interval)),
+        reach=max(1, *(abs(end) for interval in intervals for end in interval)),
         seeds=len(results["seeds"]),
         table_2=table_2(results),
         table_3=table_3(results),
@@ -192,7 +194,7 @@ def table_2(results: Results) -> tuple[Row, ...]:
     names = {arm.key: arm.name for arm in ARMS}
     for key in ARMS_WITHOUT_LOCALISER:
         scores = [_score(cells[None, level, key], span=2) for level in claims.LEVELS]
-        rows.append(Row(f"{key}: {names[key]}", tuple(scores)))
+        rows.append(Row(key, tuple(scores), names[key]))
     return tuple(rows)
 
 
