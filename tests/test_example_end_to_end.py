@@ -46,7 +46,7 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = results_of(output)
     curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    parts = ("table2", "table3", "poolings", "arms", "overlap", "looks")
+    parts = ("table2", "table3", "poolings", "arms", "margin", "overlap", "looks")
     return {key: results[key] for key in parts} | {"curves": curves}
 
 
@@ -76,8 +76,9 @@ def test_every_extra_arm_has_a_cell_like_those_of_table_2(smoke):
     runs = [(run.localiser, run.level.name, run.arm) for run in extra_runs(PRESETS["smoke"])]
     assert [(cell["localiser"], cell["level"], cell["arm"]) for cell in results["arms"]] == runs
     for cell in results["arms"]:
-        hits = np.asarray(cell["predictions"]) == labels
-        assert (cell["correct"], cell["total"]) == (hits.sum(), len(labels))
+        (found,) = cell["seeds"]
+        hits = np.asarray(found["predictions"]) == labels
+        assert (found["correct"], cell["total"]) == (hits.sum(), len(labels))
         assert cell["percent"] == pytest.approx(100 * hits.mean())
 
 
@@ -86,7 +87,8 @@ def test_the_overlap_of_the_guided_window_is_known_for_every_stream(smoke):
     streams = list(product(("spatial", "temporal"), LEVELS))
     assert [(cell["modality"], cell["level"]) for cell in results["overlap"]] == streams
     for cell in results["overlap"]:
-        assert len(cell["iou"]) == results["table2"]["clips"]
+        (found,) = cell["seeds"]
+        assert len(found["iou"]) == results["table2"]["clips"]
         assert 0 < cell["mean"] <= 1
         assert 0 <= cell["above_half"] <= 1
 
@@ -106,7 +108,7 @@ def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
 
 def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
     table = results_of(smoke)["table3"]
-    scores = np.load(smoke / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
+    scores = np.load(smoke / "seed-0" / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
     assert (scores.shape, scores.dtype) == ((24, table["clips"], len(table["cells"][0]["ap"])), np.float32)
     for cell, values in zip(table["cells"], scores, strict=True):
         assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
@@ -141,7 +143,7 @@ def test_the_report_is_one_file_that_needs_no_other(smoke):
 
 
 def test_a_second_start_does_nothing_again(smoke):
-    before = {path: path.stat().st_mtime_ns for path in (smoke / "models").rglob("*") if path.is_file()}
+    before = {path: path.stat().st_mtime_ns for path in (smoke / "seed-0" / "models").rglob("*") if path.is_file()}
     first = copy.deepcopy(outcome(smoke))
     assert run(smoke).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -178,7 +180,7 @@ def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_p
     together = by_two(tmp_path)
     process = subprocess.Popen(together, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     started = time.monotonic()
-    trained = tmp_path / "models" / "joint-spatial-general-vgg-16-sstn" / "manifest.json"
+    trained = tmp_path / "seed-0" / "models" / "joint-spatial-general-vgg-16-sstn" / "manifest.json"
     while process.poll() is None and not trained.exists():
         assert time.monotonic() - started < TIMEOUT
         time.sleep(0.02)
@@ -240,10 +242,10 @@ def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(prepare, "_prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args))
     for split in (None, mpii.FIXED5, mpii.choose_split("loso7", 8), mpii.choose_split("loso7", 10)):
         with pytest.raises(PreparedError):
-            run_all.run(None, tmp_path, PRESETS["smoke"], split, plan_only=False)
+            run_all.run(None, tmp_path, PRESETS["smoke"], split, None, plan_only=False)
     assert len(prepared) == len(set(prepared)) == 12
     folders = ["", "", "loso7-8", "loso7-10"]
-    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder for folder in folders]
+    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder / "seed-0" for folder in folders]
     clips = [(len(trainer.corpus.train), len(trainer.corpus.test)) for trainer in trainers]
     assert clips == [(20, 28), (20, 28), (44, 4), (44, 4)]
 
@@ -254,9 +256,9 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     run_all.main(output=tmp_path, preset="paper")
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
     run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
-    assert [split for *_, split in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
-    assert [preset.flow for _, _, preset, _ in runs] == ["tvl1", "dis", "raft"]
-    assert [preset.raft_weights for _, _, preset, _ in runs] == [None, None, "raft.pth"]
+    assert [split for _, _, _, split, _ in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
+    assert [preset.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "raft"]
+    assert [preset.raft_weights for _, _, preset, *_ in runs] == [None, None, "raft.pth"]
     assert runs[0][2] == PRESETS["paper"]
 
 
