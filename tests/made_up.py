@@ -169,6 +169,9 @@ def made_up_results(folder, count=1):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
     scores = [made_up_scores(generator, labels) for _ in range(count)]
+    accuracies = [made_up_table2(generator, labels) for _ in range(count)]
+    arms = [made_up_arms(generator, labels) for _ in range(count)]
+    answers = [[*table["cells"], *more] for table, more in zip(accuracies, arms, strict=True)]
     counts = np.bincount(labels, minlength=len(CLASSES)).tolist()
     timings = [{"stage": "make videos", "seconds": 8.1}, {"stage": "train", "seconds": 220.4}]
     corpus = {"name": "synthetic kitchen", "folder": "runs/data", "split": "Five subjects train.", "synthetic": True}
@@ -192,10 +195,11 @@ def made_up_results(folder, count=1):
         "environment": machine,
         "timings": timings,
         "timings_total": 228.5,
-        "table2": seeds.merge_table_2([made_up_table2(generator, labels) for _ in range(count)]),
+        "table2": seeds.merge_table_2(accuracies),
         "table3": seeds.merge_table_3([made_up_table3(each, labels) for each in scores], scores),
         "poolings": made_up_poolings(scores, labels),
-        "arms": seeds.merge_accuracies([made_up_arms(generator, labels) for _ in range(count)]),
+        "arms": seeds.merge_accuracies(arms),
+        "arm_claims": seeds.compare_arms(answers, labels.tolist(), "vgg-16"),
         "overlap": seeds.merge_overlaps([made_up_overlap(generator) for _ in range(count)]),
         "margin": seeds.merge_margin([made_up_margin(generator, labels) for _ in range(count + 1)], labels.tolist()),
         "curves": made_up_curves() * count,

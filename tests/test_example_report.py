@@ -81,10 +81,17 @@ def test_the_paper_prefers_the_learned_region_in_all_cells_but_one():
 
 def test_clear_results_hold_and_every_number_beside_them_is_a_cell_s(written):
     results = written[1]
-    guidance, region, fusion, streams = readings.read(results)
+    guidance, region, fusion, streams, *parts = readings.read(results)
     assert {guidance.verdict, region.verdict, fusion.verdict, streams.verdict} == {Verdict.HOLDS}
     assert [len(reading.comparisons) for reading in (guidance, region, fusion, streams)] == [9, 12, 6, 16]
-    for reading in (guidance, region, fusion, streams):
+    assert [[pair.name for pair in reading.comparisons] for reading in parts] == [
+        ["vgg-16, detail: SSTN against STN-identity", "vgg-16, detail: SSTN against STN-level"],
+        ["vgg-16, detail: SSTN against frozen"],
+        ["detail: vgg-16, SSTN against R_h"],
+        ["vgg-16, detail: SSTN against guided"],
+    ]
+    assert {pair.paper for reading in parts for pair in reading.comparisons} == {None}
+    for reading in (guidance, region, fusion, streams, *parts):
         assert reading.mean == pytest.approx(np.mean([pair.better - pair.worse for pair in reading.comparisons]))
         for pair in reading.comparisons:
             assert pair.difference == pytest.approx(pair.better - pair.worse)
@@ -207,7 +214,7 @@ def test_arms_that_were_not_trained_have_no_row(written):
 
 
 def test_a_run_without_more_arms_has_no_section_for_them(words, tmp_path):
-    results = made_up_results(tmp_path) | {"arms": []}
+    results = made_up_results(tmp_path) | {"arms": [], "arm_claims": []}
     page = words(results)
     assert "Other ways to choose" not in page
     assert 'href="#arms"' not in page

@@ -55,6 +55,60 @@ def test_merged_accuracies_are_means_with_every_seed_beside_them():
         assert cell["interval"] == [min(both), max(both)]
 
 
+def arm_cells(seed, *arms):
+    generator = np.random.default_rng(seed + 100)
+    return [accuracy_cell(generator, None if arm == "centre" else "vgg-16", "detail", arm) for arm in arms]
+
+
+def test_each_part_of_the_method_is_held_against_the_arm_that_lacks_it():
+    singles = [
+        [*table_2(seed)["cells"], *arm_cells(seed, "STN-identity", "STN-level", "centre", "frozen", "guided")]
+        for seed in range(SEEDS)
+    ]
+    found = {claim["claim"]: claim for claim in seeds.compare_arms(singles, TRUTH.tolist(), "vgg-16")}
+    against = {claim: [pair["worse"][2] for pair in it["pairs"]] for claim, it in found.items()}
+    assert against == {
+        "initialisation": ["STN-identity", "STN-level"],
+        "freedom": ["frozen"],
+        "learning": ["R_h"],
+        "turning off": ["guided"],
+    }
+    percents = [
+        {(cell["localiser"], cell["level"], cell["arm"]): cell["percent"] for cell in cells} for cells in singles
+    ]
+    for claim in found.values():
+        for pair in claim["pairs"]:
+            assert pair["better"] == ["vgg-16", "detail", "SSTN"]
+            difference = np.mean([of[tuple(pair["better"])] - of[tuple(pair["worse"])] for of in percents])
+            assert pair["difference"] == pytest.approx(difference)
+
+
+def test_arms_that_were_not_trained_are_held_against_nothing():
+    assert seeds.compare_arms([table_2(0)["cells"]], TRUTH.tolist(), "vgg-16") == []
+
+
+def test_more_seeds_of_one_comparison_are_merged_by_themselves():
+    singles = [arm_cells(seed, "SSTN", "STN") for seed in range(5)]
+    merged = seeds.merge_margin(singles, TRUTH.tolist())
+    ((sstn, stn), (claim,)) = merged["cells"], merged["comparisons"]
+    assert [len(cell["seeds"]) for cell in (sstn, stn)] == [5, 5]
+    by_seed = [better["percent"] - worse["percent"] for better, worse in singles]
+    assert claim["mean"]["difference"] == pytest.approx(np.mean(by_seed))
+    assert claim["mean"]["interval_seeds"] == pytest.approx(significance.seed_interval(by_seed))
+
+
+def test_overlaps_are_means_over_seeds_unless_nothing_moved():
+    def cell(mean):
+        names = {"modality": "spatial", "level": "detail", "localiser": "vgg-16"}
+        return names | {"iou": [mean], "mean": mean, "above_half": None if mean is None else float(mean > 0.5)}
+
+    (moved,) = seeds.merge_overlaps([[cell(0.4)], [cell(0.8)]])
+    assert (moved["mean"], moved["above_half"]) == (pytest.approx(0.6), 0.5)
+    assert moved["interval_seeds"] == pytest.approx(significance.seed_interval([0.4, 0.8]))
+    (still,) = seeds.merge_overlaps([[cell(None)], [cell(None)]])
+    assert (still["mean"], still["interval_seeds"]) == (None, None)
+
+
 def test_guidance_is_compared_network_by_network_and_seed_by_seed():
     merged = seeds.merge_table_2([table_2(seed) for seed in range(SEEDS)])
     cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in merged["cells"]}

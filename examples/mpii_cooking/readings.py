@@ -14,9 +14,13 @@ TITLES = {
     "region": "The learned region (R_d) beats the hard-coded motion window (R_h)",
     "fusion": "Late fusion beats the best single level",
     "streams": "Both streams together (S+T) beat each alone",
+    "initialisation": "Guidance (SSTN) beats a better start of a plain transformer (STN-identity, STN-level)",
+    "freedom": "Joint training after guidance (SSTN) beats leaving the window where guidance put it (frozen)",
+    "learning": "The learned window (SSTN) beats the hard-coded one (R_h) in single frames",
+    "turning off": "Turning guidance off (SSTN) beats never turning it off (guided)",
 }
 
-Key = tuple[str, str, str]
+Key = tuple[str | None, str, str]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Comparison:
         interval: 95 % interval of the difference.
         p: two-sided p-value of the exact test where there is one.
         verdict: what may be said about this pair alone.
-        paper: the paper's own difference, in points.
+        paper: the paper's own difference, in points; None where it made no such comparison.
     """
 
     name: str
@@ -41,7 +45,7 @@ class Comparison:
     interval: Interval
     p: float | None
     verdict: Verdict
-    paper: float
+    paper: float | None
 
 
 @dataclass(frozen=True)
@@ -61,12 +65,13 @@ class Reading:
         higher = sum(c.difference > 0 for c in self.comparisons)
         shown = sum(c.verdict is Verdict.HOLDS for c in self.comparisons)
         reversed_ = sum(c.verdict is Verdict.FAILS for c in self.comparisons)
-        paper = sum(c.paper > 0 for c in self.comparisons)
+        paper = [c.paper for c in self.comparisons if c.paper is not None]
+        theirs = f" In the paper's own tables: higher in {sum(c > 0 for c in paper)} of {n}." if paper else ""
         low, high = self.interval
         return (
             f"Higher in {higher} of {n} comparisons, by {self.mean:+.1f} points on average (95 % interval "
-            f"{low:+.1f} to {high:+.1f}). Beyond chance one by one: {shown} for the claim, {reversed_} against it. "
-            f"In the paper's own tables: higher in {paper} of {n}."
+            f"{low:+.1f} to {high:+.1f}). Beyond chance one by one: {shown} for the claim, {reversed_} against it."
+            f"{theirs}"
         )
 
 
@@ -76,13 +81,15 @@ def format_p(p: float) -> str:
 
 
 def read(results: Mapping[str, Any]) -> tuple[Reading, ...]:
-    """Read the paper's four claims off ``results.json``."""
+    """Read the paper's four claims off ``results.json``, and what each part of its method is worth."""
     table_2, table_3 = results["table2"], results["table3"]
-    accuracies = {(cell["localiser"], cell["level"], cell["arm"]): cell["percent"] for cell in table_2["cells"]}
+    cells = (*table_2["cells"], *results["arms"])
+    accuracies = {(cell["localiser"], cell["level"], cell["arm"]): cell["percent"] for cell in cells}
     maps = {(cell["row"], cell["stream"], cell["arm"]): cell["map"] for cell in table_3["cells"]}
     return (
         *(_reading(found, accuracies, _paper_accuracies()) for found in table_2["comparisons"]),
         *(_reading(found, maps, _paper_maps()) for found in table_3["comparisons"]),
+        *(_reading(found, accuracies, {}) for found in results["arm_claims"]),
     )
 
 
@@ -103,14 +110,15 @@ def _comparison(pair: Mapping[str, Any], ours: Mapping[Key, float], paper: Mappi
         tuple(pair["interval"]),
         pair["p"],
         Verdict(pair["verdict"]),
-        paper[better] - paper[worse],
+        paper[better] - paper[worse] if paper else None,
     )
 
 
 def _name(better: Key, worse: Key) -> str:
     """Name what two cells share, then the two: "spatial, R_d: late fusion against detail"."""
     shared = ", ".join(name for name in better if name in worse)
-    ((one, other),) = ((a, b) for a, b in zip(better, worse, strict=True) if a != b)
+    pairs = [(a, b) for a, b in zip(better, worse, strict=True) if a != b]
+    one, other = (", ".join(name for name in side if name is not None) for side in zip(*pairs, strict=True))
     return f"{shared}: {one} against {other}"
 
 

@@ -184,11 +184,14 @@ def _content(
         cells += [tables.decision_values(trainer, *clips, kind, [tables.POOLED]) for kind in preset.poolings[1:]]
         compared.append(np.concatenate(cells))
     found = [tables.table_3(*each) for each in zip(trainers, scores, strict=True)]
+    accuracies, arms = ([table(trainer) for trainer in trainers] for table in (tables.table_2, tables.arms))
+    answers = [[*table["cells"], *more] for table, more in zip(accuracies, arms, strict=True)]
     return {
-        "table2": seeds.merge_table_2([tables.table_2(trainer) for trainer in trainers]),
+        "table2": seeds.merge_table_2(accuracies),
         "table3": seeds.merge_table_3(found, scores),
         "poolings": seeds.merge_poolings(preset.poolings, compared, found[0]["labels"]),
-        "arms": seeds.merge_accuracies([tables.arms(trainer) for trainer in trainers]),
+        "arms": seeds.merge_accuracies(arms),
+        "arm_claims": seeds.compare_arms(answers, accuracies[0]["labels"], preset.main_localiser),
         "overlap": seeds.merge_overlaps([tables.overlap(trainer) for trainer in trainers]),
         "curves": [curve for trainer in trainers for curve in tables.curves(trainer)],
         "looks": tables.looks(trainers[0], folder),

@@ -7,7 +7,7 @@ percent. What a single seed found stays in ``seeds``, in the order of the tables
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,7 +21,15 @@ from examples.mpii_cooking.significance import Estimate, Floats
 from examples.mpii_cooking.tables import CELLS, POOLED, Cell, Scores
 
 Table = Mapping[str, Any]
-Pair = tuple[tuple[str, ...], tuple[str, ...]]
+ARM_CLAIMS: dict[str, tuple[str, ...]] = {
+    "initialisation": ("STN-identity", "STN-level"),
+    "freedom": ("frozen",),
+    "learning": ("R_h",),
+    "turning off": ("guided",),
+}
+"""What would have to be true if each part of the SSTN is to have its merit: the arms that it then beats."""
+
+Pair = tuple[tuple[str | None, ...], tuple[str | None, ...]]
 """Names of the cell that is claimed to be better, and of the other."""
 
 
@@ -42,7 +50,7 @@ def merge_table_2(tables: Sequence[Table]) -> dict[str, Any]:
         "labels": first["labels"],
         "majority": first["majority"],
         "cells": merge_accuracies(cells),
-        "comparisons": [_compare_accuracies(cells, first["labels"], list(claims.TABLE_2))],
+        "comparisons": [_compare_accuracies("guidance", _guidance(claims.TABLE_2), cells, first["labels"])],
     }
 
 
@@ -53,7 +61,30 @@ def merge_margin(cells: Sequence[Sequence[Table]], labels: Sequence[int]) -> dic
         ``cells`` from ``merge_accuracies``; ``comparisons``, a list with the one claim ``guidance``.
     """
     network = cells[0][0]["localiser"], cells[0][0]["level"]
-    return {"cells": merge_accuracies(cells), "comparisons": [_compare_accuracies(cells, labels, [network])]}
+    comparison = _compare_accuracies("guidance", _guidance([network]), cells, labels)
+    return {"cells": merge_accuracies(cells), "comparisons": [comparison]}
+
+
+def compare_arms(cells: Sequence[Sequence[Table]], labels: Sequence[int], localiser: str) -> list[dict[str, Any]]:
+    """Return the claims ``ARM_CLAIMS``, as far as their arms were trained, at every level at which they were.
+
+    Args:
+        cells: for each seed, those of ``tables.table_2`` and of ``tables.arms``.
+        labels: the true class of each clip.
+        localiser: the localisation network that the arms have.
+    """
+    names = [(cell["localiser"], cell["level"], cell["arm"]) for cell in cells[0]]
+    trained = {cell["level"] for cell in cells[0] if cell["arm"] in ("STN-level", "STN-identity", "frozen", "guided")}
+    found = []
+    for claim, arms in ARM_CLAIMS.items():
+        pairs = [
+            ((localiser, name[1], "SSTN"), name)
+            for name in names
+            if name[0] in (localiser, None) and name[1] in trained and name[2] in arms
+        ]
+        if pairs:
+            found.append(_compare_accuracies(claim, pairs, cells, labels))
+    return found
 
 
 def merge_overlaps(cells: Sequence[Sequence[Table]]) -> list[dict[str, Any]]:
@@ -153,21 +184,24 @@ def _same_clips(tables: Sequence[Table]) -> Table:
     return tables[0]
 
 
+def _guidance(networks: Iterable[tuple[str, str]]) -> list[Pair]:
+    return [((*network, "SSTN"), (*network, "STN")) for network in networks]
+
+
 def _compare_accuracies(
-    cells: Sequence[Sequence[Table]], labels: Sequence[int], networks: Sequence[tuple[str, str]]
+    claim: str, pairs: Sequence[Pair], cells: Sequence[Sequence[Table]], labels: Sequence[int]
 ) -> dict[str, Any]:
-    """Compare SSTN with STN for each of ``networks``, (localiser, level), and on average."""
+    """Compare cells by pairs of their names, and on average."""
     truth = np.asarray(labels)
     hits = {
         (same[0]["localiser"], same[0]["level"], same[0]["arm"]): _hits(same, truth)
         for same in zip(*cells, strict=True)
     }
     draws = significance.draw(len(truth))
-    pairs = [((*network, "SSTN"), (*network, "STN")) for network in networks]
     better, worse = (np.stack([hits[pair[side]] for pair in pairs]) for side in (0, 1))
     mean = significance.paired(better, worse, draws)
     found = [significance.paired(*both, draws) for both in zip(better, worse, strict=True)]
-    return _claim("guidance", mean, pairs, found)
+    return _claim(claim, mean, pairs, found)
 
 
 def _hits(cells: Sequence[Table], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

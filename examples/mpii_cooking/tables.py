@@ -158,7 +158,7 @@ def curves(trainer: Trainer) -> list[dict[str, Any]]:
     for run in all_runs(trainer.preset):
         facts = trainer.unit(run).facts
         distorted = distortion(facts["looks"], run.level, trainer.preset) if trainer.follows(run) else None
-        curves.append(_curve(run, facts, steps) | {"distortion": distorted})
+        curves.append(_curve(run, facts, steps, trainer.preset.seed) | {"distortion": distorted})
     return curves
 
 
@@ -306,7 +306,7 @@ def _gram(
     return Gram(*(np.load(unit.path(name)) for name in names))
 
 
-def _curve(run: Run, facts: Mapping[str, Any], steps_per_epoch: int) -> dict[str, Any]:
+def _curve(run: Run, facts: Mapping[str, Any], steps_per_epoch: int, seed: int) -> dict[str, Any]:
     guided = run.phase == "guide"
     return {
         "run": run.name,
@@ -315,6 +315,7 @@ def _curve(run: Run, facts: Mapping[str, Any], steps_per_epoch: int) -> dict[str
         "level": run.level.name,
         "localiser": run.localiser,
         "arm": run.arm,
+        "seed": seed,
         "loss": facts["loss"],
         "accuracy": None if guided else [100 * share for share in facts["measure"]],
         "iou": facts["measure"] if guided else None,
