@@ -166,7 +166,7 @@ def drawn(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
     options = data.draw(drawn(backend))
@@ -183,7 +183,7 @@ def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16), level=st.floats(-4, 4))
 def test_a_constant_image_stays_constant(backend, data, seed, level):
     """The weights of an output pixel sum to one, wherever it looks: padding by zeros is the one that shows."""
@@ -196,7 +196,7 @@ def test_a_constant_image_stays_constant(backend, data, seed, level):
 
 
 @pytest.mark.parametrize("backend", EXACT_BACKENDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), shifts=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
 def test_whole_shifts_compose_to_the_bits(backend, data, shifts):
     """Border padding is left out: it repeats the edge at the first shift."""
@@ -214,7 +214,7 @@ def test_whole_shifts_compose_to_the_bits(backend, data, shifts):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_a_crop_is_sampling_the_image(backend, data, seed):
     """A map that stays three pixels inside of a crop cannot tell it from the image around it."""
