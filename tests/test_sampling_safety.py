@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from supervised_st.sampling import affine_sample
+from supervised_st.sampling import PADDING_MODES, affine_sample
 
 BACKENDS = ("reference", "aten", "triton")
 INF, NAN = float("inf"), float("nan")
@@ -21,21 +21,29 @@ def theta_with(value, entry, dtype=torch.float32):
     return theta
 
 
-@pytest.mark.parametrize("padding_mode", ["zeros", "fill"])
-@pytest.mark.parametrize("backend", ["aten", "triton"])
-def test_hostile_maps_have_the_same_averages_everywhere(backend, padding_mode):
-    """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other images of the batch are untouched.
+HOSTILE_OPTIONS = [
+    *(
+        (backend, "bilinear", padding_mode, True)
+        for backend in ("aten", "triton")
+        for padding_mode in ("zeros", "fill")
+    ),
+    *(("triton", mode, padding_mode, False) for mode in ("bilinear", "nearest") for padding_mode in PADDING_MODES),
+]
+"""``aten`` without antialiasing is held against what is documented in test_bad_inputs.py, as the reference is."""
 
-    Without antialiasing, test_bad_inputs.py holds hostile maps against what is documented.
-    """
+
+@pytest.mark.parametrize(("backend", "mode", "padding_mode", "antialias"), HOSTILE_OPTIONS)
+def test_hostile_maps_give_the_same_values_everywhere(backend, mode, padding_mode, antialias):
+    """NaN in a coordinate: NaN out, nothing to the image, NaN to theta. The other images of the batch are untouched."""
+    options = {"mode": mode, "padding_mode": padding_mode, "antialias": antialias}
     hostile = [theta_with(value, entry)[1] for value, entry in itertools.product(HOSTILE, (0, 2))]
     maps = torch.stack([*hostile, torch.eye(2, 3)])
     results = []
     for either in ("reference", backend):
         image = torch.arange(12.0).expand(len(maps), 1, 12).reshape(-1, 1, 3, 4).requires_grad_()
         theta = maps.clone().requires_grad_()
-        out = affine_sample(image, theta, (3, 4), padding_mode=padding_mode, antialias=True, backend=either)
-        results.append((out.detach(), *torch.autograd.grad(out.sum(), (image, theta))))
+        out = affine_sample(image, theta, (3, 4), **options, backend=either)
+        results.append((out.detach(), *torch.autograd.grad(out.sum(), (image, theta), materialize_grads=True)))
     for out, grad_image, grad_theta in results:
         torch.testing.assert_close(out[-1], torch.arange(12.0).view(1, 3, 4), rtol=0, atol=1e-5)
         assert grad_image.isfinite().all()

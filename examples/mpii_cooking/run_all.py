@@ -91,9 +91,8 @@ def main(
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except distributed.ElsewhereError:
-        time.sleep(
-            GRACE_SECONDS
-        )  # torchrun ends all processes when one has ended, and the one that failed has to speak
+        # torchrun ends all processes when one has ended, and the one that failed has to speak.
+        time.sleep(GRACE_SECONDS)
         sys.exit(EXIT_BAD_INPUT)
 
 

@@ -74,7 +74,8 @@ def compare_arms(cells: Sequence[Sequence[Table]], labels: Sequence[int], locali
         localiser: the localisation network that the arms have.
     """
     names = [(cell["localiser"], cell["level"], cell["arm"]) for cell in cells[0]]
-    trained = {cell["level"] for cell in cells[0] if cell["arm"] in ("STN-level", "STN-identity", "frozen", "guided")}
+    ours = {arm for arms in ARM_CLAIMS.values() for arm in arms} - {"R_h"}  # which every level has
+    trained = {level for _, level, arm in names if arm in ours}
     found = []
     for claim, arms in ARM_CLAIMS.items():
         pairs = [
