@@ -66,16 +66,20 @@ def test_a_kitchen_opens_after_its_writer_was_killed_and_is_not_written_again(tm
     assert len(open_corpus(tmp_path).videos) == 12
 
 
-def test_the_things_differ_in_fine_texture_alone():
+def test_the_things_differ_in_the_direction_of_fine_stripes_alone():
     def gray(kind: int, seed: int) -> np.ndarray:
-        return scene.thing(kind, np.random.default_rng(seed), 1.0)[4:12, 4:12, :3].mean(2)
+        return scene.thing(kind, np.random.default_rng(seed), 1.0)[5:15, 5:15, :3].mean(2)
 
-    kinds = [np.stack([gray(kind, seed) for seed in range(300)]) for kind in (0, 1)]
-    mean, contrast = (
-        [measure(kind) for kind in kinds] for measure in (np.mean, lambda kind: kind.std(axis=(1, 2)).mean())
-    )
-    assert mean[0] == pytest.approx(mean[1], rel=0.02)
-    assert contrast[0] == pytest.approx(contrast[1], rel=0.05)
+    upright, lying, plain = (np.stack([gray(kind, seed) for seed in range(300)]) for kind in range(3))
+    assert upright.mean() == pytest.approx(plain.mean(), rel=0.01)
+    assert lying.mean() == pytest.approx(plain.mean(), rel=0.01)
+    assert upright.std(axis=(1, 2)).mean() == pytest.approx(lying.std(axis=(1, 2)).mean(), rel=0.02)
+    assert plain.std(axis=(1, 2)).mean() < 1e-3
+    across, along = (np.abs(np.diff(upright, axis=axis)).mean() for axis in (2, 1))
+    assert across > 2.5 * along
+    # One pixel of the general level averages 154 / 32 = 4.8 pixels each way.
+    blocks = [things.reshape(300, 2, 5, 2, 5).mean(axis=(2, 4)) for things in (upright, lying)]
+    assert max(block.std(axis=(1, 2)).mean() for block in blocks) < 0.1 * upright.std()
 
 
 def test_one_frame_does_not_tell_where_the_hand_is_going():

@@ -32,6 +32,8 @@ ARMS: tuple[Arm, ...] = (
     Arm("STN", "starts at random, as the paper's baseline", PLAIN),
     Arm("STN-identity", "starts with the whole frame", PLAIN),
     Arm("STN-level", "starts with the centre window", PLAIN),
+    Arm("STN-slow", "learns where to look at a tenth of the rate", PLAIN),
+    Arm("STN-fast", "learns where to look at ten times the rate", PLAIN),
     Arm("frozen", "held where guidance left it", GUIDED),
     Arm("SSTN", "set free after guidance, the paper's method", GUIDED),
     Arm("guided", "guidance never turned off", GUIDED),

@@ -15,6 +15,7 @@ TITLES = {
     "fusion": "Late fusion beats the best single level",
     "streams": "Both streams together (S+T) beat each alone",
     "initialisation": "Guidance (SSTN) beats a better start of a plain transformer (STN-identity, STN-level)",
+    "rate": "Guidance (SSTN) beats another learning rate of a plain transformer (STN-slow, STN-fast)",
     "freedom": "Joint training after guidance (SSTN) beats leaving the window where guidance put it (frozen)",
     "learning": "The learned window (SSTN) beats the hard-coded one (R_h) in single frames",
     "turning off": "Turning guidance off (SSTN) beats never turning it off (guided)",

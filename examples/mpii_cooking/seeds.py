@@ -23,6 +23,7 @@ from examples.mpii_cooking.tables import CELLS, POOLED, Cell, Scores
 Table = Mapping[str, Any]
 ARM_CLAIMS: dict[str, tuple[str, ...]] = {
     "initialisation": ("STN-identity", "STN-level"),
+    "rate": ("STN-slow", "STN-fast"),
     "freedom": ("frozen",),
     "learning": ("R_h",),
     "turning off": ("guided",),

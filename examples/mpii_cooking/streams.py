@@ -6,6 +6,8 @@ every arm goes on. Tested as it is, on the centre window, it is the arm "random 
 STN           transformer with a random head, trained jointly by the classification loss alone; the paper's baseline
 STN-identity  the same, but its head starts with the whole crop, as Jaderberg et al. advise
 STN-level     the same, but its head starts with the centre window of the level's size
+STN-slow      as STN, but localisation learns at a tenth of its rate
+STN-fast      as STN, but localisation learns at ten times its rate
 centre        no transformer: the recogniser trained further on the centre window
 R_h           no transformer: the recogniser trained further on the window of most motion
 frozen        guided transformer that stays as it is, while the recogniser is trained on what it shows
@@ -29,10 +31,24 @@ from examples.mpii_cooking.networks import Recogniser, transformer
 from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, start
 from supervised_st.guidance import LinearAnneal
 
-Arm = Literal["STN", "STN-identity", "STN-level", "centre", "R_h", "frozen", "SSTN", "guided", "annealed"]
+Arm = Literal[
+    "STN",
+    "STN-identity",
+    "STN-level",
+    "STN-slow",
+    "STN-fast",
+    "centre",
+    "R_h",
+    "frozen",
+    "SSTN",
+    "guided",
+    "annealed",
+]
 AFTER_GUIDANCE = ("frozen", "SSTN", "guided", "annealed")
 HEADS = {"STN-identity": "identity", "STN-level": "level"}
 """How heads start that do not start at random."""
+PACES = {"STN-slow": 0.1, "STN-fast": 10.0}
+"""Multipliers of the localisation network's rate in joint training."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +85,8 @@ class Run:
             "joint": preset.joint,
             "baseline": preset.baseline,
         }[self.phase]
+        if self.arm in PACES:
+            phase = replace(phase, localisation_rate=PACES[self.arm] * (phase.localisation_rate or phase.rate))
         # Guidance fades over a number of epochs that is known beforehand, and takes its share of the loss with it.
         return replace(phase, patience=0) if self.arm == "annealed" else phase
 

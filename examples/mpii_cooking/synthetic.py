@@ -1,10 +1,10 @@
 """A small made-up kitchen, written as files in the layout of MPII Cooking.
 
-Twelve subjects prepare a dish each. A class is a thing that is handled (a texture, seen at the detail level only), a
-movement of the hand (seen in flow only; a single frame does not show it) and a place in the room (told by the
-appliance in use, far from the hands). The largest motion is the body's: the window with the most motion shows the
-person, and the thing lies near its edge. Nothing else carries the label: colours, positions, light and clutter
-are drawn independently of it, and each kitchen may be mirrored.
+Twelve subjects prepare a dish each. A class is a thing that is handled (told by its fine stripes), a movement of the
+hand (seen in flow only; a single frame does not show it) and a place in the room (told by the appliance in use, far
+from the hands). The largest motion is the body's: the window with the most motion shows the person, and the thing
+lies near its edge. Nothing else carries the label: colours, positions, light and clutter are drawn independently of
+it, and each kitchen may be mirrored.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.scene import FRAME, Pose, Scene, thing
 from examples.mpii_cooking.workspace import write_json, written_aside
 
-OBJECTS = ("leek", "salami")
+OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
 RATE = 15
-_VERSION = 2
+_VERSION = 3
 _IDLE = 5  # frames before the first action and between two actions
 _REST_OF_HAND = (11.0, 14.0)
 """From the torso's centre: at the edge of the window that holds the torso."""
@@ -139,11 +139,11 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     rests += rng.normal(0, 2.0, rests.shape)
     hand = _glide(rests, actions, time) + rng.normal(0, 0.25, (len(time), 2))
     for action in actions:
-        frames, reach = slice(action.start, action.stop), rng.uniform(5.0, 6.0)
+        frames, reach = slice(action.start, action.stop), rng.uniform(6.5, 7.5)
         hand[frames, action.movement] += reach * _wave(time[frames], rng.uniform(6, 8), rng)
         # As far off along the other axis, but still: where the hand is in one frame says nothing about the movement.
         hand[frames, 1 - action.movement] += reach * np.sin(rng.uniform(0, 2 * np.pi))
-    body = stance + np.stack([6.0 * _wave(time, 11.0, rng), 2.0 * _wave(time, 9.0, rng)], axis=1)
+    body = stance + np.stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)], axis=1)
     body += np.stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)], axis=1)
     other = stance + np.stack([-sides[current] * 17.0, np.full(len(time), 15.0)], axis=1)
     head = stance + 0.4 * (body - stance) - (0.0, 24.0)  # held steadier than the body, for it watches the hands

@@ -46,7 +46,7 @@ AFTER_TRAINING = frozenset(
     | {"svm_c", "workers"}
 )
 """Settings that trained networks do not depend on."""
-VERSION = 3
+VERSION = 4
 """Raised when training changes, so that no network of an older version is taken for one of this."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
@@ -273,7 +273,8 @@ def make_optimiser(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.o
     phase = run.settings(preset)
     rates = {"recogniser": phase.rate, "transformer": phase.localisation_rate or phase.rate}
     if preset.optimiser == "adam":
-        return torch.optim.Adam([{"params": [*part.parameters()], "lr": rates[key]} for key, part in networks.items()])
+        groups = [{"params": [*part.parameters()], "lr": rates[key]} for key, part in networks.items()]
+        return torch.optim.Adam(groups, fused=True)
     groups = []
     for name, part in networks.items():
         weights = [parameter for parameter in part.parameters() if parameter.ndim > 1]
