@@ -20,6 +20,7 @@ from benchmarks import accuracy, roofline
 from benchmarks.cases import Case, plan, shapes
 from benchmarks.contestants import OURS, PAIRS
 from benchmarks.measure import Spread, speedup
+from examples.mpii_cooking import record
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -263,6 +264,14 @@ def _absent_or(table: Callable[[Results], str], device: str, otherwise: str) -> 
     return text
 
 
+def _of_run(table: Callable[[Results], str], name: str) -> Callable[[], str]:
+    def text() -> str:
+        results = record.recorded(name)
+        return table(results) if results else "Not run yet."
+
+    return text
+
+
 TABLES = {
     "cpu": _absent_or(full_table, "cpu", "Not measured yet."),
     "cuda": _absent_or(full_table, "cuda", "Not measured yet."),
@@ -272,6 +281,18 @@ TABLES = {
     "pipeline, cpu": _absent_or(pipeline_table, "pipeline-cpu", "Not measured yet."),
     "pipeline, cuda": _absent_or(pipeline_table, "pipeline-cuda", "Not measured yet."),
     "static": _absent_or(roofline.table, "static", "Not compiled yet."),
+    **{
+        f"{name}, {what}": _of_run(table, name)
+        for name in ("kitchen", "clips")
+        for what, table in {
+            "run": record.run_table,
+            "claims": record.claims_table,
+            "table 2": record.table_2,
+            "arms": record.arms_table,
+            "table 3": record.table_3,
+            "overlap": record.overlap_table,
+        }.items()
+    },
 }
 
 

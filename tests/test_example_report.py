@@ -86,6 +86,7 @@ def test_clear_results_hold_and_every_number_beside_them_is_a_cell_s(written):
     assert [len(reading.comparisons) for reading in (guidance, region, fusion, streams)] == [9, 12, 6, 16]
     assert [[pair.name for pair in reading.comparisons] for reading in parts] == [
         ["vgg-16, detail: SSTN against STN-identity", "vgg-16, detail: SSTN against STN-level"],
+        ["vgg-16, detail: SSTN against STN-slow", "vgg-16, detail: SSTN against STN-fast"],
         ["vgg-16, detail: SSTN against frozen"],
         ["detail: vgg-16, SSTN against R_h"],
         ["vgg-16, detail: SSTN against guided"],
@@ -211,6 +212,15 @@ def test_arms_that_were_not_trained_have_no_row(written):
     results = copy.deepcopy(written[1])
     results["arms"] = [cell for cell in results["arms"] if cell["arm"] == "frozen"]
     assert [arm.key for arm in arm_cells(results)] == ["random crop", "R_h", "STN", "frozen", "SSTN"]
+
+
+def test_localisation_networks_that_were_not_trained_have_no_row(words, tmp_path):
+    results = made_up_results(tmp_path)
+    results["settings"] |= {"localisers": ["vgg-16"]}
+    page = words(results)
+    assert re.findall(r'scope="row">(VGG-.*?)<', page) == ["VGG-16"]
+    found = {row.what: (row.paper, row.here) for row in report.differences(results)}
+    assert found["Localisation networks"] == ("vgg-f, vgg-m, vgg-16", "vgg-16")
 
 
 def test_a_run_without_more_arms_has_no_section_for_them(words, tmp_path):

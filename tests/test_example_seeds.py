@@ -62,13 +62,14 @@ def arm_cells(seed, *arms):
 
 def test_each_part_of_the_method_is_held_against_the_arm_that_lacks_it():
     singles = [
-        [*table_2(seed)["cells"], *arm_cells(seed, "STN-identity", "STN-level", "centre", "frozen", "guided")]
+        [*table_2(seed)["cells"], *arm_cells(seed, "STN-identity", "STN-level", "STN-fast", "frozen", "guided")]
         for seed in range(SEEDS)
     ]
     found = {claim["claim"]: claim for claim in seeds.compare_arms(singles, TRUTH.tolist(), "vgg-16")}
     against = {claim: [pair["worse"][2] for pair in it["pairs"]] for claim, it in found.items()}
     assert against == {
         "initialisation": ["STN-identity", "STN-level"],
+        "rate": ["STN-fast"],
         "freedom": ["frozen"],
         "learning": ["R_h"],
         "turning off": ["guided"],
@@ -85,6 +86,15 @@ def test_each_part_of_the_method_is_held_against_the_arm_that_lacks_it():
 
 def test_arms_that_were_not_trained_are_held_against_nothing():
     assert seeds.compare_arms([table_2(0)["cells"]], TRUTH.tolist(), "vgg-16") == []
+
+
+def test_localisation_networks_that_were_not_trained_are_compared_with_nothing():
+    table = table_2(0)
+    table["cells"] = [cell for cell in table["cells"] if cell["localiser"] in ("vgg-16", None)]
+    (guidance,) = seeds.merge_table_2([table])["comparisons"]
+    assert [pair["better"][:2] for pair in guidance["pairs"]] == [
+        ["vgg-16", level] for level in ("detail", "middle", "general")
+    ]
 
 
 def test_more_seeds_of_one_comparison_are_merged_by_themselves():

@@ -44,6 +44,11 @@ ARMS: tuple[Arm, ...] = (
 Results = Mapping[str, Any]
 
 
+def localisers(results: Results) -> tuple[str, ...]:
+    """Return the localisation networks of Table 2 that were trained, in its order."""
+    return tuple(name for name in claims.LOCALISERS if name in results["settings"]["localisers"])
+
+
 def arm_levels(results: Results) -> tuple[str, ...]:
     """Return the levels at which every arm was trained, from wide to narrow."""
     return tuple(level for level in claims.LEVELS if any(cell["level"] == level for cell in results["arms"]))

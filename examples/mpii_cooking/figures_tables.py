@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from examples.mpii_cooking import claims
+from examples.mpii_cooking.arms import localisers
 from examples.mpii_cooking.figures_style import (
     ARM_COLOURS,
     GREY,
@@ -29,9 +30,10 @@ def table_2(results: Results, folder: Path) -> Figure:
     """Draw each STN and SSTN pair of Table 2, beside the paper's."""
     table = results["table2"]
     cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in table["cells"]}
-    rows = [(localiser, level) for level in reversed(claims.LEVELS) for localiser in claims.LOCALISERS]
-    heights = [-(index + index // len(claims.LOCALISERS)) for index in range(len(rows))]
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    networks = localisers(results)
+    rows = [(network, level) for level in reversed(claims.LEVELS) for network in networks]
+    heights = [-(index + index // len(networks)) for index in range(len(rows))]
+    figure = Figure(figsize=(10, 2.4 + 0.2 * len(rows)), layout="constrained")
     ours, paper = figure.subplots(1, 2, sharey=True)
     for height, (localiser, level) in zip(heights, rows, strict=True):
         both = [cells[localiser, level, arm] for arm in ("STN", "SSTN")]
@@ -43,7 +45,7 @@ def table_2(results: Results, folder: Path) -> Figure:
         for axes, pair in ((ours, ours_pair), (paper, paper_pair)):
             _draw_step(axes, height, pair)
     for index, level in enumerate(reversed(claims.LEVELS)):
-        window, group = cells[None, level, "R_h"]["percent"], heights[3 * index : 3 * index + 3]
+        window, group = cells[None, level, "R_h"]["percent"], heights[index * len(networks) :][: len(networks)]
         ours.vlines(window, group[-1] - 0.4, group[0] + 0.4, color=ARM_COLOURS["R_h"], linewidth=2)
     constant = 100 * table["majority"]["correct"] / table["clips"]
     ours.axvline(constant, color=GREY, linewidth=1, linestyle=":", zorder=0)

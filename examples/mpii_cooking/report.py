@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from examples.mpii_cooking import claims, figures, readings
-from examples.mpii_cooking.arms import ARMS, Arm, arm_cells, arm_levels
+from examples.mpii_cooking.arms import ARMS, Arm, arm_cells, arm_levels, localisers
 from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
 from examples.mpii_cooking.significance import Interval
 from examples.mpii_cooking.weights import RANDOM
@@ -181,7 +181,7 @@ def table_2(results: Results) -> tuple[Row, ...]:
     """Arrange Table 2: levels across, STN beside SSTN, the arms without a localisation network below."""
     cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in results["table2"]["cells"]}
     rows = []
-    for localiser in claims.LOCALISERS:
+    for localiser in localisers(results):
         scores: list[Score] = []
         for level in claims.LEVELS:
             stn, sstn = cells[localiser, level, "STN"], cells[localiser, level, "SSTN"]
@@ -246,6 +246,9 @@ def differences(results: Results) -> tuple[Difference, ...]:
     if untaught:
         here = f"random weights: {', '.join(untaught)}"
         rows.append(Difference("Start of the networks", "trained on ImageNet", here))
+    here = localisers(results)
+    if here != claims.LOCALISERS:
+        rows.append(Difference("Localisation networks", *(", ".join(names) for names in (claims.LOCALISERS, here))))
     for key, (what, paper) in claims.SETTINGS.items():
         here = reduce(getitem, (int(name) if name.isdigit() else name for name in key.split(".")), settings)
         if here != paper:

@@ -1,0 +1,150 @@
+"""Keep a run's results for the documentation, and show them there as Markdown.
+
+    python examples/mpii_cooking/record.py RESULTS NAME
+
+writes what the documentation shows of RESULTS, a run's ``results.json``, to ``results/NAME.json`` beside this file.
+Where data and outputs lay, curves and thetas stay behind.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from examples.mpii_cooking import claims, readings
+from examples.mpii_cooking.arms import arm_cells, arm_levels, localisers
+from examples.mpii_cooking.report import duration
+
+FOLDER = Path(__file__).parent / "results"
+LEFT_OUT = ("curves", "looks", "files")
+
+Results = Mapping[str, Any]
+
+
+def record(results: Results) -> dict[str, Any]:
+    """Return the part of ``results.json`` that is worth keeping, without the paths of the machine it is from."""
+    kept = {name: value for name, value in results.items() if name not in LEFT_OUT}
+    kept["corpus"] = {name: value for name, value in results["corpus"].items() if name != "folder"}
+    kept["command"] = _elsewhere(results["command"])
+    return kept
+
+
+def recorded(name: str) -> dict[str, Any] | None:
+    """Return what is kept under a name, or None where there is nothing."""
+    path = FOLDER / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def run_table(results: Results) -> str:
+    """Say what was run: data, seeds, the share of the largest training class, time, machine."""
+    corpus, environment, seeds = results["corpus"], results["environment"], results["seeds"]
+    clips = (
+        f"{corpus['train_clips']} training and {corpus['test_clips']} test clips in {len(corpus['classes'])} classes"
+    )
+    hours = f"{duration(results['timings_total'])} on {environment['cores']} cores"
+    machine = f"{environment['cpu']}, {environment['device']}, torch {environment['torch']}"
+    commit = environment["commit"][:10] + environment["commit"][40:]
+    data = "a synthetic kitchen" if corpus["synthetic"] else corpus["name"]
+    majority = 100 * results["table2"]["majority"]["correct"] / results["table2"]["clips"]
+    return (
+        f"`{results['command']}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips}, of which the largest "
+        f"makes up {majority:.1f} %. {hours} ({machine}), commit {commit}, {environment['date'][:10]}."
+    )
+
+
+def claims_table(results: Results) -> str:
+    """Return every claim with its mean difference, its interval and the verdict."""
+    rows = [
+        (reading.claim, f"{reading.mean:+.1f}", _span(reading.interval, "+.1f"), reading.verdict.value)
+        for reading in readings.read(results)
+    ]
+    if results["margin_seeds"]:
+        found = results["margin"]["comparisons"][0]["mean"]
+        count = len(results["seeds"]) + len(results["margin_seeds"])
+        claim = f"SSTN beats STN at detail level with {results['settings']['main_localiser'].upper()}, {count} seeds"
+        rows.append((claim, f"{found['difference']:+.1f}", _span(found["interval"], "+.1f"), found["verdict"]))
+    return _markdown(("claim", "mean difference, points", "95 % interval", "verdict"), rows)
+
+
+def table_2(results: Results) -> str:
+    """Return Table 2: mean top-1 accuracy in percent with its interval."""
+    cells = {(cell["localiser"], cell["level"], cell["arm"]): cell for cell in results["table2"]["cells"]}
+    header = ["", *(f"{level}, {arm}" for level in claims.LEVELS for arm in ("STN", "SSTN"))]
+    rows = [
+        [name.upper(), *(_accuracy(cells[name, level, arm]) for level in claims.LEVELS for arm in ("STN", "SSTN"))]
+        for name in localisers(results)
+    ]
+    for arm in ("R_h", "random crop"):
+        rows.append([arm, *(part for level in claims.LEVELS for part in (_accuracy(cells[None, level, arm]), ""))])
+    return _markdown(header, rows)
+
+
+def arms_table(results: Results) -> str:
+    """Return every arm's accuracy at the levels at which all of them were trained."""
+    rows = [(arm.key, arm.name, *map(_accuracy, cells)) for arm, cells in arm_cells(results).items()]
+    return _markdown(("arm", "what it is", *arm_levels(results)), rows)
+
+
+def table_3(results: Results) -> str:
+    """Return Table 3: mean average precision in percent with its interval."""
+    cells = {(cell["row"], cell["stream"], cell["arm"]): cell for cell in results["table3"]["cells"]}
+    columns = [(stream, arm) for stream in claims.STREAMS for arm in ("R_d", "R_h")]
+    rows = [
+        [row, *(f"{cells[row, *column]['map']:.1f} ({_span(cells[row, *column]['interval'])})" for column in columns)]
+        for row in (*claims.LEVELS, claims.FUSION)
+    ]
+    return _markdown(["", *(f"{stream}, {arm}" for stream, arm in columns)], rows)
+
+
+def overlap_table(results: Results) -> str:
+    """Return how far guided windows overlap those of most motion, on average over test frames and seeds."""
+    cells = {(cell["modality"], cell["level"]): cell for cell in results["overlap"]}
+    modalities = list(dict.fromkeys(modality for modality, _ in cells))
+    rows = [[modality, *(_overlap(cells[modality, level]) for level in claims.LEVELS)] for modality in modalities]
+    return _markdown(["mean IoU (each seed's)", *claims.LEVELS], rows)
+
+
+def _overlap(cell: Results) -> str:
+    if cell["mean"] is None:
+        return "nothing moved"
+    by_seed = ", ".join(f"{seed['mean']:.2f}" for seed in cell["seeds"])
+    return f"{cell['mean']:.2f} ({by_seed})"
+
+
+def _accuracy(cell: Results) -> str:
+    return f"{cell['percent']:.1f} ({_span(cell['interval'])})"
+
+
+def _span(interval: Sequence[float], form: str = ".0f") -> str:
+    low, high = interval
+    return f"{low:{form}} to {high:{form}}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def _elsewhere(command: str) -> str:
+    """Return a command without its output folder, and with its data folder as if that were at hand."""
+    words = iter(shlex.split(command))
+    kept = []
+    for word in words:
+        if word == "--output":
+            next(words)
+        elif word == "--data":
+            kept += [word, Path(next(words)).name]
+        else:
+            kept.append(word)
+    return shlex.join(kept)
+
+
+if __name__ == "__main__":
+    source, name = sys.argv[1:]
+    kept = record(json.loads(Path(source).read_text(encoding="utf-8")))
+    (FOLDER / f"{name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
