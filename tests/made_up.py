@@ -72,7 +72,7 @@ def made_up_overlap(generator):
     cells = []
     for modality, level in itertools.product(("spatial", "temporal"), SIDES):
         ious = generator.beta(6, 3, TEST_CLIPS - 1)
-        shares = {"mean": float(ious.mean()), "above_half": float((ious > 0.5).mean())}
+        shares = {"mean": float(ious.mean()), "above_half": float((ious > 0.5).mean()), "centre": generator.random()}
         cells.append({"modality": modality, "level": level, "localiser": "vgg-16", "iou": [None, *ious]} | shares)
     return cells
 

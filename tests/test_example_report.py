@@ -244,7 +244,9 @@ def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(words, written
 def test_the_overlap_counts_only_clips_in_which_something_moved(written):
     page = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
     for cell in written[1]["overlap"]:
-        shown = f"{cell['mean']:.2f}</span></td> <td>{100 * cell['above_half']:.0f} %</td>"
+        shown = (
+            f"{cell['mean']:.2f}</span></td> <td>{cell['centre']:.2f}</td> <td>{100 * cell['above_half']:.0f} %</td>"
+        )
         assert f"{shown} <td>{TEST_CLIPS - 1} of {TEST_CLIPS}</td>" in page
 
 
@@ -254,7 +256,8 @@ def test_a_stream_in_which_nothing_moved_has_no_overlap(words, tmp_path):
     still |= {
         "mean": None,
         "above_half": None,
-        "seeds": [{"iou": [None] * TEST_CLIPS, "mean": None, "above_half": None}],
+        "centre": None,
+        "seeds": [{"iou": [None] * TEST_CLIPS, "mean": None, "above_half": None, "centre": None}],
     }
     page = words(results)
     assert f"0 of {TEST_CLIPS}" in page

@@ -110,10 +110,11 @@ def test_more_seeds_of_one_comparison_are_merged_by_themselves():
 def test_overlaps_are_means_over_seeds_unless_nothing_moved():
     def cell(mean):
         names = {"modality": "spatial", "level": "detail", "localiser": "vgg-16"}
-        return names | {"iou": [mean], "mean": mean, "above_half": None if mean is None else float(mean > 0.5)}
+        above_half = None if mean is None else float(mean > 0.5)
+        return names | {"iou": [mean], "mean": mean, "above_half": above_half, "centre": mean and mean / 2}
 
     (moved,) = seeds.merge_overlaps([[cell(0.4)], [cell(0.8)]])
-    assert (moved["mean"], moved["above_half"]) == (pytest.approx(0.6), 0.5)
+    assert (moved["mean"], moved["above_half"], moved["centre"]) == (pytest.approx(0.6), 0.5, pytest.approx(0.3))
     assert moved["interval_seeds"] == pytest.approx(significance.seed_interval([0.4, 0.8]))
     (still,) = seeds.merge_overlaps([[cell(None)], [cell(None)]])
     assert (still["mean"], still["interval_seeds"]) == (None, None)

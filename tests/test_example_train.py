@@ -431,18 +431,25 @@ def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tm
     monkeypatch.setattr(features, "MODALITIES", ["spatial"])
     (cell,) = features.overlaps(trainer)
     expected = window_iou(networks["transformer"].localize(batch.image), batch.theta).tolist()
+    corner = (GENERAL.height - PRESET.glimpse) / 2
+    middle = window_to_theta(torch.tensor([[corner, corner, PRESET.glimpse, PRESET.glimpse]]), (GENERAL.height,) * 2)
+    centre = window_iou(middle.expand_as(batch.theta), batch.theta).tolist()
     assert cell == {
         "modality": "spatial",
         "level": "general",
         "localiser": "vgg-16",
         "iou": [pytest.approx(expected[0]), None, pytest.approx(expected[2])],
+        "centre": [pytest.approx(centre[0]), None, pytest.approx(centre[2])],
     }
     assert 0.5 < expected[0] < 1
 
 
 def test_overlap_counts_only_clips_where_something_moved(monkeypatch):
-    cells = [{"level": "detail", "iou": [0.25, None, 0.75, 0.8]}, {"level": "middle", "iou": [None]}]
+    cells = [
+        {"level": "detail", "iou": [0.25, None, 0.75, 0.8], "centre": [0.1, None, 0.2, 0.3]},
+        {"level": "middle", "iou": [None], "centre": [None]},
+    ]
     monkeypatch.setattr(tables, "overlaps", lambda trainer: cells)
     found, nothing = tables.overlap(None)
-    assert (found["mean"], found["above_half"]) == pytest.approx((0.6, 2 / 3))
-    assert (nothing["mean"], nothing["above_half"]) == (None, None)
+    assert (found["mean"], found["above_half"], found["centre"]) == pytest.approx((0.6, 2 / 3, 0.2))
+    assert (nothing["mean"], nothing["above_half"], nothing["centre"]) == (None, None, None)

@@ -17,7 +17,7 @@ from examples.mpii_cooking.classify import Frames
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
-from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, batches, chunks
+from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
 from examples.mpii_cooking.streams import Run, extra_runs, margin_runs
 from examples.mpii_cooking.train import Trainer, autocast, centre_windows
 from examples.mpii_cooking.workspace import Unit, written_aside
@@ -99,29 +99,33 @@ def overlaps(trainer: Trainer) -> list[dict[str, Any]]:
     """Return how well guidance has taught the main localisation network, in every stream.
 
     A cell holds the IoU of the window it predicts, in evaluation mode, with the window of most motion, in the frame of
-    each test clip that Table 2 is about; None where nothing moved, so that there is no window to find.
+    each test clip that Table 2 is about, and as ``centre`` that of the centre window, which knows nothing; both are
+    None where nothing moved, so that there is no window to find.
     """
 
     def cell(stream: tuple[str, Level]) -> dict[str, Any]:
         modality, level = stream
         run = Run("guide", modality, level, trainer.preset.main_localiser, "SSTN")
-        return {"modality": modality, "level": level.name, "localiser": run.localiser, "iou": _ious(trainer, run)}
+        return {"modality": modality, "level": level.name, "localiser": run.localiser, **_ious(trainer, run)}
 
     streams = list(product(MODALITIES, levels(trainer.preset)))
     return distributed.map(cell, streams, desc="overlap with R_h", unit="stream")
 
 
-def _ious(trainer: Trainer, run: Run) -> list[float | None]:
-    unit = trainer.workspace.unit(f"overlap/{run.name}", {"run": trainer.unit(run).fingerprint})
+def _ious(trainer: Trainer, run: Run) -> dict[str, list[float | None]]:
+    names = ("iou", "centre")
+    unit = trainer.workspace.unit(f"overlap/{run.name}", {"run": trainer.unit(run).fingerprint, "names": names})
     if not unit.done:
         transformer = trainer.trained(run)["transformer"]
 
         def overlap(sample: Sample) -> Tensor:
-            return torch.stack([window_iou(transformer.localize(sample.image), sample.theta), sample.confidence], dim=1)
+            windows = transformer.localize(sample.image), centre_windows(sample, trainer.preset.glimpse)
+            return torch.stack([*(window_iou(window, sample.theta) for window in windows), sample.confidence], dim=1)
 
-        found = torch.cat([*_scores(trainer, _test_frames(trainer, run), overlap)]).tolist()
-        unit.commit(iou=[iou if confidence else None for iou, confidence in found])
-    return unit.facts["iou"]
+        *found, confidence = torch.cat([*_scores(trainer, _test_frames(trainer, run), overlap)]).T.tolist()
+        moved = [[iou if sure else None for iou, sure in zip(ious, confidence, strict=True)] for ious in found]
+        unit.commit(**dict(zip(names, moved, strict=True)))
+    return {name: unit.facts[name] for name in names}
 
 
 def _cell(trainer: Trainer, run: Run) -> dict[str, Any]:
@@ -210,7 +214,8 @@ def _write_features(
 def _scores(
     trainer: Trainer, samples: ClipSamples | FrameSamples, network: Callable[[Sample], Tensor]
 ) -> Iterator[Tensor]:
-    for batch in batches(samples, chunks(range(len(samples)), EVALUATION_BATCH * trainer.preset.sub_batch)):
+    parts = chunks(range(len(samples)), EVALUATION_BATCH * trainer.preset.sub_batch)
+    for batch in ahead(batches(samples, parts)):
         with autocast(trainer.preset, trainer.device):
             scores = network(Sample(*(field.to(trainer.device) for field in batch)))
         yield scores.float().cpu()

@@ -101,8 +101,9 @@ _FIGURES: dict[str, tuple[Painter, str, str, str]] = {
     "overlap": (
         figures_tables.overlap,
         "Overlap of the guided window and the window of most motion",
-        "Over test clips, after guidance and before joint training. Orange: the mean. Dotted: one half, which is what "
-        "two equal squares share that lie a third of their side apart.",
+        "Over test clips, after guidance and before joint training. Orange: the mean. Grey: the mean of the "
+        "window at the centre instead. Dotted: one half, which is what two equal squares share that lie a third of "
+        "their side apart.",
         "Histograms of the overlap, one for each level and modality. Means and shares are in the table above.",
     ),
     "distortion": (

@@ -95,6 +95,7 @@ def overlap(results: Results, folder: Path) -> Figure:
             axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":")
             if cell["mean"] is not None:
                 axes.axvline(cell["mean"], color=ARM_COLOURS["SSTN"], linewidth=2)
+                axes.axvline(cell["centre"], color=GREY, linewidth=2)
             axes.set_title(f"{level}: {modality}")
         row[0].set_ylabel("test clips, %")
     for axes in grid[-1]:

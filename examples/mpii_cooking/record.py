@@ -107,14 +107,17 @@ def overlap_table(results: Results) -> str:
     cells = {(cell["modality"], cell["level"]): cell for cell in results["overlap"]}
     modalities = list(dict.fromkeys(modality for modality, _ in cells))
     rows = [[modality, *(_overlap(cells[modality, level]) for level in claims.LEVELS)] for modality in modalities]
+    rows.append(["the centre window", *(_decimals(cells["spatial", level]["centre"]) for level in claims.LEVELS)])
     return _markdown(["mean IoU (each seed's)", *claims.LEVELS], rows)
 
 
 def _overlap(cell: Results) -> str:
-    if cell["mean"] is None:
-        return "nothing moved"
-    by_seed = ", ".join(f"{seed['mean']:.2f}" for seed in cell["seeds"])
-    return f"{cell['mean']:.2f} ({by_seed})"
+    by_seed = ", ".join(_decimals(seed["mean"]) for seed in cell["seeds"])
+    return f"{_decimals(cell['mean'])} ({by_seed})"
+
+
+def _decimals(iou: float | None) -> str:
+    return "nothing moved" if iou is None else f"{iou:.2f}"
 
 
 def _accuracy(cell: Results) -> str:

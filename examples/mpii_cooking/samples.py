@@ -8,6 +8,7 @@ once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
@@ -267,6 +268,17 @@ def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Samp
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that loading leaves torch's random numbers alone
     )
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """Yield ``items``; a thread makes the next one while the last one is used."""
+    end = object()
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item
 
 
 def _columns(view: View, side: int) -> slice:

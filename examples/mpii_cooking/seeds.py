@@ -95,20 +95,21 @@ def merge_overlaps(cells: Sequence[Sequence[Table]]) -> list[dict[str, Any]]:
     """Return several seeds' ``tables.overlap`` as one: means over those seeds in which something moved.
 
     Returns:
-        Cells with ``modality``, ``level``, ``localiser``, the mean ``mean`` and ``above_half``, ``interval_seeds`` of
-        the former, and ``seeds``, a list of ``iou``, ``mean`` and ``above_half``.
+        Cells with ``modality``, ``level``, ``localiser``, the mean ``mean``, ``above_half`` and ``centre``,
+        ``interval_seeds`` of the first, and ``seeds``, a list of ``iou``, ``mean``, ``above_half`` and ``centre``.
     """
     return [_overlap(same) for same in zip(*cells, strict=True)]
 
 
 def _overlap(cells: Sequence[Table]) -> dict[str, Any]:
-    names, measured = ("modality", "level", "localiser"), ("iou", "mean", "above_half")
+    names, measured = ("modality", "level", "localiser"), ("iou", "mean", "above_half", "centre")
     means = [cell["mean"] for cell in cells]
     known = None not in means
     return {
         **{name: cells[0][name] for name in names},
         "mean": _mean(means),
         "above_half": _mean([cell["above_half"] for cell in cells]),
+        "centre": _mean([cell["centre"] for cell in cells]),
         "interval_seeds": significance.seed_interval(means) if known else None,
         "seeds": [{name: cell[name] for name in measured} for cell in cells],
     }

@@ -72,10 +72,10 @@ def overlap(trainer: Trainer) -> list[dict[str, Any]]:
     """Return how far the guided window and the window of most motion overlap, for every stream.
 
     Returns:
-        Cells with ``iou`` per test clip, None where nothing moved; ``mean`` over the others and ``above_half``, the
-        share of them above 0.5, both None if there are no others.
+        Cells with ``iou`` per test clip, None where nothing moved; ``mean`` over the others, ``above_half``, the share
+        of them above 0.5, and ``centre``, the mean of the centre window instead, all None if there are no others.
     """
-    return [cell | _overlap([iou for iou in cell["iou"] if iou is not None]) for cell in overlaps(trainer)]
+    return [cell | _overlap(_known(cell["iou"]), _known(cell["centre"])) for cell in overlaps(trainer)]
 
 
 def decision_values(
@@ -251,10 +251,15 @@ def top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
     }
 
 
-def _overlap(ious: Sequence[float]) -> dict[str, float | None]:
-    if not ious:
-        return {"mean": None, "above_half": None}
-    return {"mean": float(np.mean(ious)), "above_half": float(np.mean(np.asarray(ious) > 0.5))}
+def _known(ious: Sequence[float | None]) -> list[float]:
+    return [iou for iou in ious if iou is not None]
+
+
+def _overlap(guided: Sequence[float], centre: Sequence[float]) -> dict[str, float | None]:
+    if not guided:
+        return {"mean": None, "above_half": None, "centre": None}
+    above_half = float(np.mean(np.asarray(guided) > 0.5))
+    return {"mean": float(np.mean(guided)), "above_half": above_half, "centre": float(np.mean(centre))}
 
 
 def _labels(clips: Sequence[Clip]) -> Labels:
