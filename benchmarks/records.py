@@ -61,7 +61,8 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--", "supervised_st")
+    # Whoever measures decides the numbers too. Results do not: a run that goes on would find its own.
+    changed = git("status", "--porcelain", "--", "supervised_st", "benchmarks", ":(exclude)benchmarks/results")
     return (git("rev-parse", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supervised_st._reference import pixel_map
-
 _LARGEST_SQUARE = 1e36
 """Of a footprint's side in pixels, so that areas and their derivatives are numbers whatever theta is."""
 
@@ -32,23 +30,19 @@ def _scan(values: Tensor, axis: int) -> Tensor:
     return values
 
 
-def footprints(
-    theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool
-) -> tuple[Tensor, Tensor]:
-    """Say where the footprints of theta's output pixels have their corners, and how large they are.
+def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Say where the footprints of output pixels have their corners, and how large they are.
 
     Args:
-        theta: ``[batch map 2 3]``, output to input.
+        pixel: ``[batch map 2 3]``, output to input, in the pixel units of `pixel_map`.
         image_size: ``(H, W)`` of the image.
         size: ``(h, w)`` of the output.
-        align_corners: theta's convention.
 
     Returns:
         Maps ``(batch, map, 4, 2, 3)`` into the :func:`summed_area_table`, whose convention is ``align_corners=False``,
         for the corners upper left, upper right, lower left, lower right; and the areas ``(batch, map)`` in pixels.
     """
     h, w = size
-    pixel = pixel_map(theta, image_size, size, align_corners=align_corners)
     slopes, lows, highs, sides = [], [], [], []
     for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
         a, b, t = row.unbind(-1)
@@ -68,20 +62,18 @@ def footprints(
     return torch.cat((linear, corners), dim=-1), sides[0] * sides[1]
 
 
-def outside_share(theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool) -> Tensor:
+def outside_share(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """How much of each footprint lies outside of the image: exactly 0 where nothing does.
 
     Args:
-        theta: ``[batch map 2 3]``, output to input.
+        pixel: ``[batch map 2 3]``, output to input, in the pixel units of `pixel_map`.
         image_size: ``(H, W)`` of the image.
         size: ``(h, w)`` of the output.
-        align_corners: theta's convention.
 
     Returns:
         ``(batch, map, h, w)``, float64, in ``[0, 1]``; NaN where a coordinate is.
     """
-    pixel = pixel_map(theta, image_size, size, align_corners=align_corners)
-    rows, columns = (torch.arange(n, dtype=torch.float64, device=theta.device) for n in size)
+    rows, columns = (torch.arange(n, dtype=torch.float64, device=pixel.device) for n in size)
     beyond_axis = []
     for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
         a, b, t = row[..., None, None].unbind(-3)

@@ -1,4 +1,4 @@
-"""The fused sampler: allocate, launch, register. The only file that meets both torch and Triton.
+"""The fused sampler: allocate, launch, differentiate. The only file that meets both torch and Triton.
 
 Forward and backward are opaque operators, so compilers see one node each; a ``torch.autograd.Function`` around them
 makes them differentiable. Second derivatives go through the reference, which differentiates itself.
@@ -13,13 +13,11 @@ import triton.language as tl
 from torch import Tensor
 
 from supervised_st import _kernels
-from supervised_st._checks import FLOATING, check_choice, check_device, check_dtype, check_shape
-from supervised_st._reference import IMAGE_DTYPES, PADDING_MODES, affine_sample_reference
+from supervised_st._operators import check_forward, check_image_gradient, check_theta_gradient, register
+from supervised_st._reference import affine_sample_reference
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
-
-KERNEL_MODES = ("bilinear", "nearest")
 
 VECTORISED = 16
 """Where channels are innermost and their number is a multiple of this, threads read them 16 bytes at a time."""
@@ -295,97 +293,21 @@ def _theta_gradient(
     return out
 
 
-def _check_maps(like: Tensor, theta: Tensor, sizes: dict[str, int], mode: str, padding_mode: str) -> dict[str, int]:
-    """Check what all operators take, and return the sizes that are known now."""
-    check_choice("mode", mode, KERNEL_MODES)
-    check_choice("padding_mode", padding_mode, PADDING_MODES)
-    check_dtype("theta", theta, (torch.float64, torch.float32))
-    check_device("theta", theta, like)
-    return check_shape("theta", theta, "batch map 2 3" if theta.ndim == 4 else "batch 2 3", **sizes)
-
-
-def _grad_pattern(theta: Tensor) -> str:
-    return "batch map channel h w" if theta.ndim == 4 else "batch channel h w"
-
-
-def _check_forward(
-    image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
-    height: int, width: int, mode: str, padding_mode: str, align_corners: bool,
-) -> dict[str, int]:  # fmt: skip
-    check_dtype("image", image, IMAGE_DTYPES)
-    sizes = check_shape("image", image, "batch channel height width")
-    if min(sizes["height"], sizes["width"], height, width) < 1:
-        raise ValueError(f"image and output must have pixels, got {tuple(image.shape)} and {(height, width)}")
-    if (fill is None) == (padding_mode == "fill"):
-        raise ValueError(f"fill must be there for padding_mode='fill' and for no other, got {padding_mode!r}")
-    if (mean is None) != (std is None) or (mean is not None and image.dtype != torch.uint8):
-        raise ValueError("mean and std must be there together, and only for uint8 images")
-    for name, constant in (("fill", fill), ("mean", mean), ("std", std)):
-        if constant is not None:
-            check_dtype(name, constant, (torch.promote_types(image.dtype, torch.float32),))
-            check_shape(name, constant, "channel", channel=sizes["channel"])
-            check_device(name, constant, image)
-            if not constant.is_contiguous():
-                raise ValueError(f"{name} must be contiguous, got strides {constant.stride()}")
-    return _check_maps(image, theta, sizes, mode, padding_mode)
-
-
-def _check_image_gradient(
-    grad: Tensor, theta: Tensor, height: int, width: int, channels_last: bool,
-    mode: str, padding_mode: str, align_corners: bool,
-) -> None:  # fmt: skip
-    check_dtype("grad", grad, FLOATING)
-    sizes = _check_maps(grad, theta, {}, mode, padding_mode)
-    sizes = check_shape("grad", grad, _grad_pattern(theta), **sizes)
-    if min(height, width, sizes["h"], sizes["w"]) < 1:
-        raise ValueError(f"image and grad must have pixels, got {(height, width)} and {tuple(grad.shape)}")
-
-
-def _check_theta_gradient(
-    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
-    mode: str, padding_mode: str, align_corners: bool,
-) -> None:  # fmt: skip
-    check_dtype("grad", grad, (torch.float32 if image.dtype == torch.uint8 else image.dtype,))
-    check_device("grad", grad, image)
-    pattern = _grad_pattern(theta)
-    height, width = (check_shape("grad", grad, pattern)[side] for side in "hw")
-    sizes = _check_forward(image, theta, fill, mean, std, height, width, mode, padding_mode, align_corners)
-    check_shape("grad", grad, pattern, **sizes)
-
-
-def _register(name: str, arguments: str, check: Any, launch: Any, fake: Any) -> Any:
-    """Make an operator that compilers do not look into; it refuses what it would touch foreign memory for."""
-
-    def checked(function: Any) -> Any:
-        def call(*given: Any) -> Tensor:
-            check(*given)
-            result: Tensor = function(*given)
-            return result
-
-        return call
-
-    qualified = f"supervised_st::{name}"
-    torch.library.define(qualified, f"{arguments} -> Tensor", tags=torch.Tag.pt2_compliant_tag)
-    torch.library.impl(qualified, ("cpu", "cuda"), checked(launch))
-    torch.library.register_fake(qualified, checked(fake))
-    return getattr(torch.ops.supervised_st, name).default
-
-
 _CONSTANTS = "Tensor? fill, Tensor? mean, Tensor? std"
 
-forward_op = _register(
+forward_op = register(
     "affine_sample",
     f"(Tensor image, Tensor theta, {_CONSTANTS}, SymInt height, SymInt width, str mode, str padding_mode, "
     "bool align_corners)",
-    _check_forward,
+    check_forward,
     _forward,
     lambda image, theta, fill, mean, std, height, width, *options: _empty_output(image, theta, height, width),
 )
-image_gradient_op = _register(
+image_gradient_op = register(
     "affine_sample_image_gradient",
     "(Tensor grad, Tensor theta, SymInt height, SymInt width, bool channels_last, str mode, str padding_mode, "
     "bool align_corners)",
-    _check_image_gradient,
+    check_image_gradient,
     _image_gradient,
     lambda grad, theta, height, width, channels_last, *options: (
         grad.new_empty(grad.shape[0], height, width, grad.shape[-3]).movedim(-1, 1)
@@ -393,10 +315,10 @@ image_gradient_op = _register(
         else grad.new_empty(grad.shape[0], grad.shape[-3], height, width)
     ),
 )
-theta_gradient_op = _register(
+theta_gradient_op = register(
     "affine_sample_theta_gradient",
     f"(Tensor grad, Tensor image, Tensor theta, {_CONSTANTS}, str mode, str padding_mode, bool align_corners)",
-    _check_theta_gradient,
+    check_theta_gradient,
     _theta_gradient,
     lambda grad, image, theta, *options: torch.empty_like(theta, memory_format=torch.contiguous_format),
 )

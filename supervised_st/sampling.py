@@ -29,6 +29,7 @@ from supervised_st._reference import (
     PADDING_MODES,
     affine_sample_reference,
     lay_out,
+    pixel_map,
     sample_at,
 )
 
@@ -271,7 +272,8 @@ def _area_sample(
     table = summed_area_table(image)
     maps = theta if theta.ndim == 4 else theta[:, None]
     image_size = (image.shape[2], image.shape[3])
-    corners, areas = footprints(maps, image_size, size, align_corners=align_corners)
+    pixel = pixel_map(maps, image_size, size, align_corners=align_corners)
+    corners, areas = footprints(pixel, image_size, size)
     sums = _sample(
         table, corners.flatten(1, 2), None, None, None, size,
         mode="bilinear", padding_mode="border", align_corners=False, backend=backend,
@@ -279,7 +281,7 @@ def _area_sample(
     upper_left, upper_right, lower_left, lower_right = sums.view(*maps.shape[:2], 4, *sums.shape[2:]).unbind(2)
     averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
     if fill is not None:
-        share = outside_share(maps, image_size, size, align_corners=align_corners)[:, :, None]
+        share = outside_share(pixel, image_size, size)[:, :, None]
         # Where nothing is outside, the fill does not count, even if it is infinite.
         averages = averages + torch.where(share > 0, share * fill.double()[:, None, None], 0.0)
     sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)

@@ -47,3 +47,29 @@ def _poisoned_and_fenced_memory(monkeypatch):
     yield
     assert fences, "no kernel ran"
     assert all(fence.isnan().all() for fence in fences), "a kernel wrote past the end of its buffer"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Small videos of two classes."""
+    # Imported here, since most tests need nothing of the example.
+    from small_videos import moving_patch, write
+
+    from examples.mpii_cooking.corpus import open_corpus
+
+    folder = tmp_path_factory.mktemp("classes")
+    for index, name in enumerate(("left", "right")):
+        for number in (1, 2, 10):
+            write(folder / name / f"{number}.avi", moving_patch(11 + number % 3, 10 * index + number))
+    return open_corpus(folder)
+
+
+@pytest.fixture(scope="session")
+def caches(corpus, tmp_path_factory):
+    """The same videos, prepared."""
+    from small_videos import PRESET
+
+    from examples.mpii_cooking.prepare import prepare
+    from examples.mpii_cooking.workspace import Workspace
+
+    return prepare(corpus, PRESET, Workspace(tmp_path_factory.mktemp("work")))

@@ -363,3 +363,28 @@ def test_the_short_table_needs_a_whole_run():
 def test_quick_results_are_not_among_the_published():
     assert tables.RESULTS in records.results_file("cpu", is_quick=False).parents
     assert tables.RESULTS not in records.results_file("cpu", is_quick=True).parents
+
+
+def test_what_decides_the_numbers_is_committed_or_named(tmp_path, monkeypatch):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
+
+    files = {name: tmp_path / name for name in ("supervised_st/a.py", "benchmarks/b.py", "benchmarks/results/c.json")}
+    for path in files.values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    found = {}
+    for name, path in files.items():
+        path.write_text("changed")
+        found[name] = records._commit().partition(" ")[2]
+        path.write_text("")
+    assert found == {
+        "supervised_st/a.py": "with changes",
+        "benchmarks/b.py": "with changes",
+        "benchmarks/results/c.json": "",
+    }

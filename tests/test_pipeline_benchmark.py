@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import measure, pipeline, tables
+from benchmarks import measure, pipeline, pipeline_peers, pipeline_stages, tables
+from benchmarks.pipeline_plan import PLANS
 from examples.mpii_cooking import features, prepare
 from supervised_st import TemporalCorrelationPooling
 
@@ -21,7 +22,7 @@ KINDS = ("prepare", "search", "pool", "features")
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory):
     """One stage of each kind."""
-    made = list(pipeline.stages(pipeline.PLANS["cpu"]["quick"], "cpu", tmp_path_factory.mktemp("pipeline")))
+    made = list(pipeline_stages.stages(PLANS["cpu"]["quick"], "cpu", tmp_path_factory.mktemp("pipeline")))
     return {kind: next(stage for stage in made if stage.name.startswith(kind)) for kind in KINDS}
 
 
@@ -68,7 +69,7 @@ def test_published_results_are_whole(device):
 def test_the_truth_of_the_search_is_brute_force():
     motion = np.random.default_rng(0).integers(0, 2**18, (2, 9, 12))
     windows = np.lib.stride_tricks.sliding_window_view(motion, (4, 4), axis=(1, 2))
-    assert np.array_equal(pipeline.exact_scores(motion, 4), windows.sum((-2, -1)))
+    assert np.array_equal(pipeline_peers.exact_scores(motion, 4), windows.sum((-2, -1)))
 
 
 def beside_the_best(profile):
@@ -89,8 +90,8 @@ def lower(score):
 BROKEN = {
     "prepare, window": ("prepare", prepare, "window_profile", beside_the_best),
     "prepare, score": ("prepare", prepare, "window_scores", lower),
-    "search, window": ("search", pipeline, "window_profile", beside_the_best),
-    "search, score": ("search", pipeline, "window_scores", lower),
+    "search, window": ("search", pipeline_stages, "window_profile", beside_the_best),
+    "search, score": ("search", pipeline_stages, "window_scores", lower),
     "pool": ("pool", TemporalCorrelationPooling, "forward", lambda pool: lambda *a: pool(*a) + 1e-6),
     "features, order": ("features", features, "affine_sample", lambda sample: lambda *a: sample(*a).flip(0)),
     "features, values": ("features", features.Recogniser, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
@@ -107,11 +108,11 @@ def test_what_is_wrong_has_no_time(stages, monkeypatch, kind, where, name, broke
 
 
 def stage(**contestants):
-    return pipeline.Stage("stage", "items", 6, contestants)
+    return pipeline_stages.Stage("stage", "items", 6, contestants)
 
 
 def contestant(error=0.0, role="peer"):
-    return pipeline.Contestant(lambda: error, lambda answer: answer, 0.5, role)
+    return pipeline_stages.Contestant(lambda: error, lambda answer: answer, 0.5, role)
 
 
 @pytest.mark.parametrize("error", [1.0, float("nan")])
@@ -160,7 +161,7 @@ def test_the_table_shows_losses_beside_wins():
 
 
 def test_plans_have_the_sizes_of_the_paper_where_nobody_is_in_a_hurry():
-    for device, plans in pipeline.PLANS.items():
+    for device, plans in PLANS.items():
         for plan in (plans["default"], plans["full"]):
             assert (plan.map_size, plan.window) == ((896, 1189), 224)
         scales = {scene.preset.name for scene in plans["full"].scenes}
@@ -177,4 +178,4 @@ def test_numpy_describes_clips_as_their_definition_says():
     logarithm = (vectors * np.log(values)) @ vectors.T
     entries = torch.from_numpy(np.concatenate((np.diag(logarithm), 2**0.5 * logarithm[np.triu_indices(5, 1)])))
     wanted = torch.nn.functional.normalize(entries.sign() * entries.abs().sqrt(), dim=0)
-    assert np.abs(pipeline.described_by_numpy(clip, gamma) - wanted.numpy()).max() < 1e-12
+    assert np.abs(pipeline_peers.described_by_numpy(clip, gamma) - wanted.numpy()).max() < 1e-12

@@ -17,9 +17,10 @@ from examples.mpii_cooking.classify import Frames
 from examples.mpii_cooking.clips import Clip
 from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.networks import Recogniser
+from examples.mpii_cooking.objectives import centre_windows
 from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
 from examples.mpii_cooking.streams import Run, extra_runs, margin_runs
-from examples.mpii_cooking.train import Trainer, autocast, centre_windows
+from examples.mpii_cooking.train import Trainer, autocast
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou

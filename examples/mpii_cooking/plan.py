@@ -17,18 +17,11 @@ from examples.mpii_cooking import video
 from examples.mpii_cooking.clips import Clip, Corpus, DataError
 from examples.mpii_cooking.config import MODALITIES, Preset, levels
 from examples.mpii_cooking.networks import Recogniser
+from examples.mpii_cooking.objectives import Outcome, make_objective
 from examples.mpii_cooking.prepare import prepare
 from examples.mpii_cooking.samples import ClipSamples, Sample
 from examples.mpii_cooking.streams import Run, all_runs, build
-from examples.mpii_cooking.train import (
-    Outcome,
-    TrainingDivergedError,
-    autocast,
-    make_objective,
-    make_optimiser,
-    split,
-    train_step,
-)
+from examples.mpii_cooking.train import TrainingDivergedError, autocast, make_optimiser, split, train_step
 from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample

@@ -17,10 +17,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -29,13 +28,12 @@ from examples.mpii_cooking import distributed
 from examples.mpii_cooking.clips import Corpus
 from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.networks import Backbone
+from examples.mpii_cooking.objectives import Objective, Outcome, make_objective
 from examples.mpii_cooking.prepare import VideoCache
 from examples.mpii_cooking.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.streams import Run, all_runs, build, seed_of
 from examples.mpii_cooking.weights import Weights
 from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint, written_aside
-from supervised_st import Glimpse, RegressiveGuidance, affine_sample
-from supervised_st.geometry import window_iou
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
@@ -54,18 +52,6 @@ BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
 class TrainingDivergedError(RuntimeError):
     """A loss or a weight is no longer a finite number."""
-
-
-class Outcome(NamedTuple):
-    """What an objective says about a sub-batch, or a step about its batch."""
-
-    loss: Tensor
-    """Mean loss, a scalar."""
-    measure: Tensor
-    """1 where the class is right, or the overlap with the target window: (N,) per sample, for a step their mean."""
-
-
-Objective = Callable[[Sample], Outcome]
 
 
 @dataclass(frozen=True)
@@ -242,27 +228,6 @@ def fit(
     distributed.barrier()  # whoever goes on from this run finds it whole
 
 
-def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Objective:
-    """Return the loss of the run's phase and arm, and what is measured along the way.
-
-    Args:
-        run: decides the loss.
-        networks: from ``build``.
-        guidance: how strongly guidance pulls, from ``run.guidance``.
-    """
-    if run.phase == "guide":
-        return _guidance_objective(networks["transformer"], guidance)
-    if run.phase == "recognise":
-        return _window_objective(networks["recogniser"], _random_windows)
-    if run.arm == "R_h":
-        return _window_objective(networks["recogniser"], lambda sample, side: sample.theta)
-    if run.arm == "centre":
-        return _window_objective(networks["recogniser"], centre_windows)
-    if run.arm == "frozen":
-        return _window_objective(networks["recogniser"], _frozen_windows(networks["transformer"]))
-    return _joint_objective(networks["transformer"], networks["recogniser"], guidance)
-
-
 def autocast(preset: Preset, device: torch.device) -> torch.autocast:
     """Return the context in which networks compute as precisely as the preset says; theta always has float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=preset.precision == "bfloat16")
@@ -347,66 +312,6 @@ def _epoch(
         losses += loss.item() * len(step)
         measures += measure.item() * len(step)
     return losses / len(order), measures / len(order)
-
-
-def centre_windows(sample: Sample, side: int) -> Tensor:
-    """Return theta of the centre window of ``side`` pixels for each sample."""
-    scale = side / sample.image.shape[-1]
-    return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
-
-
-def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
-    guidance = RegressiveGuidance("l1", weight=strength)
-
-    def objective(sample: Sample) -> Outcome:
-        theta = transformer.localize(sample.image)
-        loss = guidance(theta, sample.theta, sample.confidence)
-        return Outcome(loss, window_iou(theta.detach(), sample.theta))
-
-    return objective
-
-
-def _joint_objective(transformer: nn.Module, recogniser: nn.Module, strength: float) -> Objective:
-    guidance = RegressiveGuidance("l1", weight=strength, joint=True)
-
-    def objective(sample: Sample) -> Outcome:
-        hits: list[Tensor] = []
-
-        def recognise(glimpse: Glimpse) -> Tensor:
-            scores = recogniser(glimpse.image)
-            hits.append(_hits(scores, sample.label))
-            return F.cross_entropy(scores, sample.label)
-
-        loss = guidance.objective(transformer, sample.image, target=sample, task=recognise)
-        return Outcome(loss, hits[0])
-
-    return objective
-
-
-def _window_objective(recogniser: nn.Module, windows: Callable[[Sample, int], Tensor]) -> Objective:
-    side = recogniser.input_size
-
-    def objective(sample: Sample) -> Outcome:
-        scores = recogniser(affine_sample(sample.image, windows(sample, side), (side, side)))
-        return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
-
-    return objective
-
-
-def _frozen_windows(transformer: nn.Module) -> Callable[[Sample, int], Tensor]:
-    def windows(sample: Sample, side: int) -> Tensor:
-        transformer.eval()  # without dropout, as it will look when it is tested
-        return transformer.localize(sample.image)
-
-    return windows
-
-
-def _random_windows(sample: Sample, side: int) -> Tensor:
-    return sample.random
-
-
-def _hits(scores: Tensor, labels: Tensor) -> Tensor:
-    return (scores.argmax(1) == labels).float()
 
 
 @torch.no_grad()

@@ -1,0 +1,69 @@
+"""Other ways to the answers of the pipeline's stages, and how far an answer of the search is from the truth."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+Found = tuple[Any, Any, Any]
+"""Of each map: the best score, and its window's left column and top row."""
+
+
+def pooled_squares(motion: Tensor, side: int) -> Found:
+    """Search with one pass of torch over whole windows."""
+    return _largest(F.avg_pool2d(motion, side, stride=1, divisor_override=1))
+
+
+def pooled_strips(motion: Tensor, side: int) -> Found:
+    """Search with two passes of torch: sums down the rows of each window first, then across its columns."""
+    strips = F.avg_pool2d(motion, (side, 1), stride=1, divisor_override=1)
+    return _largest(F.avg_pool2d(strips, (1, side), stride=1, divisor_override=1))
+
+
+def _largest(scores: Tensor) -> Found:
+    score, place = scores.flatten(1).max(1)
+    return score, place % scores.shape[2], place // scores.shape[2]
+
+
+def box_filtered(maps: list[np.ndarray], side: int) -> Found:
+    """Search each map with OpenCV."""
+    found = []
+    for motion in maps:
+        sums = cv2.boxFilter(motion, cv2.CV_64F, (side, side), anchor=(0, 0), normalize=False)
+        # The windows that reach over the far edges are of no use.
+        _, score, _, (x, y) = cv2.minMaxLoc(sums[: motion.shape[0] - side + 1, : motion.shape[1] - side + 1])
+        found.append((score, x, y))
+    return tuple(np.array(part) for part in zip(*found, strict=True))
+
+
+def exact_scores(motion: np.ndarray, side: int) -> np.ndarray:
+    """Return the sums of whole-numbered maps, (map, height, width), over every window, as whole numbers."""
+    integral = np.pad(motion.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
+    strips = integral[:, side:] - integral[:, :-side]
+    return strips[..., side:] - strips[..., :-side]
+
+
+def search_error(score: np.ndarray, found: np.ndarray, best: np.ndarray) -> float:
+    """Return how far scores are from the best, as told and as they truly are in the windows found.
+
+    All are (map, ...), and errors are relative to the map's largest: float64 resolves parts of the map's total.
+    """
+    largest = np.maximum(best.reshape(len(best), -1).max(1), 1).reshape(-1, *[1] * (best.ndim - 1))
+    return float((np.maximum(np.abs(score - best), best - found) / largest).max())
+
+
+def described_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the descriptor of one clip, (frames, channels), as one writes it without the library."""
+    frames, channels = clip.shape
+    squares = (clip**2).sum(0)
+    distances = (squares[:, None] + squares - 2 * clip.T @ clip) / frames
+    matrix = np.exp(-gamma * np.maximum(distances, 0))
+    matrix = 0.999 * matrix + 0.001 * np.trace(matrix) / channels * np.eye(channels)
+    eigenvalues, vectors = np.linalg.eigh(matrix + 1e-6 * np.trace(matrix) / channels * np.eye(channels))
+    logarithm = vectors * np.log(eigenvalues) @ vectors.T
+    rows, columns = np.triu_indices(channels, 1)
+    vector = np.concatenate((np.diag(logarithm), np.sqrt(2) * logarithm[rows, columns]))
+    descriptor = np.sign(vector) * np.sqrt(np.abs(vector))
+    return descriptor / np.linalg.norm(descriptor)

@@ -1,0 +1,350 @@
+"""The stages of the paper's pipeline that are measured, each with ours, the other ways and what is right."""
+
+import copy
+import io
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from budgets import EXACT, FLOAT32_SUM, rounding
+from torch import Tensor, nn
+
+from benchmarks.contestants import Call
+from benchmarks.pipeline_peers import (
+    Found,
+    box_filtered,
+    described_by_numpy,
+    exact_scores,
+    pooled_squares,
+    pooled_strips,
+    search_error,
+)
+from benchmarks.pipeline_plan import Plan, Scene
+from examples.mpii_cooking import features, flow, video
+from examples.mpii_cooking.clips import Clip, Corpus
+from examples.mpii_cooking.config import MODALITIES, KitchenSize, Level, Preset, levels
+from examples.mpii_cooking.prepare import VideoCache, prepare, resize, window_side
+from examples.mpii_cooking.samples import FrameSamples, Sample, batches, chunks
+from examples.mpii_cooking.streams import Run, build
+from examples.mpii_cooking.synthetic import make_kitchen
+from examples.mpii_cooking.train import Trainer
+from examples.mpii_cooking.workspace import Unit, Workspace
+from supervised_st import MotionWindowTarget, TemporalCorrelationPooling, affine_sample
+from supervised_st.motion import WindowProfile, motion_map, window_profile, window_scores
+from supervised_st.pooling import median_gamma
+
+SEARCHED = 1e-10
+"""Relative error of a window's score in maps that are not whole numbers: `window_scores` rounds each of its up to 224^2
+pixels to 2^-52 of the map's total, and many pixels are alike."""
+
+POOLED = 1e-9
+"""How far apart the entries of two descriptors of length 1 may be: both are float64, but the logarithm magnifies what
+rounding leaves of small eigenvalues, and the square root what it leaves of small entries."""
+
+NOISE = 3.0
+"""Standard deviation of the noise on enlarged frames, of 255, so that they are not easier to code than a camera's."""
+
+VIDEO = "s"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to the answer, or a part of ours.
+
+    Attributes:
+        call: what is timed; returns the answer.
+        error: the answer's distance from the truth.
+        budget: the largest distance that is right.
+        role: another way ("peer"), a part of ours ("part"), or the part that nobody can spare ("floor").
+    """
+
+    call: Call
+    error: Callable[[Any], float]
+    budget: float
+    role: Literal["peer", "part", "floor"] = "peer"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One measurement; the first contestant is ours."""
+
+    name: str
+    unit: str
+    count: int
+    """Units of work in one call."""
+    contestants: Mapping[str, Contestant]
+
+
+def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
+    """Yield the stages in the pipeline's order; videos and what is made of them go into ``folder``."""
+    film = _film(max(max(scene.prepared, scene.described) for scene in plan.scenes), folder / "kitchen")
+    for scene in plan.scenes:
+        yield preparation(scene, film, folder / scene.preset.name)
+    yield window_search(plan, device)
+    for channels in plan.channels:
+        yield pooling(plan, channels, device)
+    for scene in plan.scenes:
+        yield from extraction(scene, film, folder / scene.preset.name, device)
+
+
+def _film(frames: int, folder: Path) -> Path:
+    """Write a video of the small synthetic kitchen, at least so long."""
+    # Actions may be shorter than their mean by 15 %.
+    make_kitchen(folder, KitchenSize(1, 1, 1, clips=1, frames=round(frames / 0.85)), seed=0)
+    return min((folder / "videos").iterdir())
+
+
+def _corpus(film: Path, frames: int, size: KitchenSize, path: Path) -> Corpus:
+    """Cut the beginning of a film out, enlarge it if the size says so, and make one clip of it."""
+    rng = np.random.default_rng(0)
+    with video.new_video(path, "mpeg4") as writer:
+        for frame in itertools.islice(video.decode(film), frames):
+            writer.write(frame if frame.shape[0] == size.height else _enlarged(frame, size, rng))
+    return Corpus(VIDEO, {VIDEO: path}, ("class",), (), (Clip(VIDEO, 0, frames, label=0),), "none", False)
+
+
+def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) -> np.ndarray:
+    large = resize(frame, (size.height, size.width))
+    return np.clip(large + rng.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
+
+
+def _prepared(corpus: Corpus, preset: Preset, workspace: Workspace) -> dict[str, VideoCache]:
+    with redirect_stderr(io.StringIO()):  # Its progress bar.
+        return prepare(corpus, preset, workspace)
+
+
+Profiles = dict[Level, WindowProfile]
+
+
+def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
+    """Return the stage from a video to its caches; it belongs to the host, whatever the device."""
+    preset, frames = scene.preset, scene.prepared
+    corpus = _corpus(film, frames, preset.kitchen, folder / "prepared.avi")
+    path, numbers = corpus.videos[VIDEO], itertools.count()
+    grays = [_gray(frame, preset.flow_height) for frame in video.decode(path)]
+    method = flow.estimator(preset.flow)
+    flows = list(flow.flows(grays, method, preset.flow_bound))
+    error = _profiles_error(flows, preset)
+
+    def whole() -> Profiles:
+        workspace = Workspace(folder / "preparation" / str(next(numbers)))
+        cache = _prepared(corpus, preset, workspace)[VIDEO]
+        return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in levels(preset)}
+
+    contestants = {
+        "`prepare`": Contestant(whole, error, SEARCHED),
+        "decode": _counted(lambda: video.decode(path), frames),
+        f"flow, {preset.flow}": _counted(lambda: flow.flows(grays, method, preset.flow_bound), frames),
+        "windows": Contestant(lambda: _windows(flows, preset), error, SEARCHED, "part"),
+    }
+    height, width = preset.kitchen.height, preset.kitchen.width
+    grid = f"{grays[0].shape[1]}x{grays[0].shape[0]}"
+    return Stage(f"prepare {frames} frames, {width}x{height}, flow at {grid}", "frames", frames, contestants)
+
+
+def _counted(items: Callable[[], Iterator[Any]], count: int) -> Contestant:
+    """Run through as many items as there must be."""
+    return Contestant(lambda: sum(1 for _ in items()), lambda found: abs(found - count), 0, "part")
+
+
+def _gray(frame: np.ndarray, height: int) -> np.ndarray:
+    width = round(frame.shape[1] * height / frame.shape[0])
+    return cv2.cvtColor(resize(frame, (height, width)), cv2.COLOR_RGB2GRAY)
+
+
+def _stacks(count: int, stack: int) -> Iterator[list[int]]:
+    """Yield the numbers of the flows around each frame; at the ends the last one there is repeats."""
+    for frame in range(count):
+        first = frame - stack // 2
+        yield [min(max(number, 0), count - 1) for number in range(first, first + stack)]
+
+
+def _windows(flows: list[np.ndarray], preset: Preset) -> Profiles:
+    singles = [motion_map(torch.from_numpy(uv)[None, None], bound=preset.flow_bound) for uv in flows]
+    profiles: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in levels(preset)}
+    for stack in _stacks(len(flows), preset.stack):
+        motion = sum(singles[number] for number in stack) / preset.stack
+        for level, of in profiles.items():
+            side = window_side(preset, level)
+            profile = window_profile(window_scores(motion, (side, side)))
+            of.append((profile.score[0].numpy(), profile.row[0].numpy()))
+    return {level: _stacked(of) for level, of in profiles.items()}
+
+
+def _stacked(profiles: list[tuple[np.ndarray, np.ndarray]]) -> WindowProfile:
+    score, row = (torch.from_numpy(np.stack(part)) for part in zip(*profiles, strict=True))
+    return WindowProfile(score, row.long())
+
+
+def _profiles_error(flows: list[np.ndarray], preset: Preset) -> Callable[[Profiles], float]:
+    """Return the distance of profiles from brute force in whole numbers, over all frames, levels and columns."""
+    steps = np.stack(flows).astype(np.int64) - 128
+    energy = (steps**2).sum(1)
+    motion = np.stack([energy[stack].sum(0) for stack in _stacks(len(flows), preset.stack)])
+    unit = (2 * preset.flow_bound / 255) ** 2 / preset.stack
+
+    def error(profiles: Profiles) -> float:
+        return max(of_level(level, profile) for level, profile in profiles.items())
+
+    def of_level(level: Level, profile: WindowProfile) -> float:
+        scores = exact_scores(motion, window_side(preset, level))
+        found = np.take_along_axis(scores, profile.row.numpy()[:, None], axis=1)[:, 0]
+        return search_error(profile.score.numpy() / unit, found, scores.max(1))
+
+    return error
+
+
+def window_search(plan: Plan, device: str) -> Stage:
+    """Return the search for the one best window of motion maps.
+
+    The maps are the squared lengths of 8-bit flow in its own steps: whole numbers, whose float64 sums are exact.
+    """
+    side, (height, width) = plan.window, plan.map_size
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(plan.maps, 2, -(-height // 16), -(-width // 16), generator=generator)
+    steps = F.interpolate(30 * coarse, (height, width), mode="bicubic").round().clamp(-128, 127).long()
+    energy = (steps**2).sum(1)
+    scores = exact_scores(energy.numpy(), side)
+    motion = energy.double().to(device)
+    single = motion.float()
+    target = MotionWindowTarget(side)
+    start = torch.zeros(plan.maps, dtype=torch.int64, device=device)
+
+    def ours() -> Found:
+        profile = window_profile(window_scores(motion, (side, side)))
+        result = target.from_profile(profile, crop_x=start, crop_size=(height, width))
+        return result.score, result.window[:, 0], result.window[:, 1]
+
+    def error(found: Found) -> float:
+        score, x, y = (torch.as_tensor(part).cpu().numpy() for part in found)
+        return search_error(score, scores[range(plan.maps), y, x], scores.max((1, 2)))
+
+    contestants = {"`MotionWindowTarget`, float64": Contestant(ours, error, EXACT)}
+    if device == "cpu":
+        maps = list(motion.numpy())
+        contestants["`cv2.boxFilter`, float64"] = Contestant(lambda: box_filtered(maps, side), error, EXACT)
+    contestants["`F.avg_pool2d`, rows then columns, float64"] = Contestant(
+        lambda: pooled_strips(motion, side), error, EXACT
+    )
+    contestants["`F.avg_pool2d`, float32"] = Contestant(lambda: pooled_squares(single, side), error, FLOAT32_SUM)
+    return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
+
+
+def pooling(plan: Plan, channels: int, device: str) -> Stage:
+    """Return the description of clips by the logarithm of their trajectories' RBF matrix."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.linspace(plan.clip_frames / 2, plan.clip_frames, plan.clips).round().long()
+    # Features of neighbouring frames are alike.
+    clips = torch.randn(plan.clips, plan.clip_frames, channels, generator=generator, dtype=torch.float64).cumsum(1)
+    gamma = median_gamma(clips, lengths)
+    ours = TemporalCorrelationPooling("rbf", gamma=gamma)
+    features_, lengths_ = clips.to(device), lengths.to(device)
+    trajectories = [clip[:length].numpy() for clip, length in zip(clips, lengths.tolist(), strict=True)]
+    truth = np.stack([described_by_numpy(clip, gamma) for clip in trajectories])
+
+    def error(descriptors: Tensor | np.ndarray) -> float:
+        return float(np.abs(torch.as_tensor(descriptors).cpu().numpy() - truth).max())
+
+    contestants = {
+        "`TemporalCorrelationPooling`": Contestant(lambda: ours(features_, lengths_), error, POOLED),
+        "NumPy, clip by clip": Contestant(
+            lambda: np.stack([described_by_numpy(clip, gamma) for clip in trajectories]), error, POOLED
+        ),
+    }
+    name = f"pool {plan.clips} clips of up to {plan.clip_frames} frames, {channels} channels, log-Euclidean"
+    return Stage(name, "clips", plan.clips, contestants)
+
+
+class Untrained(Trainer):
+    """A trainer whose networks are as they were built: neither time nor the gate depends on their weights."""
+
+    def trained(self, run: Run) -> nn.ModuleDict:
+        """Return them without reading a file, which a real run does once in hundreds of clips."""
+        return _built(run, len(self.corpus.classes), self.preset, self.device)
+
+
+@lru_cache(maxsize=2)
+def _built(run: Run, classes: int, preset: Preset, device: torch.device) -> nn.ModuleDict:
+    return build(run, classes, preset).to(device).eval()
+
+
+def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[Stage]:
+    """Yield the stages from caches to files of features, one for each stream."""
+    # How the flow was found makes no difference to what is read; TV-L1 would take minutes.
+    preset = replace(scene.preset, flow="dis")
+    corpus = _corpus(film, scene.described, preset.kitchen, folder / "described.avi")
+    workspace = Workspace(folder / "extraction")
+    caches = _prepared(corpus, preset, workspace)
+    trainer = Untrained(corpus, caches, preset, workspace, torch.device(device))
+    for modality, level in itertools.product(MODALITIES, levels(preset)):
+        if level.name in scene.levels:
+            yield _stream(trainer, modality, level)
+
+
+def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
+    """Return one stream's features by the example's own loop, with what its networks take when all else is ready."""
+    preset, clips = trainer.preset, trainer.corpus.test
+    at_once, numbers = features.EVALUATION_BATCH * preset.sub_batch, itertools.count()
+    joint, baseline = features.stream_runs(trainer, modality, level)
+    attending, recogniser = trainer.trained(joint), trainer.trained(baseline)["recogniser"]
+    transformer, recognisers = attending["transformer"], (attending["recogniser"], recogniser)
+    side = (preset.glimpse, preset.glimpse)
+
+    def cold() -> Trainer:
+        """Forget the frames that were read and the features that were written."""
+        # A copy of the caches starts with an empty memory.
+        root = trainer.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
+        return replace(trainer, caches=copy.deepcopy(trainer.caches), workspace=Workspace(root))
+
+    def samples() -> FrameSamples:
+        return FrameSamples(clips, copy.deepcopy(trainer.caches), level, modality, preset)
+
+    def ready() -> Iterator[tuple[Tensor, list[Tensor]]]:
+        for batch in batches(samples(), chunks(range(len(samples())), at_once)):
+            sample = Sample(*(field.to(trainer.device) for field in batch))
+            thetas = transformer.localize(sample.image), sample.theta
+            yield sample.image, [affine_sample(sample.image, theta, side) for theta in thetas]
+
+    @torch.inference_mode()
+    def bare() -> Tensor:
+        found = []
+        for image, glimpses in inputs:
+            transformer.localize(image)
+            found.append(
+                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(recognisers, glimpses, strict=True)])
+            )
+        return torch.cat(found, 1)
+
+    with torch.inference_mode():
+        inputs = list(ready())
+    truth = bare().cpu()
+
+    def error(found: Tensor) -> float:
+        return ((found.float().cpu() - truth).abs().max() / truth.abs().max()).item()
+
+    def written(unit: Unit) -> float:
+        files = [np.load(unit.path(f"{region}.npy")) for region in features.REGIONS]
+        return error(torch.from_numpy(np.stack(files)))
+
+    contestants = {
+        "`frame_features`": Contestant(
+            lambda: features.shard(cold(), modality, level, clips, "test"), written, rounding(torch.float16)
+        ),
+        "bare networks": Contestant(bare, error, FLOAT32_SUM, "floor"),
+        "reading batches": _counted(
+            lambda: itertools.chain.from_iterable(
+                batch.frame for batch in batches(samples(), chunks(range(len(samples())), at_once))
+            ),
+            len(samples()),
+        ),
+    }
+    name = f"features of {len(samples())} frames, {preset.name}, {modality}, {level.name}"
+    return Stage(name, "frames", len(samples()), contestants)

@@ -1,0 +1,77 @@
+"""Folders with one folder of videos per class, and folders that hold no data."""
+
+from pathlib import Path
+
+import pytest
+from small_videos import moving_patch, write
+
+from examples.mpii_cooking import video
+from examples.mpii_cooking.clips import DataError
+from examples.mpii_cooking.corpus import open_corpus
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+needs_gestures = pytest.mark.skipif(not (DATA / "egogestar").is_dir(), reason="the gesture videos are not here")
+
+
+def test_classes_are_split_in_natural_order(corpus):
+    assert corpus.classes == ("left", "right")
+    assert [clip.video for clip in corpus.train] == ["left/1.avi", "left/2.avi", "right/1.avi", "right/2.avi"]
+    assert [clip.video for clip in corpus.test] == ["left/10.avi", "right/10.avi"]
+    assert [len(clip) for clip in corpus.train + corpus.test] == [12, 13, 12, 13, 12, 12]
+    assert "(4 clips)" in corpus.split
+    assert not corpus.has_paper_protocol
+
+
+@needs_gestures
+def test_the_gesture_videos_open():
+    corpus = open_corpus(DATA / "egogestar")
+    assert (len(corpus.classes), len(corpus.train), len(corpus.test)) == (10, 80, 40)
+    clip = corpus.test[0]
+    assert sum(1 for _ in video.decode(corpus.videos[clip.video])) == len(clip)
+
+
+def test_names_with_a_dot_are_not_data(tmp_path):
+    for name in ("left", "right", ".plan"):
+        for number in (1, 2):
+            write(tmp_path / name / f"{number}.avi", moving_patch(3, number))
+    (tmp_path / "left" / "._1.avi").write_bytes(b"a resource fork")
+    for name in (".123.rows.csv", "._rows.csv"):
+        (tmp_path / name).write_bytes(b"half a row")
+    corpus = open_corpus(tmp_path)
+    assert corpus.classes == ("left", "right")
+    assert sorted(corpus.videos) == ["left/1.avi", "left/2.avi", "right/1.avi", "right/2.avi"]
+
+
+def test_what_a_class_folder_leaves_out_is_named(tmp_path, caplog):
+    for name in ("left", "right"):
+        for number in (1, 2):
+            write(tmp_path / name / f"{number}.avi", moving_patch(3, number))
+    write(tmp_path / "left" / "3.avi", moving_patch(3, 3)).rename(tmp_path / "left" / "3.M4V")
+    (tmp_path / "right" / "3.raw").touch()
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up" / "1.gif").touch()
+    assert "left/3.M4V" in open_corpus(tmp_path).videos
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].endswith(": right/3.raw, up/")
+
+
+def test_a_folder_of_neither_form_is_refused(tmp_path):
+    with pytest.raises(DataError, match="must be an existing folder"):
+        open_corpus(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="must hold an annotation file"):
+        open_corpus(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"got 2 in .*: a\.csv, b\.csv"):
+        open_corpus(tmp_path)
+
+
+def test_all_broken_videos_of_the_classes_are_listed(tmp_path):
+    for name in ("left", "right"):
+        write(tmp_path / name / "1.avi", moving_patch(3, 0))
+    (tmp_path / "left" / "2.avi").touch()
+    with pytest.raises(DataError, match="cannot be used") as caught:
+        open_corpus(tmp_path)
+    assert "left/2.avi cannot be read as a video" in str(caught.value)
+    assert "class right must have at least two videos" in str(caught.value)
