@@ -1,6 +1,7 @@
 """Samples: the window, the picture and the order that training and testing get."""
 
 import multiprocessing
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from small_videos import DETAIL, PRESET, moving_patch, stack_of, write
 from examples.mpii_cooking.config import levels
 from examples.mpii_cooking.corpus import open_corpus
 from examples.mpii_cooking.prepare import prepare
-from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, Samples, View, batches, chunks
+from examples.mpii_cooking.samples import ClipSamples, FrameSamples, Sample, Samples, View, ahead, batches, chunks
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st.geometry import flip_theta, theta_to_window, window_to_theta
 from supervised_st.motion import MotionWindowTarget
@@ -212,3 +213,31 @@ def test_frame_samples_visit_every_clip_in_order(corpus, caches):
     assert batch.frame.tolist() == [0, 4, 8] * 3 + [0, 4, 8, 12] + [0, 4, 8] + [0, 4, 8, 12]
     centre = (caches["left/10.avi"].width(DETAIL) - DETAIL.height) // 2
     assert same(samples[1], sample_of(replace(corpus, train=corpus.test), caches, View(0, 4, centre, False), "spatial"))
+
+
+def test_the_next_item_is_made_while_the_last_is_used_and_no_more():
+    made, second = [], threading.Event()
+
+    def items():
+        for number in range(4):
+            made.append(number)
+            if number == 1:
+                second.set()
+            yield number
+
+    coming = ahead(items())
+    assert next(coming) == 0
+    assert second.wait(timeout=60)
+    assert made == [0, 1]
+    assert list(coming) == [1, 2, 3]
+
+
+def test_what_goes_wrong_with_an_item_is_raised_where_that_item_would_be_used():
+    def items():
+        yield 0
+        raise OSError("cannot be read")
+
+    coming = ahead(items())
+    assert next(coming) == 0
+    with pytest.raises(OSError, match="cannot be read"):
+        next(coming)
