@@ -230,7 +230,7 @@ class FrameCache:
             raise IndexError(f"{self.path} has no frame {index}")
         self._next = index + 1
         if frame.format.name != "gray":
-            frame = self._reformatter.reformat(frame, format="rgb24")
+            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)  # else every open cache keeps some
         return frame.to_ndarray()
 
 
