@@ -78,17 +78,21 @@ class ResponseNorm(nn.Module):
     over a volume, which takes more than half of a small network's time on a CPU; a convolution does not.
     """
 
+    PARAMETERS = (5, 2.0, 1e-4, 0.75)
+    """MatConvNet's: channels, constant, factor, power."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
+        size, constant, factor, _ = self.PARAMETERS
         index = torch.arange(channels)
-        near = (index[:, None] - index).abs() <= 2
-        self.register_buffer("share", 1e-4 * near[..., None, None].float(), persistent=False)
-        self.register_buffer("floor", torch.full((channels,), 2.0), persistent=False)
+        near = (index[:, None] - index).abs() <= size // 2
+        self.register_buffer("factors", factor * near[..., None, None].float(), persistent=False)
+        self.register_buffer("constants", torch.full((channels,), constant), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, channels, h, w)."""
-        scale = F.conv2d(x.square(), self.share, self.floor).rsqrt()
-        return x * (scale * scale.sqrt())
+        root = F.conv2d(x.square(), self.factors, self.constants).rsqrt()
+        return x * (root * root.sqrt())
 
 
 class Backbone(nn.Module):

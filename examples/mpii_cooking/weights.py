@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from examples.mpii_cooking.clips import DataError
 from examples.mpii_cooking.config import MODALITIES, Preset
-from examples.mpii_cooking.networks import FULL_INPUT, Backbone
+from examples.mpii_cooking.networks import FULL_INPUT, Backbone, ResponseNorm
 from examples.mpii_cooking.samples import RGB_MEAN
 from examples.mpii_cooking.workspace import sha256
 
@@ -177,8 +177,8 @@ def _read_matconvnet(path: Path, network: Backbone) -> tuple[dict[str, Tensor], 
             raise DataError(f"{place}: type must be {_TYPES[type(module)][0]!r}, got {got}")
         if isinstance(module, nn.Conv2d | nn.Linear):
             state |= {f"{name}.{kind}": tensor for kind, tensor in _weights(layer, module, image).items()}
-        elif isinstance(module, nn.LocalResponseNorm):
-            layer.expect("param", [module.size, module.k, module.alpha / module.size, module.beta])
+        elif isinstance(module, ResponseNorm):
+            layer.expect("param", [*module.PARAMETERS])
         seen = image
         image = module(image.flatten(1) if isinstance(module, nn.Linear) else image)
         if isinstance(module, nn.MaxPool2d):
@@ -190,7 +190,7 @@ _TYPES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("conv",),
     nn.Linear: ("conv",),
     nn.ReLU: ("relu",),
-    nn.LocalResponseNorm: ("lrn", "normalize"),
+    ResponseNorm: ("lrn", "normalize"),
     nn.MaxPool2d: ("pool",),
 }
 """What MatConvNet calls our layers, by its newest name first. It has no layer for what dropout is in evaluation."""
