@@ -53,7 +53,7 @@ def made_up_table2(generator, labels):
 
 def made_up_arms(generator, labels):
     arms = {"STN-identity": 0.3, "STN-level": 0.35, "STN-slow": 0.15, "STN-fast": 0.25}
-    arms |= {"centre": 0.45, "frozen": 0.65, "guided": 0.68, "annealed": 0.69}
+    arms |= {"centre": 0.45, "frozen": 0.65, "SSTN-slow": 0.66, "guided": 0.68, "annealed": 0.69}
     return [
         top1(generator, labels, accuracy, localiser=None if arm == "centre" else "vgg-16", level="detail", arm=arm)
         for arm, accuracy in arms.items()

@@ -60,3 +60,28 @@ def test_a_claim_of_more_seeds_is_a_row_of_its_own(results):
         .startswith("| SSTN beats STN at detail level with VGG-16, 3 seeds |")
     )
     assert "3 seeds" not in record.claims_table(results | {"margin_seeds": []})
+
+
+def test_on_the_kitchen_guidance_wins_at_detail_level_with_every_network():
+    kitchen = record.recorded("kitchen")
+    assert len(kitchen["seeds"]) == 3
+    (guidance,) = kitchen["table2"]["comparisons"]
+    detail = {pair["better"][0]: pair["interval"] for pair in guidance["pairs"] if pair["better"][1] == "detail"}
+    assert set(detail) == {"vgg-f", "vgg-m", "vgg-16"}
+    assert min(low for low, _ in detail.values()) > 0
+
+
+def test_on_the_kitchen_guided_windows_find_the_motion():
+    """All do far better than the centre window; those of still frames at detail level are the furthest off."""
+    found = {(cell["modality"], cell["level"]): cell for cell in record.recorded("kitchen")["overlap"]}
+    for cell in found.values():
+        assert min(seed["mean"] for seed in cell["seeds"]) > cell["centre"] + 0.1
+    assert [stream for stream, cell in found.items() if cell["mean"] <= 0.7] == [("spatial", "detail")]
+
+
+def test_on_the_clips_the_temporal_streams_are_far_above_chance():
+    clips = record.recorded("clips")
+    chance = 100 / len(clips["corpus"]["classes"])
+    temporal = [cell for cell in clips["table3"]["cells"] if cell["stream"] == "temporal"]
+    assert len(temporal) == 8
+    assert min(cell["interval"][0] for cell in temporal) > 5 * chance

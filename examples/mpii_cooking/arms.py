@@ -36,6 +36,7 @@ ARMS: tuple[Arm, ...] = (
     Arm("STN-fast", "learns where to look at ten times the rate", PLAIN),
     Arm("frozen", "held where guidance left it", GUIDED),
     Arm("SSTN", "set free after guidance, the paper's method", GUIDED),
+    Arm("SSTN-slow", "set free after guidance, to learn where to look at a tenth of the rate", GUIDED),
     Arm("guided", "guidance never turned off", GUIDED),
     Arm("annealed", "guidance fades out", GUIDED),
 )

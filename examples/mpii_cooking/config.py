@@ -141,7 +141,7 @@ class Preset:
     main_localiser: str = "vgg-16"  # Table 3
     arms: tuple[str, ...] = (
         *("STN-identity", "STN-level", "STN-slow", "STN-fast"),
-        *("centre", "frozen", "guided", "annealed"),
+        *("centre", "frozen", "SSTN-slow", "guided", "annealed"),
     )
     """Arms that the paper does not have, trained beside its own for the spatial stream and the main localiser."""
     arm_levels: tuple[str, ...] = ("detail",)

@@ -12,7 +12,8 @@ centre        no transformer: the recogniser trained further on the centre windo
 R_h           no transformer: the recogniser trained further on the window of most motion
 frozen        guided transformer that stays as it is, while the recogniser is trained on what it shows
 SSTN          guided transformer, then joint training with guidance off; the paper's method
-guided        the same, but guidance stays on beside the classification loss
+SSTN-slow     the same, but localisation learns at a tenth of its rate in joint training
+guided        as SSTN, but guidance stays on beside the classification loss
 annealed      the same, but guidance fades linearly, from the first epoch of joint training to its last
 """
 
@@ -41,13 +42,14 @@ Arm = Literal[
     "R_h",
     "frozen",
     "SSTN",
+    "SSTN-slow",
     "guided",
     "annealed",
 ]
-AFTER_GUIDANCE = ("frozen", "SSTN", "guided", "annealed")
+AFTER_GUIDANCE = ("frozen", "SSTN", "SSTN-slow", "guided", "annealed")
 HEADS = {"STN-identity": "identity", "STN-level": "level"}
 """How heads start that do not start at random."""
-PACES = {"STN-slow": 0.1, "STN-fast": 10.0}
+PACES = {"STN-slow": 0.1, "STN-fast": 10.0, "SSTN-slow": 0.1}
 """Multipliers of the localisation network's rate in joint training."""
 
 
