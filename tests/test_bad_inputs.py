@@ -218,6 +218,59 @@ def test_a_batch_of_more_than_65535_images(backend):
     assert grad_theta.isfinite().all()
 
 
+BEYOND_2_31 = """
+import os, resource, sys
+os.environ["TRITON_INTERPRET"] = "1"
+import numpy as np
+import torch
+import torch.nn.functional as F
+from triton.runtime import interpreter
+from supervised_st import affine_sample
+
+# All memory is the CPU's, so what a kernel was given need not be copied back: that would touch all of it.
+interpreter.GridExecutor._restore_args_dev = lambda *arguments: None
+height, width, h, w = 32_769, 65_536, 3, 5  # The last row starts at element 2^31.
+corner = torch.randint(1, 100, (1, 1, h + 1, w + 1), generator=torch.Generator().manual_seed(0)).double()
+# Halfway between the pixels of the last rows and columns: every output pixel is the mean of four.
+theta = [[[w / width, 0, 1 - (w + 1) / width], [0, h / height, 1 - (h + 1) / height]]]
+theta = torch.tensor(theta, dtype=torch.float64)
+mean = F.avg_pool2d(corner, 2, stride=1)
+weights = torch.arange(h * w).view(1, 1, h, w).double() % 7 - 2
+across, down = corner.diff(dim=3), corner.diff(dim=2)
+along_x = (across[..., :-1, :] + across[..., 1:, :]) * width / 4
+along_y = (down[..., :-1] + down[..., 1:]) * height / 4
+x, y = ((2 * torch.arange(n).double() + 1) / n - 1 for n in (w, h))
+slopes = torch.tensor([[[(weights * along * at).sum() for at in (x, y[:, None], 1)] for along in (along_x, along_y)]])
+
+for backend, dtype in (("reference", "float32"), ("aten", "float32"), ("triton", "float32"), ("triton", "float16")):
+    print(f"{height} x {width} pixels, {dtype}, {backend}", flush=True)
+    image = torch.from_numpy(np.memmap(sys.argv[1], dtype, "w+", shape=(1, 1, height, width)))
+    image[..., -h - 1:, -w - 1:] = corner
+    theta.requires_grad_(backend != "aten")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    out = affine_sample(image, theta, (h, w), backend=backend)
+    # F.grid_sample's coordinates, in float32, are off by a few thousandths of a pixel here.
+    rounding = {"float16": 0.05, "float32": 2 if backend == "aten" else 1e-4}[dtype]
+    torch.testing.assert_close(out.detach().double(), mean, rtol=0, atol=rounding)
+    if backend != "aten":
+        (got,) = torch.autograd.grad(out, theta, weights.to(out.dtype))
+        torch.testing.assert_close(got, slopes, rtol=1e-5, atol=1)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    if grown > 500_000 and sys.platform == "linux":  # where its unit is a kilobyte
+        raise SystemExit(f"{grown} kB were taken: the image was copied")
+"""
+
+
+def test_an_image_of_more_than_2_31_pixels(tmp_path):
+    """Indices of 32 bits (pytorch#41656, PR pytorch#41923), in values and in theta's gradient.
+
+    The image is a file with a hole of 8 or 4 GB, so only what is looked at takes memory. What would take 9 GB more is
+    left out: the image's gradient, half images where they are widened first (``reference`` and ``aten``), and theta's
+    gradient by ``aten``, for which F.grid_sample allocates the image's as well.
+    """
+    assert len(alone(BEYOND_2_31, str(tmp_path / "image"))) == 4
+
+
 def views():
     """Name, the memory that is a leaf, and the view of it that is sampled."""
     yield "expanded, stride 0", torch.arange(12.0).view(1, 1, 3, 4), lambda base: base.expand(2, 3, 3, 4)

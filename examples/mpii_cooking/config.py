@@ -202,8 +202,8 @@ QUICK = Preset(
     optimiser="adam",  # networks start from scratch, not from ImageNet: SGD would need many more steps
     batch=16,
     sub_batch=16,
-    guide=Phase(epochs=60, rate=1e-3),
-    recognise=Phase(epochs=16, rate=1e-3),
+    guide=Phase(epochs=40, rate=1e-3),
+    recognise=Phase(epochs=12, rate=1e-3),
     joint=Phase(epochs=30, rate=1e-3, localisation_rate=1e-4),  # the paper's ratio of 10 between the two rates
     baseline=Phase(epochs=30, rate=1e-3),
     flow="dis",
