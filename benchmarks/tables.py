@@ -285,6 +285,7 @@ TABLES = {
     "kitchen, claims": _of_run(record.claims_table, "kitchen"),
     "kitchen, table 2": _of_run(record.table_2, "kitchen"),
     "kitchen, arms": _of_run(record.arms_table, "kitchen"),
+    "kitchen, cues": _of_run(record.cues_table, "kitchen"),
     "kitchen, table 3": _of_run(record.table_3, "kitchen"),
     "kitchen, overlap": _of_run(record.overlap_table, "kitchen"),
     "clips, run": _of_run(record.run_table, "clips"),

@@ -71,6 +71,24 @@ def test_on_the_kitchen_guidance_wins_at_detail_level_with_every_network():
     assert min(low for low, _ in detail.values()) > 0
 
 
+def test_cues_are_counted_each_by_itself(results):
+    small = copy.deepcopy(results)
+    small["corpus"]["classes"] = ["cut leek at stove", "cut leek at window", "cut salami at stove"]
+    small["settings"]["main_localiser"] = "vgg-16"
+    answers = {"localiser": "vgg-16", "level": "detail", "arm": "STN", "seeds": [{"predictions": [0, 1, 2, 2]}]}
+    small["table2"] = {"labels": [0, 0, 0, 1], "cells": [answers]}
+    small["arms"] = []
+    # Things: right, right, wrong, wrong; places: right, wrong, right, wrong.
+    assert record.cues_table(small).splitlines()[2] == "| STN |  |  | 50, 50 |"
+
+
+def test_on_the_kitchen_plain_transformers_tell_the_place_and_guided_ones_the_thing():
+    rows = [row.strip("| ").split(" | ") for row in record.cues_table(record.recorded("kitchen")).splitlines()[2:]]
+    thing, place = ({row[0]: int(row[3].split(", ")[cue]) for row in rows} for cue in (0, 1))
+    assert thing["STN"] < 40 < 90 < place["STN"]
+    assert place["SSTN"] < 60 < 90 < thing["SSTN"]
+
+
 def test_on_the_kitchen_guided_windows_find_the_motion():
     """All do far better than the centre window; those of still frames at detail level are the furthest off."""
     found = {(cell["modality"], cell["level"]): cell for cell in record.recorded("kitchen")["overlap"]}

@@ -75,7 +75,7 @@ class ResponseNorm(nn.Module):
     """Divide every channel by the energy of the five around it: ``x / (2 + 1e-4 * sum(x ** 2)) ** 0.75``.
 
     These are the released weights' [5 2 1e-4 .75]. ``nn.LocalResponseNorm`` says the same, but pools over channels as
-    over a volume, which takes more than half of a small network's time on a CPU; a convolution does not.
+    over a volume, which takes about half of a small network's time on a CPU; a convolution does not.
     """
 
     PARAMETERS = (5, 2.0, 1e-4, 0.75)

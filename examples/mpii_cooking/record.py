@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.mpii_cooking import claims, readings
-from examples.mpii_cooking.arms import arm_cells, arm_levels, localisers
+from examples.mpii_cooking.arms import ARMS, arm_cells, arm_levels, localisers
 from examples.mpii_cooking.report import duration
 
 FOLDER = Path(__file__).parent / "results"
@@ -109,6 +109,32 @@ def overlap_table(results: Results) -> str:
     rows = [[modality, *(_overlap(cells[modality, level]) for level in claims.LEVELS)] for modality in modalities]
     rows.append(["the centre window", *(_decimals(cells["spatial", level]["centre"]) for level in claims.LEVELS)])
     return _markdown(["mean IoU (each seed's)", *claims.LEVELS], rows)
+
+
+def cues_table(results: Results) -> str:
+    """Return how often arms of the main localisation network tell the kitchen's thing and place, each by itself."""
+    classes = [name.split(" ", 2)[1:] for name in results["corpus"]["classes"]]  # after the movement
+    labels = results["table2"]["labels"]
+    cells = {
+        (cell["arm"], cell["level"]): _cues(cell, classes, labels)
+        for cell in (*results["table2"]["cells"], *results["arms"])
+        if cell["localiser"] in (None, results["settings"]["main_localiser"])
+    }
+    rows = [
+        [arm.key, *(cells.get((arm.key, level), "") for level in claims.LEVELS)]
+        for arm in ARMS
+        if arm in arm_cells(results)
+    ]
+    return _markdown(["thing, place: % right", *claims.LEVELS], rows)
+
+
+def _cues(cell: Results, classes: Sequence[Sequence[str]], labels: Sequence[int]) -> str:
+    pairs = [
+        (classes[answer], classes[label])
+        for seed in cell["seeds"]
+        for answer, label in zip(seed["predictions"], labels, strict=True)
+    ]
+    return ", ".join(f"{100 * sum(a[cue] == b[cue] for a, b in pairs) / len(pairs):.0f}" for cue in (0, 1))
 
 
 def _overlap(cell: Results) -> str:

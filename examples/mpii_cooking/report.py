@@ -14,7 +14,7 @@ import jinja2
 
 from examples.mpii_cooking import claims, figures, readings
 from examples.mpii_cooking.arms import ARMS, Arm, arm_cells, arm_levels, localisers
-from examples.mpii_cooking.networks import RECOGNISER_DROPOUT, SMALL_DROPOUT
+from examples.mpii_cooking.networks import LOCALISER_DROPOUT, RECOGNISER_DROPOUT, SMALL_DROPOUT
 from examples.mpii_cooking.significance import Interval
 from examples.mpii_cooking.weights import RANDOM
 
@@ -256,6 +256,9 @@ def differences(results: Results) -> tuple[Difference, ...]:
     if settings["scale"] != 1:
         dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in RECOGNISER_DROPOUT.items())
         rows.append(Difference("Dropout of the recognition networks", dropout, _plain(SMALL_DROPOUT)))
+        rows.append(
+            Difference("Dropout of the localisation networks", _plain(LOCALISER_DROPOUT), _plain(SMALL_DROPOUT))
+        )
     if settings["optimiser"] != "sgd":
         rows.append(Difference("Optimiser", "stochastic gradient descent", settings["optimiser"].capitalize()))
     rows.append(Difference("First stage of R_h", "on windows of most motion", "on random crops, shared by all arms"))

@@ -15,7 +15,7 @@ FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
 _PERIOD = 5.0
-"""Of the object's stripes: 3.6 pixels at the detail level and 1.8 at the middle one, where a weak moire is left; at the
+"""Of the object's stripes: 3.6 pixels at the detail level and 1.8 at the middle one, where a moire is left; at the
 general level, where it is one pixel, they are averaged away."""
 
 
