@@ -8,8 +8,9 @@ from itertools import product
 import pytest
 import torch
 import torch.distributed as dist
+from made_up_samples import CLASSES, DETAIL, GENERAL, PRESET, Epoch, made_up
 from safetensors.torch import load_file
-from test_example_train import CLASSES, DETAIL, GENERAL, PRESET, Epoch, made_up, without_time
+from test_example_train import without_time
 
 from examples.mpii_cooking import distributed, train
 from examples.mpii_cooking.config import Phase

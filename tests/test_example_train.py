@@ -2,65 +2,18 @@
 
 import dataclasses
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
+from made_up_samples import CLASSES, DETAIL, GENERAL, JOINT, MIDDLE, PRESET, Epoch, arm_of, made_up
 from safetensors.torch import load_file
 
-from examples.mpii_cooking import features, tables, train
+from examples.mpii_cooking import train
 from examples.mpii_cooking.config import PRESETS, Phase, levels
 from examples.mpii_cooking.objectives import make_objective
-from examples.mpii_cooking.samples import Sample
-from examples.mpii_cooking.streams import Run, all_runs, build, extra_runs
+from examples.mpii_cooking.streams import Run, build
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
-from supervised_st.geometry import window_iou, window_to_theta
-
-SMOKE = dataclasses.replace(PRESETS["smoke"], batch=4, sub_batch=4)
-GENERAL, MIDDLE, DETAIL = levels(SMOKE)
-CLASSES = 3
-
-
-def made_up(count, level=GENERAL, modality="spatial", dtype=torch.float32):
-    generator = torch.Generator().manual_seed(count)
-    side = 28 / level.height
-    shift = (1 - side) * (2 * torch.rand(count, 2, generator=generator) - 1)
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = side
-    theta[:, :, 2] = shift
-    channels = {"spatial": 3, "temporal": 20}[modality]
-    image = torch.randn(count, channels, level.height, level.height, generator=generator)
-    numbers = torch.arange(count)
-    confidence = torch.ones(count, dtype=dtype)
-    corner = torch.randint(level.height - 28 + 1, (count, 2), generator=generator)
-    random = window_to_theta(torch.cat([corner, torch.full_like(corner, 28)], dim=1), (level.height, level.height))
-    return Sample(image.to(dtype), theta.to(dtype), confidence, numbers % CLASSES, numbers, numbers, random.to(dtype))
-
-
-class Epoch:
-    """The samples of a list of batches, in their order; an exception in the list is raised where a sample would be."""
-
-    preset = SMOKE
-
-    def __init__(self, batches):
-        self.rows = [
-            row for batch in batches for row in ([batch] if isinstance(batch, BaseException) else train.split(batch, 1))
-        ]
-
-    def shuffled(self):
-        return list(range(len(self.rows)))
-
-    def __getitems__(self, indices):
-        rows = [self.rows[index] for index in indices]
-        for row in rows:
-            if isinstance(row, BaseException):
-                raise row
-        return Sample(*map(torch.cat, zip(*rows, strict=True)))
-
-
-JOINT = Run("joint", "spatial", GENERAL, "vgg-16", "SSTN")
-PRESET = dataclasses.replace(SMOKE, joint=Phase(epochs=3, rate=1e-3, localisation_rate=1e-4))
 
 
 def fitted(folder, samples, *, preset=PRESET, run=JOINT, looks=None):
@@ -71,10 +24,6 @@ def fitted(folder, samples, *, preset=PRESET, run=JOINT, looks=None):
 
 def without_time(facts):
     return {key: value for key, value in facts.items() if key != "seconds"}
-
-
-def arm_of(arm, level=GENERAL):
-    return Run("joint", "spatial", level, "vgg-16", arm)
 
 
 def moved_by(run, batch, *, epoch=0, steps=2):
@@ -283,13 +232,6 @@ def test_the_centre_arm_sees_the_centre_window_alone():
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, batch.label))
 
 
-@pytest.mark.parametrize(("arm", "side"), [("STN-identity", 1.0), ("STN-level", 0.25)])
-def test_heads_that_are_not_random_start_with_the_window_they_say(arm, side):
-    transformer = build(arm_of(arm, DETAIL), CLASSES, PRESET)["transformer"]
-    window = torch.tensor([[side, 0, 0], [0, side, 0]])
-    assert torch.equal(transformer.localize(made_up(2, DETAIL).image), window.expand(2, 2, 3))
-
-
 def test_recognition_is_trained_on_the_random_windows():
     run = Run("recognise", "spatial", DETAIL)
     networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)
@@ -357,102 +299,8 @@ def test_biases_learn_at_twice_the_rate_and_without_decay_under_sgd():
     )
 
 
-@pytest.mark.parametrize("arm", ["SSTN", "frozen", "guided", "annealed", "STN-identity", "STN-level"])
-def test_arms_start_from_the_weights_of_the_stn_but_for_heads_that_are_not_random(arm):
-    stn, other = (build(arm_of(name, DETAIL), CLASSES, PRESET).state_dict() for name in ("STN", arm))
-    head = {"transformer.head.weight", "transformer.head.bias"} if arm.startswith("STN-") else set()
-    assert stn.keys() == other.keys()
-    assert {name for name in stn if not torch.equal(stn[name], other[name])} == head
-
-
-def test_what_follows_guidance_goes_on_from_the_guided_transformer():
-    guide = Run("guide", "spatial", DETAIL, "vgg-16", "SSTN")
-    for run in extra_runs(PRESETS["quick"]):
-        follows = run.arm in ("frozen", "guided", "annealed")
-        assert run.origins().get("transformer") == (dataclasses.replace(guide, level=run.level) if follows else None)
-        assert run.origins()["recogniser"] == Run("recognise", "spatial", run.level)
-
-
-@pytest.mark.parametrize(
-    ("name", "behind_tables", "extra"), [("smoke", 45, 4), ("quick", 27, 0), ("standard", 45, 9), ("paper", 45, 27)]
-)
-def test_every_run_comes_after_those_it_goes_on_from_and_has_a_name_of_its_own(name, behind_tables, extra):
-    runs = all_runs(PRESETS[name])
-    for place, run in enumerate(runs):
-        assert set(run.origins().values()) <= set(runs[:place])
-    assert len(extra_runs(PRESETS[name])) == extra
-    assert len({run.name for run in runs}) == len(runs) == behind_tables + extra
-
-
-def test_distortion_of_known_windows_is_what_they_were_made_with():
-    window = [[0.25, 0.0, 0.0], [0.0, 0.25, 0.0]]
-    half_outside = [[0.25, 0.0, 1.0], [0.0, 0.25, 0.0]]
-    half, root = 0.5 * 0.25, 0.75**0.5 * 0.25
-    turned, turned_back = [[root, -half, 0.0], [half, root, 0.0]], [[root, half, 0.0], [-half, root, 0.0]]  # 30 degrees
-    stretched = [[0.5, 0.0, 0.0], [0.0, 0.125, 0.0]]
-    line = [[0.25, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    upright, outside, rotated, wide, flat = tables.distortion(
-        [[window] * 3, [window, half_outside], [turned, turned_back], [window, stretched, stretched], [line, line]],
-        DETAIL,
-        PRESET,
-    )
-    assert upright == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 0, "outside": 0})
-    assert outside == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 0, "outside": 0.25})
-    assert rotated == pytest.approx({"scale": 0.25, "anisotropy": 1, "rotation": 30, "outside": 0})
-    assert wide == pytest.approx({"scale": 0.25, "anisotropy": 4, "rotation": 0, "outside": 0})
-    assert (flat["scale"], flat["anisotropy"]) == (0, None)
-
-
-CENTRE = [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
-
-
-@pytest.mark.parametrize(("run", "window"), [
-    (Run("recognise", "spatial", MIDDLE), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
-    (Run("baseline", "spatial", MIDDLE, arm="centre"), lambda networks, batch: torch.tensor(CENTRE).expand(4, 2, 3)),
-    (Run("baseline", "spatial", MIDDLE, arm="R_h"), lambda networks, batch: batch.theta),
-    (arm_of("frozen", MIDDLE), lambda networks, batch: networks["transformer"].localize(batch.image)),
-], ids=lambda run: getattr(run, "name", ""))  # fmt: skip
-def test_every_arm_is_tested_on_the_window_it_stands_for(run, window):
-    networks, batch = build(run, CLASSES, PRESET).eval(), made_up(4, MIDDLE)
-    _, looks_at = features._looker(SimpleNamespace(trained=lambda run: networks), run)
-    assert torch.equal(looks_at(batch), window(networks, batch))
-
-
-def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tmp_path, monkeypatch):
-    networks, batch = build(Run("guide", "spatial", GENERAL, "vgg-16", "SSTN"), CLASSES, PRESET).eval(), made_up(3)
-    batch.confidence[1] = 0
-    trainer = SimpleNamespace(
-        preset=PRESET,
-        workspace=Workspace(tmp_path),
-        unit=lambda run: SimpleNamespace(fingerprint=run.name),
-        trained=lambda run: networks,
-    )
-    networks["transformer"].head.bias.data = batch.theta[0].flatten()  # so that there is something to overlap with
-    monkeypatch.setattr(features, "_test_frames", lambda trainer, run: [batch])
-    monkeypatch.setattr(features, "_scores", lambda trainer, samples, network: map(network, samples))
-    monkeypatch.setattr(features, "levels", lambda preset: [GENERAL])
-    monkeypatch.setattr(features, "MODALITIES", ["spatial"])
-    (cell,) = features.overlaps(trainer)
-    expected = window_iou(networks["transformer"].localize(batch.image), batch.theta).tolist()
-    corner = (GENERAL.height - PRESET.glimpse) / 2
-    middle = window_to_theta(torch.tensor([[corner, corner, PRESET.glimpse, PRESET.glimpse]]), (GENERAL.height,) * 2)
-    centre = window_iou(middle.expand_as(batch.theta), batch.theta).tolist()
-    assert cell == {
-        "modality": "spatial",
-        "level": "general",
-        "localiser": "vgg-16",
-        "iou": [pytest.approx(expected[0]), None, pytest.approx(expected[2])],
-        "centre": [pytest.approx(centre[0]), None, pytest.approx(centre[2])],
-    }
-    assert 0.5 < expected[0] < 1
-
-
-def test_overlap_counts_only_clips_where_something_moved(monkeypatch):
-    cells = [
-        {"level": "detail", "iou": [0.25, None, 0.75, 0.8], "centre": [0.1, None, 0.2, 0.3]},
-        {"level": "middle", "iou": [None], "centre": [None]},
-    ]
-    monkeypatch.setattr(tables, "overlaps", lambda trainer: cells)
-    found, nothing = tables.overlap(None)
-    assert (found["mean"], found["above_half"], found["centre"]) == pytest.approx((0.6, 2 / 3, 0.2))
-    assert (nothing["mean"], nothing["above_half"], nothing["centre"]) == (None, None, None)
+def test_more_arms_and_seeds_are_the_same_training_and_more_epochs_are_not():
+    more = dataclasses.replace(PRESET, arms=("STN-level",), seeds=(0, 1), svm_c=10.0)
+    longer = dataclasses.replace(PRESET, joint=Phase(epochs=4, rate=1e-3))
+    assert train.settings_of_training(more) == train.settings_of_training(PRESET)
+    assert train.settings_of_training(longer) != train.settings_of_training(PRESET)

@@ -35,7 +35,7 @@ from examples.mpii_cooking.features import StreamFeatures
 from examples.mpii_cooking.prepare import VideoCache, prepare
 from examples.mpii_cooking.streams import margin_runs
 from examples.mpii_cooking.synthetic import make_kitchen
-from examples.mpii_cooking.train import Trainer, TrainingDivergedError
+from examples.mpii_cooking.train import Trainer, TrainingDivergedError, settings_of_training
 from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
@@ -109,7 +109,9 @@ def run(
     folder = output if split in (None, mpii.FIXED5) else output / split.name
     cache = output / "cache"  # the same for every split
     released, preset = _released(weights, preset)
-    timings = provenance.Timings(folder / "timings.json", job=fingerprint([preset, data and data.resolve()]))
+    # More arms, seeds or features on top of the same training are the same job.
+    job = fingerprint([settings_of_training(preset), data.resolve() if data else preset.kitchen])
+    timings = provenance.Timings(folder / "timings.json", job)
     if preset.threads:
         torch.set_num_threads(preset.threads)
     with timings.stage("data"):

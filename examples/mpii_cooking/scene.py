@@ -1,7 +1,7 @@
 """Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small thing.
 
 All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the frame at hand. What tells the
-classes apart is drawn at three sizes on purpose: stripes five pixels apart, a movement of a hand, a lit appliance.
+classes apart is drawn at three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
-_PERIOD = 5.0
-"""Of the object's stripes: 3.6 pixels at the detail level and 1.8 at the middle one, where a moire is left; at the
-general level, where it is one pixel, they are averaged away."""
+_PERIOD = 8.0
+"""Of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle one, wide enough for a window that lies
+between pixels to keep half of their contrast; at the general level 1.7, too fine to be sampled."""
 
 
 class Pose(NamedTuple):

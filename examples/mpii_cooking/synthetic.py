@@ -29,7 +29,7 @@ OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
 RATE = 15
-_VERSION = 3
+_VERSION = 4
 _IDLE = 5  # frames before the first action and between two actions
 _REST_OF_HAND = (11.0, 14.0)
 """From the torso's centre: at the edge of the window that holds the torso."""

@@ -97,10 +97,9 @@ class Trainer:
 
     def unit(self, run: Run) -> Unit:
         """Return where the run's weights and facts are kept."""
-        settings = {key: value for key, value in asdict(self.preset).items() if key not in AFTER_TRAINING}
         weights = {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights}
-        inputs = {"version": VERSION, "run": run, "settings": settings, "corpus": self._corpus_fingerprint}
-        inputs |= {"weights": weights}
+        inputs = {"version": VERSION, "run": run, "settings": settings_of_training(self.preset)}
+        inputs |= {"corpus": self._corpus_fingerprint, "weights": weights}
         return self.workspace.unit(f"models/{run.name}", inputs)
 
     def finished(self, run: Run, unit: Unit) -> bool:
@@ -226,6 +225,11 @@ def fit(
                 _checkpoint(run, unit, networks, None if last else optimiser, facts)
                 started = time.monotonic()
     distributed.barrier()  # whoever goes on from this run finds it whole
+
+
+def settings_of_training(preset: Preset) -> dict[str, Any]:
+    """Return the settings that trained networks depend on, apart from those of the data."""
+    return {key: value for key, value in asdict(preset).items() if key not in AFTER_TRAINING}
 
 
 def autocast(preset: Preset, device: torch.device) -> torch.autocast:
