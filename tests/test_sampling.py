@@ -360,6 +360,18 @@ def test_uint8_is_normalised_before_it_is_sampled(backend, mode):
         assert affine_sample(image, identity, (7, 6), **options).max() > 250
 
 
+@pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "aten"])
+def test_the_fill_keeps_its_bits_beside_normalised_pixels(backend):
+    generator = torch.Generator().manual_seed(0)
+    image, fill, std = pixels(1, 16, 5, 6), torch.randn(16, generator=generator), torch.rand(16, generator=generator)
+    # Half of the first output lies outside, and all of the second.
+    theta = torch.tensor([[[[1, 0, 1], [0, 1, 0.1]], [[1, 0, 9], [0, 1, 0]]]])
+    options = {"padding_mode": "fill", "fill_value": fill, "mean": 117.3, "std": 60 * std, "backend": backend}
+    half, whole = affine_sample(image, theta, (5, 6), **options)[0]
+    assert torch.equal(half[:, :, 3:], fill[:, None, None].expand(16, 5, 3))
+    assert torch.equal(whole, fill[:, None, None].expand(16, 5, 6))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_uint8_passes_gradients_to_theta(backend):
     image, theta, size = pixels(2, 3, 7, 6), case(4)[1].float().requires_grad_(), (4, 5)

@@ -62,32 +62,37 @@ def _settle(value, matters, SLOPES: tl.constexpr):
 
 
 @triton.jit
+def _tap(pointer, mean, scale, ACC: tl.constexpr):
+    return (tl.load(pointer).to(ACC) - mean) * scale
+
+
+@triton.jit
 def inside_taps(
-    plane, offset, channel, stride_h, stride_w, wx, wy, mean,
+    plane, offset, channel, stride_h, stride_w, wx, wy, mean, scale,
     MODE: tl.constexpr, ACC: tl.constexpr, SLOPES: tl.constexpr,
 ):  # fmt: skip
     """Read the four taps where all of them lie inside of the image."""
     x_matters, y_matters = _matters(wx), _matters(wy)
     p00 = plane + channel + offset
-    v00 = tl.load(p00).to(ACC) - mean
+    v00 = _tap(p00, mean, scale, ACC)
     if MODE == "nearest":
         return v00, v00, v00, v00
     p10 = p00 + stride_h
-    v01 = _settle(tl.load(p00 + stride_w).to(ACC) - mean, x_matters, SLOPES)
-    v10 = _settle(tl.load(p10).to(ACC) - mean, y_matters, SLOPES)
-    v11 = _settle(tl.load(p10 + stride_w).to(ACC) - mean, x_matters & y_matters, SLOPES)
+    v01 = _settle(_tap(p00 + stride_w, mean, scale, ACC), x_matters, SLOPES)
+    v10 = _settle(_tap(p10, mean, scale, ACC), y_matters, SLOPES)
+    v11 = _settle(_tap(p10 + stride_w, mean, scale, ACC), x_matters & y_matters, SLOPES)
     return v00, v01, v10, v11
 
 
 @triton.jit
-def _masked_tap(pointer, inside, mean, beyond, PADDING: tl.constexpr, ACC: tl.constexpr):
-    value = tl.load(pointer, mask=inside, other=0).to(ACC) - mean
+def _masked_tap(pointer, inside, mean, scale, beyond, PADDING: tl.constexpr, ACC: tl.constexpr):
+    value = (tl.load(pointer, mask=inside, other=0).to(ACC) - mean) * scale
     return tl.where(inside, value, beyond if PADDING == "fill" else 0.0)
 
 
 @triton.jit
 def masked_taps(
-    plane, offset, channel, stride_h, stride_w, x0, y0, wx, wy, H, W, mean, beyond,
+    plane, offset, channel, stride_h, stride_w, x0, y0, wx, wy, H, W, mean, scale, beyond,
     MODE: tl.constexpr, PADDING: tl.constexpr, ACC: tl.constexpr, SLOPES: tl.constexpr,
 ):  # fmt: skip
     """Read the four taps; what lies outside is never read and counts as ``beyond``."""
@@ -95,13 +100,13 @@ def masked_taps(
     top, bottom = (y0 >= 0) & (y0 < H), (y0 >= -1) & (y0 < H - 1)
     x_matters, y_matters = _matters(wx), _matters(wy)
     p00 = plane + channel + offset
-    v00 = _masked_tap(p00, (left & top)[:, None], mean, beyond, PADDING, ACC)
+    v00 = _masked_tap(p00, (left & top)[:, None], mean, scale, beyond, PADDING, ACC)
     if MODE == "nearest":
         return v00, v00, v00, v00
     p10 = p00 + stride_h
-    v01 = _masked_tap(p00 + stride_w, (right & top)[:, None], mean, beyond, PADDING, ACC)
-    v10 = _masked_tap(p10, (left & bottom)[:, None], mean, beyond, PADDING, ACC)
-    v11 = _masked_tap(p10 + stride_w, (right & bottom)[:, None], mean, beyond, PADDING, ACC)
+    v01 = _masked_tap(p00 + stride_w, (right & top)[:, None], mean, scale, beyond, PADDING, ACC)
+    v10 = _masked_tap(p10, (left & bottom)[:, None], mean, scale, beyond, PADDING, ACC)
+    v11 = _masked_tap(p10 + stride_w, (right & bottom)[:, None], mean, scale, beyond, PADDING, ACC)
     v01 = _settle(v01, x_matters, SLOPES)
     v10 = _settle(v10, y_matters, SLOPES)
     v11 = _settle(v11, x_matters & y_matters, SLOPES)
@@ -110,12 +115,12 @@ def masked_taps(
 
 @triton.jit
 def channel_constants(fill, mean, std, c, PADDING: tl.constexpr, NORMALISED: tl.constexpr, ACC: tl.constexpr):
-    """What is subtracted from each tap, what a tap outside then is, and the scale of the result; ``[1, channel]``."""
+    """What is subtracted from each tap, what then multiplies it, and what a tap outside is; ``[1, channel]``."""
     zero = tl.zeros(c.shape, ACC)[None, :]
     mean_here = tl.load(mean + c)[None, :] if NORMALISED else zero
     scale = 1 / tl.load(std + c)[None, :] if NORMALISED else zero + 1
-    beyond = tl.load(fill + c)[None, :].to(ACC) / scale if PADDING == "fill" else zero
-    return mean_here, beyond, scale
+    beyond = tl.load(fill + c)[None, :].to(ACC) if PADDING == "fill" else zero
+    return mean_here, scale, beyond
 
 
 @triton.jit
@@ -176,18 +181,18 @@ def forward_kernel(
             offset = locate(y0, x0, stride_h, stride_w, OFFSET)
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
-                mean_here, _, scale = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
+                mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 v00, v01, v10, v11 = inside_taps(
-                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, wx, wy, mean_here,
+                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, wx, wy, mean_here, scale,
                     MODE, ACC, False,
                 )  # fmt: skip
-                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE) * scale
+                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE)
                 tl.store(place(out, pixel, c, C, h, w, LAST), value.to(out.dtype.element_ty), mask=live)
         elif outside & (PADDING == "zeros" or PADDING == "fill"):
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
-                _, beyond, scale = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
-                value = (beyond * scale).to(out.dtype.element_ty)
+                _, _, beyond = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
+                value = beyond.to(out.dtype.element_ty)
                 to = place(out, pixel, c, C, h, w, LAST)
                 tl.store(to, tl.broadcast_to(value, to.shape), mask=live)
         else:
@@ -198,11 +203,11 @@ def forward_kernel(
             offset = locate(y0, x0, stride_h, stride_w, OFFSET)
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
-                mean_here, beyond, scale = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
+                mean_here, scale, beyond = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 v00, v01, v10, v11 = masked_taps(
                     image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
-                    mean_here, beyond, MODE, PADDING, ACC, False,
+                    mean_here, scale, beyond, MODE, PADDING, ACC, False,
                 )  # fmt: skip
-                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE) * scale
+                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE)
                 value = tl.where(undefined[:, None], float("nan"), value)
                 tl.store(place(out, pixel, c, C, h, w, LAST), value.to(out.dtype.element_ty), mask=live)

@@ -83,11 +83,11 @@ def theta_gradient_kernel(
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
-                mean_here, _, scale = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
+                mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 taps = inside_taps(
-                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, "bilinear", ACC, True
+                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, scale, "bilinear", ACC, True
                 )
-                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC) * scale
+                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
@@ -100,12 +100,12 @@ def theta_gradient_kernel(
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
-                mean_here, beyond, scale = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
+                mean_here, scale, beyond = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 taps = masked_taps(
-                    image, offset, wide * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W, mean_here, beyond,
-                    "bilinear", PADDING, ACC, True,
+                    image, offset, wide * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
+                    mean_here, scale, beyond, "bilinear", PADDING, ACC, True,
                 )  # fmt: skip
-                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC) * scale
+                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
