@@ -32,7 +32,7 @@ from examples.mpii_cooking import features, flow, video
 from examples.mpii_cooking.clips import Clip, Corpus
 from examples.mpii_cooking.config import MODALITIES, KitchenSize, Level, Preset, levels
 from examples.mpii_cooking.prepare import VideoCache, prepare, resize, window_side
-from examples.mpii_cooking.samples import FrameSamples, Sample, batches, chunks
+from examples.mpii_cooking.samples import FrameSamples, Sample
 from examples.mpii_cooking.streams import Run, build
 from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer
@@ -292,7 +292,7 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
 def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
     """Return one stream's features by the example's own loop, with what its networks take when all else is ready."""
     preset, clips = trainer.preset, trainer.corpus.test
-    at_once, numbers = features.EVALUATION_BATCH * preset.sub_batch, itertools.count()
+    numbers = itertools.count()
     joint, baseline = features.stream_runs(trainer, modality, level)
     attending, recogniser = trainer.trained(joint), trainer.trained(baseline)["recogniser"]
     transformer, recognisers = attending["transformer"], (attending["recogniser"], recogniser)
@@ -308,7 +308,7 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         return FrameSamples(clips, copy.deepcopy(trainer.caches), level, modality, preset)
 
     def ready() -> Iterator[tuple[Tensor, list[Tensor]]]:
-        for batch in batches(samples(), chunks(range(len(samples())), at_once)):
+        for batch in features.evaluation_batches(samples()):
             sample = Sample(*(field.to(trainer.device) for field in batch))
             thetas = transformer.localize(sample.image), sample.theta
             yield sample.image, [affine_sample(sample.image, theta, side) for theta in thetas]
@@ -340,9 +340,7 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         ),
         "bare networks": Contestant(bare, error, FLOAT32_SUM, "floor"),
         "reading batches": _counted(
-            lambda: itertools.chain.from_iterable(
-                batch.frame for batch in batches(samples(), chunks(range(len(samples())), at_once))
-            ),
+            lambda: itertools.chain.from_iterable(batch.frame for batch in features.evaluation_batches(samples())),
             len(samples()),
         ),
     }

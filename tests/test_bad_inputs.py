@@ -261,6 +261,7 @@ for backend, dtype in (("reference", "float32"), ("aten", "float32"), ("triton",
 """
 
 
+@pytest.mark.triton
 def test_an_image_of_more_than_2_31_pixels(tmp_path):
     """Indices of 32 bits (pytorch#41656, PR pytorch#41923), in values and in theta's gradient.
 
@@ -595,6 +596,7 @@ for step in (541200.5625, *(2.0**n for n in range(12, 24))):
 """
 
 
+@pytest.mark.triton
 def test_steps_of_millions_of_pixels():
     """Every finite step between two output pixels, also where most of a block of them would lie beyond 32 bits."""
     alone(LONG_STEPS)
@@ -745,6 +747,7 @@ if accepted:
 """
 
 
+@pytest.mark.triton
 def test_raw_operators_refuse_shapes_and_choices_that_do_not_fit():
     """pytorch#78125, pytorch#73187 (heap corruption), pytorch#98136 (enums out of range): those of torch did not.
 

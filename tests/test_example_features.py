@@ -1,5 +1,6 @@
-"""Which window every arm is tested on, and how far guided windows overlap those of most motion."""
+"""Which window an arm is tested on, how many frames at once, and how guided windows overlap those of most motion."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,9 @@ import torch
 from made_up_samples import CLASSES, GENERAL, MIDDLE, PRESET, arm_of, made_up
 
 from examples.mpii_cooking import features
+from examples.mpii_cooking.clips import Clip
+from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.samples import FrameSamples
 from examples.mpii_cooking.streams import Run, build
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st.geometry import window_iou, window_to_theta
@@ -53,3 +57,17 @@ def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tm
         "centre": [pytest.approx(centre[0]), None, pytest.approx(centre[2])],
     }
     assert 0.5 < expected[0] < 1
+
+
+@pytest.mark.parametrize(("name", "modality", "count"), [
+    ("quick", "temporal", 64),  # four sub-batches, 64 MB
+    ("paper", "spatial", 27),  # 260 MB
+    ("paper", "temporal", 4),  # 257 MB
+])  # fmt: skip
+def test_evaluation_takes_as_many_samples_at_once_as_memory_holds(monkeypatch, name, modality, count):
+    preset = PRESETS[name]
+    samples = FrameSamples(
+        [Clip("s", 0, 100, label=0)], {}, levels(preset)[-1], modality, replace(preset, feature_stride=1)
+    )
+    monkeypatch.setattr(features, "batches", lambda samples, indices: map(len, indices))
+    assert next(features.evaluation_batches(samples)) == count

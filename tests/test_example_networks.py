@@ -87,6 +87,7 @@ def test_normalisation_divides_by_the_neighbouring_channels_energy():
     x = torch.randn(2, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 300
     energy = torch.stack([x[:, max(0, c - 2) : c + 3].square().sum(1) for c in range(8)], dim=1)
     expected = x / (2 + 1e-4 * energy) ** 0.75
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(layer(x.float()), expected.float())
     # torch divides alpha by the number of channels, MatConvNet does not.
     torch.testing.assert_close(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)(x), expected)

@@ -1,5 +1,6 @@
 """The plan of a run: what it leaves behind, and the disk that it asks for."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from small_videos import PRESET, moving_patch, write
 
 from examples.mpii_cooking import plan
 from examples.mpii_cooking.corpus import open_corpus
+from examples.mpii_cooking.streams import all_runs, margin_runs
 
 
 def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
@@ -31,3 +33,10 @@ def test_a_plan_needs_disk_for_what_is_not_written_yet(corpus, tmp_path, monkeyp
     with (written / "weights").open("wb") as file:
         file.truncate(2 * 10**9)
     assert "total" in plan.make(corpus, PRESET, tmp_path, torch.device("cpu"), written=[written])
+
+
+def test_a_plan_counts_every_seed(corpus, tmp_path):
+    preset = dataclasses.replace(PRESET, seeds=(0, 1), margin_seeds=(2,))
+    text = plan.make(corpus, preset, tmp_path, torch.device("cpu"))
+    assert f"{2 * len(all_runs(preset)) + len(margin_runs(preset))} runs" in text
+    assert f"{2 * 6} streams" in text

@@ -17,10 +17,15 @@ def results(tmp_path_factory):
 def test_a_record_names_no_folder_of_the_machine(results):
     elsewhere = copy.deepcopy(results)
     elsewhere["corpus"]["folder"] = "/home/somebody/clips"
-    elsewhere["command"] = "python examples/mpii_cooking/run_all.py --data '/home/some body/clips' --output /home/out"
-    elsewhere["command"] += " --preset quick"
+    elsewhere["settings"]["raft_weights"] = "/home/somebody/raft.pth"
+    elsewhere["command"] = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
+    elsewhere["command"] += (
+        " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft-weights /home/r.pth"
+    )
     kept = record.record(elsewhere)
-    assert kept["command"] == "python examples/mpii_cooking/run_all.py --data clips --preset quick"
+    assert kept["command"] == (
+        "python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick --raft-weights r.pth"
+    )
     assert "/home" not in json.dumps(kept)
 
 
@@ -28,6 +33,7 @@ def test_a_record_has_what_the_tables_need(results):
     kept = json.loads(json.dumps(record.record(results)))
     for table in (record.claims_table, record.table_2, record.arms_table, record.table_3, record.overlap_table):
         assert table(kept) == table(results)
+    assert "outside of a checkout" in record.run_table(kept)
 
 
 def numbers(table):

@@ -116,6 +116,8 @@ def test_overlaps_are_means_over_seeds_unless_nothing_moved():
     (moved,) = seeds.merge_overlaps([[cell(0.4)], [cell(0.8)]])
     assert (moved["mean"], moved["above_half"], moved["centre"]) == (pytest.approx(0.6), 0.5, pytest.approx(0.3))
     assert moved["interval_seeds"] == pytest.approx(significance.seed_interval([0.4, 0.8]))
+    (once,) = seeds.merge_overlaps([[cell(0.4)], [cell(None)]])
+    assert (once["mean"], once["interval_seeds"]) == (0.4, None)
     (still,) = seeds.merge_overlaps([[cell(None)], [cell(None)]])
     assert (still["mean"], still["interval_seeds"]) == (None, None)
 

@@ -304,3 +304,13 @@ def test_more_arms_and_seeds_are_the_same_training_and_more_epochs_are_not():
     longer = dataclasses.replace(PRESET, joint=Phase(epochs=4, rate=1e-3))
     assert train.settings_of_training(more) == train.settings_of_training(PRESET)
     assert train.settings_of_training(longer) != train.settings_of_training(PRESET)
+
+
+@pytest.mark.parametrize(
+    ("arm", "pace"), [("STN", 1), ("SSTN", 1), ("STN-slow", 0.1), ("SSTN-slow", 0.1), ("STN-fast", 10)]
+)
+def test_arms_may_learn_where_to_look_at_another_rate(arm, pace):
+    run = arm_of(arm)
+    transformer, recogniser = train.make_optimiser(run, build(run, CLASSES, PRESET), PRESET).param_groups
+    assert transformer["lr"] == pytest.approx(pace * PRESET.joint.localisation_rate)
+    assert recogniser["lr"] == PRESET.joint.rate

@@ -5,6 +5,8 @@ import torch
 
 from supervised_st import affine_sample
 
+pytestmark = pytest.mark.triton
+
 BLENDED_IN = {torch.float64: torch.float64, torch.float32: torch.float32, torch.float16: torch.float32}
 
 

@@ -547,6 +547,7 @@ def test_function_transforms(backend, options):
     torch.testing.assert_close(got["grad of jvp"], second, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.triton
 @pytest.mark.parametrize("antialias", [False, True])
 def test_the_kernels_refuse_function_transforms(antialias):
     image, theta, size = case(11)
@@ -647,6 +648,7 @@ SINGULAR = {
 }
 
 
+@pytest.mark.triton
 @pytest.mark.parametrize("theta", SINGULAR.values(), ids=SINGULAR)
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 def test_maps_without_an_inverse_have_their_gradients_too(theta, padding_mode):
@@ -660,6 +662,7 @@ def test_maps_without_an_inverse_have_their_gradients_too(theta, padding_mode):
         assert_close(f"{name} gradient", mine, true, EXACT * 100)
 
 
+@pytest.mark.triton
 @pytest.mark.parametrize("align_corners", CONVENTIONS)
 def test_the_image_gradient_meets_every_mirror(align_corners):
     """Maps that end between the outer pixel centre and the outer pixel edge meet the mirror of one convention only."""

@@ -265,6 +265,7 @@ def test_importing_does_not_import_triton():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+@pytest.mark.triton
 def test_the_fused_sampler_refuses_a_cpu_without_the_interpreter():
     check = """
 import os, torch
@@ -280,6 +281,7 @@ else:
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+@pytest.mark.triton
 @pytest.mark.parametrize("padding_mode", ["border", "reflection"])
 def test_a_slope_of_zero_keeps_a_pixel_that_is_not_a_number_from_theta(padding_mode):
     image = torch.arange(32.0).view(1, 1, 4, 8)

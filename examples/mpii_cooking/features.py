@@ -32,7 +32,9 @@ SHARD = 256
 """Clips whose features are computed between two commits: what a killed run loses at most."""
 
 EVALUATION_BATCH = 4
-"""Sub-batches at once where nothing is kept for a backward pass."""
+"""Sub-batches at once where nothing is kept for a backward pass, unless they are larger than ``EVALUATION_BYTES``."""
+EVALUATION_BYTES = 2**28
+"""Of one batch of inputs; loaders hold several."""
 
 Window = Callable[[Sample], Tensor]
 
@@ -215,11 +217,16 @@ def _write_features(
 def _scores(
     trainer: Trainer, samples: ClipSamples | FrameSamples, network: Callable[[Sample], Tensor]
 ) -> Iterator[Tensor]:
-    parts = chunks(range(len(samples)), EVALUATION_BATCH * trainer.preset.sub_batch)
-    for batch in ahead(batches(samples, parts)):
+    for batch in ahead(evaluation_batches(samples)):
         with autocast(trainer.preset, trainer.device):
             scores = network(Sample(*(field.to(trainer.device) for field in batch)))
         yield scores.float().cpu()
+
+
+def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
+    """Yield all samples in their order, in batches for networks that keep nothing for a backward pass."""
+    size = min(EVALUATION_BATCH * samples.preset.sub_batch, max(1, EVALUATION_BYTES // samples.image_bytes))
+    yield from batches(samples, chunks(range(len(samples)), size))
 
 
 def _load(unit: Unit, region: Region) -> Frames:

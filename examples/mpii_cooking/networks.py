@@ -86,12 +86,12 @@ class ResponseNorm(nn.Module):
         size, constant, factor, _ = self.PARAMETERS
         index = torch.arange(channels)
         near = (index[:, None] - index).abs() <= size // 2
-        self.register_buffer("factors", factor * near[..., None, None].float(), persistent=False)
-        self.register_buffer("constants", torch.full((channels,), constant), persistent=False)
+        self.register_buffer("factors", factor * near[..., None, None].double(), persistent=False)
+        self.register_buffer("constants", torch.full((channels,), constant, dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (N, channels, h, w)."""
-        root = F.conv2d(x.square(), self.factors, self.constants).rsqrt()
+        root = F.conv2d(x.square(), self.factors.to(x.dtype), self.constants.to(x.dtype)).rsqrt()
         return x * (root * root.sqrt())
 
 

@@ -20,7 +20,7 @@ from examples.mpii_cooking.networks import Recogniser
 from examples.mpii_cooking.objectives import Outcome, make_objective
 from examples.mpii_cooking.prepare import prepare
 from examples.mpii_cooking.samples import ClipSamples, Sample
-from examples.mpii_cooking.streams import Run, all_runs, build
+from examples.mpii_cooking.streams import Run, all_runs, build, margin_runs
 from examples.mpii_cooking.train import TrainingDivergedError, autocast, make_optimiser, split, train_step
 from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.workspace import Workspace
@@ -125,7 +125,7 @@ def _training_cost(
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
     measured: dict[tuple[str, str | None], StepCost] = {}
     seconds = disk = 0.0
-    runs = all_runs(preset)
+    runs = len(preset.margin_seeds) * margin_runs(preset) + len(preset.seeds) * all_runs(preset)
     for run in reversed(runs):  # the temporal detail stream comes last, and has the largest inputs
         with torch.device("meta"):  # a network without numbers is enough to count its parameters
             disk += FLOAT32 * _parameters(build(run, len(corpus.classes), preset))
@@ -169,7 +169,7 @@ def _feature_cost(
         for theta in (networks["transformer"].localize(sample.image), sample.theta):
             networks["recogniser"].fc6(affine_sample(sample.image, theta, side)).sum().item()
 
-    streams = len(MODALITIES) * len(levels(preset))
+    streams = len(preset.seeds) * len(MODALITIES) * len(levels(preset))
     clips = len(corpus.train) + len(corpus.test)
     features = frames * REGIONS * networks["recogniser"].width * FLOAT16
     grams = REGIONS * clips * len(corpus.train) * FLOAT64

@@ -90,15 +90,19 @@ def read(results: Mapping[str, Any]) -> tuple[Reading, ...]:
     return (
         *(_reading(found, accuracies, _paper_accuracies()) for found in table_2["comparisons"]),
         *(_reading(found, maps, _paper_maps()) for found in table_3["comparisons"]),
-        *(_reading(found, accuracies, {}) for found in results["arm_claims"]),
+        *(_reading(found, accuracies, {}, at_levels=True) for found in results["arm_claims"]),
     )
 
 
-def _reading(found: Mapping[str, Any], ours: Mapping[Key, float], paper: Mapping[Key, float]) -> Reading:
+def _reading(
+    found: Mapping[str, Any], ours: Mapping[Key, float], paper: Mapping[Key, float], *, at_levels: bool = False
+) -> Reading:
     mean = found["mean"]
+    levels = dict.fromkeys(pair["better"][1] for pair in found["pairs"])
+    title = TITLES[found["claim"]] + f", at {' and '.join(levels)} level" * at_levels
     comparisons = tuple(_comparison(pair, ours, paper) for pair in found["pairs"])
     verdict = Verdict(mean["verdict"])
-    return Reading(TITLES[found["claim"]], mean["difference"], tuple(mean["interval"]), verdict, comparisons)
+    return Reading(title, mean["difference"], tuple(mean["interval"]), verdict, comparisons)
 
 
 def _comparison(pair: Mapping[str, Any], ours: Mapping[Key, float], paper: Mapping[Key, float]) -> Comparison:

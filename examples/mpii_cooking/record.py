@@ -15,14 +15,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import tyro
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.mpii_cooking import claims, readings
 from examples.mpii_cooking.arms import ARMS, arm_cells, arm_levels, localisers
 from examples.mpii_cooking.report import duration
+from examples.mpii_cooking.workspace import written_aside
 
 FOLDER = Path(__file__).parent / "results"
 LEFT_OUT = ("curves", "looks", "files")
+SCRIPT = "examples/mpii_cooking/run_all.py"
+PATHS = ("--data", "--weights", "--raft-weights")
+"""Its options that take a path to something it reads."""
 
 Results = Mapping[str, Any]
 
@@ -32,6 +38,8 @@ def record(results: Results) -> dict[str, Any]:
     kept = {name: value for name, value in results.items() if name not in LEFT_OUT}
     kept["corpus"] = {name: value for name, value in results["corpus"].items() if name != "folder"}
     kept["command"] = _elsewhere(results["command"])
+    weights = results["settings"]["raft_weights"]
+    kept["settings"] = {**results["settings"], "raft_weights": weights and Path(weights).name}
     return kept
 
 
@@ -49,12 +57,14 @@ def run_table(results: Results) -> str:
     )
     hours = f"{duration(results['timings_total'])} on {environment['cores']} cores"
     machine = f"{environment['cpu']}, {environment['device']}, torch {environment['torch']}"
-    commit = environment["commit"][:10] + environment["commit"][40:]
+    commit = environment["commit"]
+    commit = f"commit {commit[:10]}{commit[40:]}" if commit else "outside of a checkout"
     data = "a synthetic kitchen" if corpus["synthetic"] else corpus["name"]
     majority = 100 * results["table2"]["majority"]["correct"] / results["table2"]["clips"]
     return (
-        f"`{results['command']}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips}, of which the largest "
-        f"makes up {majority:.1f} %. {hours} ({machine}), commit {commit}, {environment['date'][:10]}."
+        f"`{results['command']}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips}; always answering the "
+        f"largest one of training is right in {majority:.1f} %. {hours} ({machine}), {commit}, "
+        f"{environment['date'][:10]}."
     )
 
 
@@ -160,20 +170,31 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _elsewhere(command: str) -> str:
-    """Return a command without its output folder, and with its data folder as if that were at hand."""
-    words = iter(shlex.split(command))
-    kept = []
-    for word in words:
-        if word == "--output":
-            next(words)
-        elif word == "--data":
-            kept += [word, Path(next(words)).name]
+    """Return a command without its output folder, and with its script and its input folders as if they were at hand."""
+    python, _, *words = shlex.split(command)
+    options = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
+    kept = [python, SCRIPT]
+    for word in options:
+        if word in PATHS:
+            kept += [word, Path(next(options)).name]
+        elif word == "--output":
+            next(options)
         else:
             kept.append(word)
     return shlex.join(kept)
 
 
+def main(results: Path, name: str) -> None:
+    """Keep a run's results for the documentation.
+
+    Args:
+        results: the run's results.json.
+        name: what it is called from now on.
+    """
+    kept = record(json.loads(results.read_text(encoding="utf-8")))
+    with written_aside(FOLDER / f"{name}.json") as aside:
+        aside.write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
 if __name__ == "__main__":
-    source, name = sys.argv[1:]
-    kept = record(json.loads(Path(source).read_text(encoding="utf-8")))
-    (FOLDER / f"{name}.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n", encoding="utf-8")
+    tyro.cli(main, config=(tyro.conf.PositionalRequiredArgs,))

@@ -28,13 +28,12 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import distributed, features, mpii, plan, provenance, report, seeds, tables
+from examples.mpii_cooking import distributed, features, mpii, plan, provenance, report, seeds, synthetic, tables
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
 from examples.mpii_cooking.features import StreamFeatures
 from examples.mpii_cooking.prepare import VideoCache, prepare
 from examples.mpii_cooking.streams import margin_runs
-from examples.mpii_cooking.synthetic import make_kitchen
 from examples.mpii_cooking.train import Trainer, TrainingDivergedError, settings_of_training
 from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
@@ -110,10 +109,12 @@ def run(
     cache = output / "cache"  # the same for every split
     released, preset = _released(weights, preset)
     # More arms, seeds or features on top of the same training are the same job.
-    job = fingerprint([settings_of_training(preset), data.resolve() if data else preset.kitchen])
+    source = data.resolve() if data else [synthetic.VERSION, preset.kitchen]
+    job = fingerprint([settings_of_training(preset), source, {name: file.sha256 for name, file in released.items()}])
     timings = provenance.Timings(folder / "timings.json", job)
     if preset.threads:
         torch.set_num_threads(preset.threads)
+    environment = provenance.describe_environment(distributed.device())  # now: a checkout may change under a run
     with timings.stage("data"):
         corpus = distributed.once(lambda: _open(data, output, preset, split))
     if distributed.is_main():
@@ -148,7 +149,7 @@ def run(
         content = distributed.once(lambda: _content(trainers, described, folder))
         content["margin"] = seeds.merge_margin(margins, content["table2"]["labels"])
     if distributed.is_main():
-        results = _facts(data, output, trainers[0], timings) | content
+        results = _facts(data, output, trainers[0], timings, environment) | content
         write_json(folder / "results.json", results)
         print(f"report: {report.write_report(results, folder)}")
 
@@ -169,7 +170,7 @@ def _trainer(
 
 def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Corpus:
     if data is None:
-        make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
+        synthetic.make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
     return open_corpus(data or output / "kitchen", split)
 
 
@@ -199,7 +200,9 @@ def _content(
     }
 
 
-def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenance.Timings) -> dict[str, Any]:
+def _facts(
+    data: Path | None, output: Path, trainer: Trainer, timings: provenance.Timings, environment: Mapping[str, Any]
+) -> dict[str, Any]:
     corpus = provenance.describe_corpus(
         trainer.corpus, data or output / "kitchen", trainer.caches, synthetic=data is None
     )
@@ -213,7 +216,7 @@ def _facts(data: Path | None, output: Path, trainer: Trainer, timings: provenanc
         "weights": origins(trainer.preset, trainer.weights),
         "corpus": corpus,
         "levels": provenance.describe_levels(trainer.preset, corpus["frame_size"]),
-        "environment": provenance.describe_environment(trainer.device),
+        "environment": environment,
         "timings": timings.rows(),
         "timings_total": timings.total(),
         "files": {

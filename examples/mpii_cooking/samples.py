@@ -110,6 +110,11 @@ class Samples(Dataset[Sample]):
             random=self._random_windows(views),
         )
 
+    @property
+    def image_bytes(self) -> int:
+        """What a sample's image takes."""
+        return MODALITIES[self.modality] * self.level.height**2 * torch.float32.itemsize
+
     def centre_column(self, clip: int) -> int:
         """Return the left edge of the centre crop."""
         return self._room(clip) // 2
@@ -265,6 +270,7 @@ def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Samp
         samples,
         batch_sampler=indices,
         num_workers=samples.preset.workers,
+        prefetch_factor=1 if samples.preset.workers else None,  # batches are large, and there are as many as workers
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that loading leaves torch's random numbers alone
     )

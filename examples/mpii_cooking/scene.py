@@ -16,7 +16,8 @@ _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
 _PERIOD = 8.0
 """Of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle one, wide enough for a window that lies
-between pixels to keep half of their contrast; at the general level 1.7, too fine to be sampled."""
+between pixels to keep a third of their contrast or more. At the general level it is 1.7, on a thing four pixels across:
+whole-pixel windows keep half of it, folded over, and windows between pixels next to nothing."""
 
 
 class Pose(NamedTuple):

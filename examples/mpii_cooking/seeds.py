@@ -103,14 +103,13 @@ def merge_overlaps(cells: Sequence[Sequence[Table]]) -> list[dict[str, Any]]:
 
 def _overlap(cells: Sequence[Table]) -> dict[str, Any]:
     names, measured = ("modality", "level", "localiser"), ("iou", "mean", "above_half", "centre")
-    means = [cell["mean"] for cell in cells]
-    known = None not in means
+    means = _known([cell["mean"] for cell in cells])
     return {
         **{name: cells[0][name] for name in names},
         "mean": _mean(means),
         "above_half": _mean([cell["above_half"] for cell in cells]),
         "centre": _mean([cell["centre"] for cell in cells]),
-        "interval_seeds": significance.seed_interval(means) if known else None,
+        "interval_seeds": significance.seed_interval(means) if means else None,
         "seeds": [{name: cell[name] for name in measured} for cell in cells],
     }
 
@@ -242,8 +241,13 @@ def _precision(cells: Sequence[Table], mean: Estimate) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean, or None where there is no value, which the clips decide and not the seed."""
-    return None if None in values else float(np.mean(values))
+    """Return the mean of the values that there are, or None."""
+    known = _known(values)
+    return float(np.mean(known)) if known else None
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _resampled_maps(scores: Sequence[Scores], labels: Sequence[int]) -> Floats:

@@ -29,7 +29,8 @@ OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
 RATE = 15
-_VERSION = 4
+VERSION = 4
+"""Of what is drawn, raised when it changes."""
 _IDLE = 5  # frames before the first action and between two actions
 _REST_OF_HAND = (11.0, 14.0)
 """From the torso's centre: at the edge of the window that holds the torso."""
@@ -56,7 +57,7 @@ def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
         size: how much to make.
         seed: decides everything.
     """
-    recipe = {"size": asdict(size), "seed": seed, "version": _VERSION}
+    recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
     _forget_other_recipe(folder, recipe)
     subjects = sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
     plans = {subject: _plan(size, np.random.default_rng((seed, subject, 0))) for subject in subjects}

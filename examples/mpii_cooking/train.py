@@ -40,10 +40,10 @@ CHECKPOINT_SECONDS = 10.0
 LOOKS = 8
 """Test frames on which figures 7 and 8 follow the windows."""
 AFTER_TRAINING = frozenset(
-    {"arm_levels", "arms", "feature_stride", "kitchen", "margin_seeds", "pca", "poolings", "processes", "seeds"}
-    | {"svm_c", "workers"}
+    {"arm_levels", "arms", "feature_stride", "kitchen", "localisers", "margin_seeds", "pca", "poolings", "processes"}
+    | {"seeds", "svm_c", "workers"}
 )
-"""Settings that trained networks do not depend on."""
+"""Settings that a trained network does not depend on."""
 VERSION = 4
 """Raised when training changes, so that no network of an older version is taken for one of this."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
@@ -98,8 +98,8 @@ class Trainer:
     def unit(self, run: Run) -> Unit:
         """Return where the run's weights and facts are kept."""
         weights = {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights}
-        inputs = {"version": VERSION, "run": run, "settings": settings_of_training(self.preset)}
-        inputs |= {"corpus": self._corpus_fingerprint, "weights": weights}
+        inputs = {"run": run, "settings": settings_of_training(self.preset), "weights": weights}
+        inputs |= {"corpus": self._corpus_fingerprint}
         return self.workspace.unit(f"models/{run.name}", inputs)
 
     def finished(self, run: Run, unit: Unit) -> bool:
@@ -228,8 +228,9 @@ def fit(
 
 
 def settings_of_training(preset: Preset) -> dict[str, Any]:
-    """Return the settings that trained networks depend on, apart from those of the data."""
-    return {key: value for key, value in asdict(preset).items() if key not in AFTER_TRAINING}
+    """Return what trained networks depend on, apart from the data and the weights that they start from."""
+    settings = {key: value for key, value in asdict(preset).items() if key not in AFTER_TRAINING}
+    return {"version": VERSION, **settings}
 
 
 def autocast(preset: Preset, device: torch.device) -> torch.autocast:

@@ -85,9 +85,9 @@ def theta_gradient_kernel(
                 wide = c.to(tl.int64)[None, :]
                 mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 taps = inside_taps(
-                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, scale, "bilinear", ACC, True
+                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, "bilinear", ACC, True
                 )
-                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC)
+                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC) * scale
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
@@ -106,6 +106,8 @@ def theta_gradient_kernel(
                     mean_here, scale, beyond, "bilinear", PADDING, ACC, True,
                 )  # fmt: skip
                 g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC)
+                if PADDING != "fill":
+                    g *= scale
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
