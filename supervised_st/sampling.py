@@ -75,8 +75,8 @@ def affine_sample(
     coordinate gives NaN in its output pixel and in theta's gradient, and nothing to the image's gradient.
     Half-precision images are blended in float32 and rounded once.
 
-    The backends ``"reference"`` and ``"triton"`` form coordinates in float64, so identity and whole-pixel maps return
-    the bits of the image; ``"aten"`` is as exact as ``F.affine_grid`` and ``F.grid_sample``. First derivatives by
+    The backend ``"reference"`` forms coordinates in float64, and ``"triton"`` the map behind them (of its coordinates, it
+    keeps 2^-24 pixel but for float64 images): identity and whole-pixel maps return the bits of the image; ``"aten"`` is about as exact as ``F.affine_grid`` and ``F.grid_sample``. First derivatives by
     ``"triton"``, and by all backends on a CPU, are the same bits in every run.
 
     Args:
@@ -103,8 +103,9 @@ def affine_sample(
             outside in zeros or fill; pixels and fill values must be finite.
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which wait
             for the device), ``"triton"`` (one fused kernel on CUDA and ROCm) or ``"auto"``: Triton on the GPU, ATen
-            elsewhere, and the reference for what those two do not have: bicubic on the GPU, ``torch.func`` transforms
-            and forward-mode differentiation, and graphs traced on a CPU, in which ATen's guards could not see theta.
+            elsewhere, and the reference for what those two do not have: bicubic on the GPU, and all else where Triton
+            is not installed there, ``torch.func`` transforms and forward-mode differentiation, and graphs traced on a
+            CPU, in which ATen's guards could not see theta.
 
     Returns:
         ``(batch, channel, h, w)``, or ``(batch, map, channel, h, w)`` if theta has several maps; in the image's dtype
