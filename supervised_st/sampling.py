@@ -75,9 +75,10 @@ def affine_sample(
     coordinate gives NaN in its output pixel and in theta's gradient, and nothing to the image's gradient.
     Half-precision images are blended in float32 and rounded once.
 
-    The backend ``"reference"`` forms coordinates in float64, and ``"triton"`` the map behind them (of its coordinates, it
-    keeps 2^-24 pixel but for float64 images): identity and whole-pixel maps return the bits of the image; ``"aten"`` is about as exact as ``F.affine_grid`` and ``F.grid_sample``. First derivatives by
-    ``"triton"``, and by all backends on a CPU, are the same bits in every run.
+    The backend ``"reference"`` forms coordinates in float64; ``"triton"`` forms the map to pixels in float64 and rounds
+    coordinates to 2^-24 pixel, but for float64 images. Both return the bits of the image for identity and whole-pixel
+    maps; ``"aten"`` is about as exact as ``F.affine_grid`` and ``F.grid_sample``. First derivatives by ``"triton"``,
+    and by all backends on a CPU, are the same bits in every run.
 
     Args:
         image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.

@@ -79,8 +79,8 @@ class SupervisedSpatialTransformer(nn.Module):
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.3; the head's
         initialisations are those of Jaderberg et al., Spatial Transformer Networks, 2015, section 4.2 (identity).
-        Differs from the paper: ``"level"`` is the default, because with the ``scale`` of the windows to come it leaves only the position to
-        be learnt.
+        Differs from the paper: ``"level"`` is the default, because it leaves only the position to be learnt where
+        ``scale`` is that of the windows.
     """
 
     def __init__(
