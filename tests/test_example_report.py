@@ -387,6 +387,8 @@ def test_a_commit_says_whether_the_code_was_changed_since(tmp_path):
     git("commit", "-m", "first")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "results.json").write_text("{}")
+    (folder / "results").mkdir()
+    (folder / "results" / "kept.json").write_text("{}")
     assert re.fullmatch("[0-9a-f]{40}", provenance.commit(folder))
     (folder / "code.py").write_text("2")
     assert re.fullmatch(r"[0-9a-f]{40} \+ local changes", provenance.commit(folder))

@@ -241,3 +241,11 @@ def test_what_goes_wrong_with_an_item_is_raised_where_that_item_would_be_used():
     assert next(coming) == 0
     with pytest.raises(OSError, match="cannot be read"):
         next(coming)
+
+
+def test_who_stops_asking_leaves_no_thread_behind():
+    before = threading.enumerate()
+    coming = ahead(iter(range(3)))
+    assert next(coming) == 0
+    coming.close()
+    assert threading.enumerate() == before

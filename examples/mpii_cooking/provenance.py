@@ -118,10 +118,10 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 def commit(folder: Path) -> str | None:
     """Return the commit of the checkout that ``folder`` is in, None outside one.
 
-    "+ local changes" follows where ``folder`` or the library has files that differ from it.
+    "+ local changes" follows where ``folder`` or the library has files that differ from it, other than kept results.
     """
     try:
-        changes = _git(folder, "status", "--porcelain", "--", ".", ":/supervised_st")
+        changes = _git(folder, "status", "--porcelain", "--", ".", ":/supervised_st", ":(exclude)results")
         return _git(folder, "rev-parse", "HEAD") + (" + local changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -237,7 +237,7 @@ class FrameCache:
 class FrameMemory:
     """Caches open for reading, and the frames lately read from them, up to a number of bytes.
 
-    Serves one thread of a process. A copy that travels to another process starts empty.
+    Serves one thread at a time. A copy that travels to another process starts empty.
     """
 
     def __init__(self, capacity: int) -> None:
