@@ -61,7 +61,7 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (a minute or two), quick (eleven minutes), standard (an hour: every network and arm, three seeds)
+        preset: smoke (a minute or two), quick (nine minutes), standard (an hour: every network and arm, three seeds)
             or paper (the paper's sizes: days on one GPU).
         split: of MPII Cooking's subjects: fixed5 is the paper's and the default, loso7 leaves one test subject out.
         fold: the subject that loso7 leaves out; a fold has its own folder in the output, and all share the caches.
