@@ -45,7 +45,8 @@ class Plan:
     channels: tuple[int, ...] = (32, 256)
 
 
-_ON_A_CPU = Scene(QUICK, prepared=64, described=256)
+# Enough frames for several batches: the first one is read while there is nothing to compute.
+_ON_A_CPU = Scene(QUICK, prepared=64, described=1024)
 # On a CPU everything has one thread, so there is nobody to load beside it.
 _PAPER_ON_A_CPU = Scene(replace(PAPER, workers=0), prepared=3, described=2, levels=("detail",))
 _QUICK = Plan((Scene(SMOKE, 12, 12, ("detail",)),), 2, (112, 149), 28, clips=4, clip_frames=20, channels=(16,))
