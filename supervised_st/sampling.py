@@ -371,9 +371,10 @@ def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
 
 def _largest(numbers: Tensor) -> float:
     """Return the largest magnitude, or NaN if there is one, which no comparison lets through."""
-    # One look at a number is enough, however many maps it was expanded to.
-    distinct = numbers.detach()[tuple(slice(None if stride else 1) for stride in numbers.stride())]
-    return float(torch.linalg.vector_norm(distinct, float("inf")))
+    numbers = numbers.detach()
+    if 0 in numbers.stride():  # One look at a number is enough, however many maps it was expanded to.
+        numbers = numbers[tuple(slice(None if stride else 1) for stride in numbers.stride())]
+    return float(torch.linalg.vector_norm(numbers, float("inf")))
 
 
 def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -382,9 +383,11 @@ def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     It lies in memory as a plane of x and a plane of y, which takes half the time to make and to read, and is summed up
     per axis, in which neither autocast nor TF32 take part.
     """
-    y, x = (_axis(n, theta, align_corners) for n in size)
-    a, b, t = theta.transpose(1, 2)[..., None].unbind(3)  # each [batch (x, y) map 1]
-    planes = (a * x)[..., None, :] + torch.addcmul(t, b, y)[..., None]
+    height, width = size
+    x = _axis(width, theta, align_corners)
+    y = x if height == width else _axis(height, theta, align_corners)
+    a, b, t = theta.transpose(1, 2).unsqueeze(4).unbind(3)  # each [batch (x, y) map 1]
+    planes = (a * x).unsqueeze(3) + torch.addcmul(t, b, y).unsqueeze(4)
     return planes.flatten(2, 3).permute(0, 2, 3, 1)
 
 
