@@ -22,7 +22,7 @@ def test_a_record_names_no_folder_of_the_machine(results):
     elsewhere["settings"]["raft_weights"] = "/home/somebody/raft.pth"
     elsewhere["command"] = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
     elsewhere["command"] += (
-        " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft-weights /home/r.pth"
+        " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft_weights /home/r.pth"
     )
     kept = record.record(elsewhere)
     assert kept["command"] == (
@@ -98,6 +98,7 @@ def test_on_the_kitchen_guidance_wins():
     pairs = {tuple(pair["better"][:2]): pair["interval"] for pair in guidance["pairs"]}
     assert pairs["vgg-16", "detail"][0] > 0
     assert pairs["vgg-16", "middle"][0] > 0
+    assert [pairs[key][0] > 0 for key in pairs if key[1] != "general"].count(False) == 3
 
 
 def test_on_the_kitchen_plain_transformers_tell_the_place_and_guided_ones_the_thing():
@@ -105,6 +106,24 @@ def test_on_the_kitchen_plain_transformers_tell_the_place_and_guided_ones_the_th
     thing, place = ({row[0]: int(row[3].split(", ")[cue]) for row in rows} for cue in (0, 1))
     assert thing["STN"] < 40 < 90 < place["STN"]
     assert place["SSTN"] < 60 < 90 < thing["SSTN"]
+
+
+def test_on_the_kitchen_some_verdicts_are_losses_or_open():
+    kitchen = record.recorded("kitchen")
+    open_ = {claim["claim"] for claim in kitchen["arm_claims"] if claim["mean"]["verdict"] == "cannot be told"}
+    assert open_ == {"initialisation", "freedom", "learning", "turning off"}
+    (initialisation,) = (claim for claim in kitchen["arm_claims"] if claim["claim"] == "initialisation")
+    assert {pair["verdict"] for pair in initialisation["pairs"]} == {"cannot be told"}
+    arms = {cell["arm"]: cell for cell in (*kitchen["table2"]["cells"], *kitchen["arms"]) if cell["level"] == "detail"}
+    better = [seed["percent"] for seed in arms["STN-identity"]["seeds"]]
+    (ours,) = (
+        c for c in kitchen["table2"]["cells"] if (c["localiser"], c["level"], c["arm"]) == ("vgg-16", "detail", "SSTN")
+    )
+    assert all(a > b["percent"] for a, b in zip(better, ours["seeds"], strict=True))
+    (region,) = (claim for claim in kitchen["table3"]["comparisons"] if claim["claim"] == "region")
+    assert region["mean"]["verdict"] == "cannot be told"
+    lost = [pair["better"][:2] for pair in region["pairs"] if pair["verdict"] == "does not hold"]
+    assert lost == [["detail", "spatial"]]
 
 
 def test_on_the_kitchen_guided_windows_find_the_motion():

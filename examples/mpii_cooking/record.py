@@ -175,12 +175,13 @@ def _elsewhere(command: str) -> str:
     options = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
     kept = [python, SCRIPT]
     for word in options:
-        if word in PATHS:
-            kept += [word, Path(next(options)).name]
-        elif word == "--output":
+        option = word.replace("_", "-") if word.startswith("--") else word  # both are understood
+        if option in PATHS:
+            kept += [option, Path(next(options)).resolve().name]
+        elif option == "--output":
             next(options)
         else:
-            kept.append(word)
+            kept.append(option)
     return shlex.join(kept)
 
 

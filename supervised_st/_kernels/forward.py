@@ -62,29 +62,40 @@ def _settle(value, matters, SLOPES: tl.constexpr):
 
 
 @triton.jit
+def _normalised(pixel, mean, scale, PADDING: tl.constexpr, ACC: tl.constexpr):
+    """A pixel less the mean. Beside a fill, which is in units of the output and keeps its bits, it is scaled, too."""
+    value = pixel.to(ACC) - mean
+    return value * scale if PADDING == "fill" else value
+
+
+@triton.jit
+def rescaled(value, scale, PADDING: tl.constexpr):
+    """What was blended or derived from taps, in units of the output."""
+    return value if PADDING == "fill" else value * scale
+
+
+@triton.jit
 def inside_taps(
-    plane, offset, channel, stride_h, stride_w, wx, wy, mean,
-    MODE: tl.constexpr, ACC: tl.constexpr, SLOPES: tl.constexpr,
+    plane, offset, channel, stride_h, stride_w, wx, wy, mean, scale,
+    MODE: tl.constexpr, PADDING: tl.constexpr, ACC: tl.constexpr, SLOPES: tl.constexpr,
 ):  # fmt: skip
     """Read the four taps where all of them lie inside of the image."""
     x_matters, y_matters = _matters(wx), _matters(wy)
     p00 = plane + channel + offset
-    v00 = tl.load(p00).to(ACC) - mean
+    v00 = _normalised(tl.load(p00), mean, scale, PADDING, ACC)
     if MODE == "nearest":
         return v00, v00, v00, v00
     p10 = p00 + stride_h
-    v01 = _settle(tl.load(p00 + stride_w).to(ACC) - mean, x_matters, SLOPES)
-    v10 = _settle(tl.load(p10).to(ACC) - mean, y_matters, SLOPES)
-    v11 = _settle(tl.load(p10 + stride_w).to(ACC) - mean, x_matters & y_matters, SLOPES)
+    v01 = _settle(_normalised(tl.load(p00 + stride_w), mean, scale, PADDING, ACC), x_matters, SLOPES)
+    v10 = _settle(_normalised(tl.load(p10), mean, scale, PADDING, ACC), y_matters, SLOPES)
+    v11 = _settle(_normalised(tl.load(p10 + stride_w), mean, scale, PADDING, ACC), x_matters & y_matters, SLOPES)
     return v00, v01, v10, v11
 
 
 @triton.jit
 def _masked_tap(pointer, inside, mean, scale, beyond, PADDING: tl.constexpr, ACC: tl.constexpr):
-    value = tl.load(pointer, mask=inside, other=0).to(ACC) - mean
-    if PADDING == "fill":
-        return tl.where(inside, value * scale, beyond)
-    return tl.where(inside, value, 0.0)
+    value = _normalised(tl.load(pointer, mask=inside, other=0), mean, scale, PADDING, ACC)
+    return tl.where(inside, value, beyond if PADDING == "fill" else 0.0)
 
 
 @triton.jit
@@ -92,10 +103,7 @@ def masked_taps(
     plane, offset, channel, stride_h, stride_w, x0, y0, wx, wy, H, W, mean, scale, beyond,
     MODE: tl.constexpr, PADDING: tl.constexpr, ACC: tl.constexpr, SLOPES: tl.constexpr,
 ):  # fmt: skip
-    """Read the four taps; what lies outside is never read and counts as zero, or as ``beyond``.
-
-    A fill is in units of the output, and keeps its bits: beside one the taps are scaled already.
-    """
+    """Read the four taps; what lies outside is never read and counts as ``beyond``."""
     left, right = (x0 >= 0) & (x0 < W), (x0 >= -1) & (x0 < W - 1)
     top, bottom = (y0 >= 0) & (y0 < H), (y0 >= -1) & (y0 < H - 1)
     x_matters, y_matters = _matters(wx), _matters(wy)
@@ -115,7 +123,7 @@ def masked_taps(
 
 @triton.jit
 def channel_constants(fill, mean, std, c, PADDING: tl.constexpr, NORMALISED: tl.constexpr, ACC: tl.constexpr):
-    """What is subtracted from each tap, what then multiplies it or the result, and the fill; ``[1, channel]``."""
+    """The mean, one over the standard deviation, and what a tap outside is; ``[1, channel]``."""
     zero = tl.zeros(c.shape, ACC)[None, :]
     mean_here = tl.load(mean + c)[None, :] if NORMALISED else zero
     scale = 1 / tl.load(std + c)[None, :] if NORMALISED else zero + 1
@@ -183,10 +191,10 @@ def forward_kernel(
                 c = c0 + vector
                 mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 v00, v01, v10, v11 = inside_taps(
-                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, wx, wy, mean_here,
-                    MODE, ACC, False,
+                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, wx, wy, mean_here, scale,
+                    MODE, PADDING, ACC, False,
                 )  # fmt: skip
-                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE) * scale
+                value = rescaled(_blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE), scale, PADDING)
                 tl.store(place(out, pixel, c, C, h, w, LAST), value.to(out.dtype.element_ty), mask=live)
         elif outside & (PADDING == "zeros" or PADDING == "fill"):
             for c0 in range(first_channel, end_channel, VECTOR):
@@ -208,8 +216,6 @@ def forward_kernel(
                     image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
                     mean_here, scale, beyond, MODE, PADDING, ACC, False,
                 )  # fmt: skip
-                value = _blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE)
-                if PADDING != "fill":
-                    value *= scale
+                value = rescaled(_blend(v00, v01, v10, v11, wx[:, None], wy[:, None], MODE), scale, PADDING)
                 value = tl.where(undefined[:, None], float("nan"), value)
                 tl.store(place(out, pixel, c, C, h, w, LAST), value.to(out.dtype.element_ty), mask=live)

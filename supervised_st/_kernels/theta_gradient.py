@@ -11,6 +11,7 @@ from supervised_st._kernels.forward import (
     inside_taps,
     locate,
     masked_taps,
+    rescaled,
     tile_of,
 )
 
@@ -85,9 +86,10 @@ def theta_gradient_kernel(
                 wide = c.to(tl.int64)[None, :]
                 mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALISED, ACC)
                 taps = inside_taps(
-                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, "bilinear", ACC, True
-                )
-                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC) * scale
+                    image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, scale,
+                    "bilinear", PADDING, ACC, True,
+                )  # fmt: skip
+                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC), scale, PADDING)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
@@ -105,9 +107,7 @@ def theta_gradient_kernel(
                     image, offset, wide * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
                     mean_here, scale, beyond, "bilinear", PADDING, ACC, True,
                 )  # fmt: skip
-                g = tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC)
-                if PADDING != "fill":
-                    g *= scale
+                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC), scale, PADDING)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
