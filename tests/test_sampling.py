@@ -385,7 +385,7 @@ def test_uint8_passes_gradients_to_theta(backend):
 @pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, MODES))
 def test_channels_last_stays_channels_last(backend, mode, dtype):
     image = pixels(2, 3, 6, 5).to(dtype)
-    theta = torch.randn(2, 4, 2, 3) * 0.6
+    theta = torch.randn(2, 3, 2, 3) * 0.6
     last = image.contiguous(memory_format=torch.channels_last)
     for maps in (theta[:, 0], theta):
         for antialias in {False, mode == "bilinear"}:
