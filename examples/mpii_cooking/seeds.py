@@ -109,7 +109,7 @@ def _overlap(cells: Sequence[Table]) -> dict[str, Any]:
         "mean": _mean(means),
         "above_half": _mean([cell["above_half"] for cell in cells]),
         "centre": _mean([cell["centre"] for cell in cells]),
-        "interval_seeds": significance.seed_interval(means) if means else None,
+        "interval_seeds": significance.seed_interval(means),
         "seeds": [{name: cell[name] for name in measured} for cell in cells],
     }
 
