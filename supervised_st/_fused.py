@@ -14,7 +14,7 @@ from torch import Tensor
 
 from supervised_st import _kernels
 from supervised_st._operators import check_forward, check_image_gradient, check_theta_gradient, register
-from supervised_st._reference import affine_sample_reference
+from supervised_st._reference import differentiable_gradients, normalise
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
@@ -345,34 +345,18 @@ class _AffineSample(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        image, theta, *constants = ctx.saved_tensors
-        options = ctx.options[2:]
+        image, theta, fill, mean, std = ctx.saved_tensors
+        (*size, mode, padding_mode, align_corners), options = ctx.options, ctx.options[2:]
         wants_image, wants_theta = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # create_graph=True
-            return *_differentiable_backward(grad, image, theta, constants, ctx), None, None, None, None
+            found = differentiable_gradients(
+                grad, normalise(image, mean, std), theta, fill, size, (wants_image, wants_theta),
+                mode=mode, padding_mode=padding_mode, align_corners=align_corners,
+            )  # fmt: skip
+            return *found, None, None, None, None
         grad_image = grad_theta = None
         if wants_image:
             grad_image = image_gradient_op(grad, theta, *image.shape[2:], is_channels_last(image), *options)
         if wants_theta:
-            grad_theta = theta_gradient_op(grad, image, theta, *constants, *options)
+            grad_theta = theta_gradient_op(grad, image, theta, fill, mean, std, *options)
         return grad_image, grad_theta, None, None, None, None
-
-
-def _differentiable_backward(
-    grad: Tensor, image: Tensor, theta: Tensor, constants: list[Tensor | None], ctx: Any
-) -> list[Tensor | None]:
-    """The same gradients, themselves differentiable."""
-    height, width, mode, padding_mode, align_corners = ctx.options
-    fill, mean, std = constants
-    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
-    image, theta = image.view_as(image), theta.view_as(theta)
-    values = image.float() if image.dtype == torch.uint8 else image
-    if mean is not None and std is not None:
-        values = (values - mean[:, None, None]) / std[:, None, None]
-    maps = theta if theta.ndim == 4 else theta[:, None]
-    out = affine_sample_reference(
-        values, maps, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
-    ).reshape(grad.shape)
-    wanted = [t for t, wants in zip((image, theta), ctx.needs_input_grad, strict=False) if wants]
-    found = iter(torch.autograd.grad(out, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if wants else None for wants in ctx.needs_input_grad[:2]]

@@ -4,11 +4,12 @@ An output pixel (column, row) reads the image at the pixel coordinates that :fun
 are float64 whatever the dtypes; values are blended in float32 (float64 for float64 images) and rounded once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from supervised_st._checks import FLOATING, LONGEST_SIDE
 
@@ -67,6 +68,14 @@ def _per_output_pixel(distance: Tensor, n: int, align_corners: bool) -> Tensor:
     return distance / n
 
 
+def normalise(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
+    """Return bytes as float32, less ``mean`` and over ``std`` ``[channel]``; other images as they are."""
+    if image.dtype != torch.uint8:
+        return image
+    image = image.float()
+    return image if mean is None or std is None else (image - mean[:, None, None]) / std[:, None, None]
+
+
 def affine_sample_reference(
     image: Tensor,
     theta: Tensor,
@@ -77,24 +86,56 @@ def affine_sample_reference(
     padding_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    """Sample ``image`` ``[batch channel H W]`` by ``theta`` ``[batch map 2 3]``; ``fill`` ``[channel]`` stands outside.
+    """Sample ``image`` ``[batch channel H W]`` by ``theta`` ``[batch [map] 2 3]``; ``fill`` ``[channel]`` is outside.
 
     Differentiable in both inputs as often as wanted, in reverse and in forward mode. See
     :func:`supervised_st.affine_sample` for the contract.
 
     Returns:
-        ``(batch, map, channel, h, w)``, laid out as :func:`lay_out` says.
+        ``(batch, [map,] channel, h, w)``, laid out as :func:`lay_out` says.
     """
     values = image.to(torch.float64 if image.dtype == torch.float64 else torch.float32)
     outside = 0.0 if fill is None else fill.to(values.dtype)[:, None, None, None]
-    pixel = pixel_map(theta, (image.shape[2], image.shape[3]), size, align_corners=align_corners)
+    maps = theta if theta.ndim == 4 else theta[:, None]
+    pixel = pixel_map(maps, (image.shape[2], image.shape[3]), size, align_corners=align_corners)
     rows, columns = (torch.arange(n, dtype=torch.float64, device=image.device) for n in size)
     x, y = (
         (m[..., 0, None, None] * columns + m[..., 1, None, None] * rows[:, None] + m[..., 2, None, None])
         for m in pixel.unbind(-2)
     )
     sampled = sample_at(values, x, y, outside, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-    return lay_out(sampled.to(image.dtype), image)
+    return lay_out((sampled if theta.ndim == 4 else sampled.squeeze(2)).to(image.dtype), image)
+
+
+def is_transformed(*tensors: Tensor) -> bool:
+    """Tell whether ``torch.func`` transforms or forward-mode differentiation, for which this is, are under way."""
+    return torch._C._are_functorch_transforms_active() or (
+        forward_ad._current_level >= 0  # else there are no tangents, and looking for them would take longer
+        and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
+    )
+
+
+def differentiable_gradients(
+    grad: Tensor,
+    image: Tensor,
+    theta: Tensor,
+    fill: Tensor | None,
+    size: tuple[int, int],
+    wants: Sequence[bool],
+    *,
+    mode: str,
+    padding_mode: str,
+    align_corners: bool,
+) -> list[Tensor | None]:
+    """Return the gradients to image and theta, as far as wanted, that can themselves be differentiated."""
+    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
+    inputs = image.view_as(image), theta.view_as(theta)
+    sampled = affine_sample_reference(
+        *inputs, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners
+    )
+    wanted = [tensor for tensor, wants_it in zip(inputs, wants, strict=True) if wants_it]
+    found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(found) if wants_it else None for wants_it in wants]
 
 
 def sample_at(
@@ -129,7 +170,7 @@ def sample_at(
 
 
 def lay_out(sampled: Tensor, image: Tensor) -> Tensor:
-    """Turn ``[batch channel map h w]`` into ``[batch map channel h w]``, in memory as the image is.
+    """Turn ``[batch channel [map] h w]`` into ``[batch [map] channel h w]``, in memory as the image is.
 
     Channels are innermost where they are in the image, and packed planes otherwise. Batches made by
     ``torch.func.vmap`` do not tell how they lie in memory, so what is sampled from them is packed planes.
@@ -137,8 +178,8 @@ def lay_out(sampled: Tensor, image: Tensor) -> Tensor:
     if not (torch._C._are_functorch_transforms_active() or image.is_contiguous()) and image.is_contiguous(
         memory_format=torch.channels_last
     ):
-        return sampled.permute(0, 2, 3, 4, 1).contiguous().permute(0, 1, 4, 2, 3)
-    return sampled.transpose(1, 2).contiguous()
+        return sampled.movedim(1, -1).contiguous().movedim(-1, -3)
+    return (sampled.transpose(1, 2) if sampled.ndim == 5 else sampled).contiguous()
 
 
 Taps = list[tuple[Tensor, Tensor]]

@@ -3,16 +3,13 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
 
 from supervised_st._antialias import footprints, outside_share, summed_area_table
+from supervised_st._aten import affine_sample_aten
 from supervised_st._checks import (
     LONGEST_SIDE,
     check_choice,
@@ -28,27 +25,16 @@ from supervised_st._reference import (
     MODES,
     PADDING_MODES,
     affine_sample_reference,
+    is_transformed,
     lay_out,
+    normalise,
     pixel_map,
-    sample_at,
 )
 
 BACKENDS = ("auto", "reference", "aten", "triton")
 
-_DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
-"""Whether ``F.grid_sample`` does (https://github.com/pytorch/pytorch/pull/177487)."""
-
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
-
-_LARGEST_ENTRY = 256.0
-"""Maps with larger entries, which may reach 768 half image sizes, are not for ``F.grid_sample``."""
-
-_LONGEST_SIDE = 2**24
-"""Pixels. Longer axes have positions that float32 does not hold."""
-
-_LARGEST_FILL = 256.0
-"""Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
 
 
 def affine_sample(
@@ -133,7 +119,7 @@ def affine_sample(
     if backend == "auto":
         backend = _choose(image, theta, mode)
     if backend != "triton" or antialias:  # The kernels normalise what they read.
-        image, mean, std = _normalise(image, mean, std), None, None
+        image, mean, std = normalise(image, mean, std), None, None
     if antialias:
         return _area_sample(image, theta, fill, size, align_corners=align_corners, backend=backend)
     return _sample(
@@ -217,28 +203,13 @@ def _normalisation(
     )
 
 
-def _normalise(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
-    if image.dtype != torch.uint8:
-        return image
-    image = image.float()
-    return image if mean is None or std is None else (image - mean[:, None, None]) / std[:, None, None]
-
-
 def _choose(image: Tensor, theta: Tensor, mode: str) -> str:
     """Pick the backend that is fast on this device and can do what is asked."""
-    if _is_transformed(image, theta):
+    if is_transformed(image, theta):
         return "reference"
     if image.is_cuda:
         return "triton" if mode != "bicubic" and find_spec("triton") else "reference"
     return "aten"
-
-
-def _is_transformed(*tensors: Tensor) -> bool:
-    """Tell whether a ``torch.func`` transform or forward-mode differentiation is under way."""
-    return torch._C._are_functorch_transforms_active() or (
-        forward_ad._current_level >= 0  # else there are no tangents, and looking for them would take longer
-        and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
-    )
 
 
 def _sample(
@@ -256,15 +227,13 @@ def _sample(
 ) -> Tensor:
     """Sample ``[batch channel H W]`` by ``[batch [map] 2 3]`` to ``(batch, [map,] channel, h, w)``."""
     if backend == "triton":
-        if _is_transformed(image, theta):
+        if is_transformed(image, theta):
             raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
         from supervised_st._fused import affine_sample_fused  # Triton is imported only when it is used.
 
         return affine_sample_fused(image, theta, fill, mean, std, size, mode, padding_mode, align_corners)
-    sample = affine_sample_reference if backend == "reference" else _affine_sample_aten
-    maps = theta if theta.ndim == 4 else theta[:, None]
-    sampled = sample(image, maps, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-    return sampled if theta.ndim == 4 else sampled.squeeze(1)
+    sample = affine_sample_reference if backend == "reference" else affine_sample_aten
+    return sample(image, theta, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
 
 
 def _area_sample(
@@ -288,112 +257,3 @@ def _area_sample(
         averages = averages + torch.where(share > 0, share * fill.double()[:, None, None], 0.0)
     sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
     return sampled if theta.ndim == 4 else sampled.squeeze(1)
-
-
-def _affine_sample_aten(
-    image: Tensor,
-    theta: Tensor,
-    fill: Tensor | None,
-    size: tuple[int, int],
-    *,
-    mode: str,
-    padding_mode: str,
-    align_corners: bool,
-) -> Tensor:
-    """``F.grid_sample`` behind guards.
-
-    On a CPU it reads and writes foreign memory for half-precision images above 32,768 pixels and for coordinates that
-    are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither ever reaches it.
-    """
-    if not (image.numel() and theta.numel() and _is_tame(image, theta, fill)):
-        return affine_sample_reference(
-            image, theta, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners
-        )
-    values = image.to(torch.promote_types(image.dtype, torch.float32))
-    grid = _grid(theta.to(torch.promote_types(theta.dtype, values.dtype)), size, align_corners).to(values.dtype)
-    if fill is not None:
-        values, padding_mode = values - fill[:, None, None], "zeros"
-    sampled = _grid_sample(values, grid, mode, padding_mode, align_corners)
-    if fill is not None:
-        sampled = sampled + fill[:, None, None]
-    return lay_out(sampled.view(*image.shape[:2], -1, *size).to(image.dtype), image)
-
-
-def _grid_sample(values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
-    """``F.grid_sample``, twice differentiable in older versions of torch too."""
-    if _DIFFERENTIATES_TWICE or not (torch.is_grad_enabled() and (values.requires_grad or grid.requires_grad)):
-        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-    sampled: Tensor = _GridSample.apply(values, grid, mode, padding_mode, align_corners)  # type: ignore[no-untyped-call]
-    return sampled
-
-
-class _GridSample(torch.autograd.Function):
-    """``F.grid_sample`` whose gradients, where they are to be differentiated, come from the reference."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
-        ctx.save_for_backward(values, grid)
-        ctx.options = mode, padding_mode, align_corners
-        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        # Aliases: what reaches the values through a grid that was computed from them is the caller's to add.
-        values, grid = (saved.view_as(saved) for saved in ctx.saved_tensors)
-        mode, padding_mode, align_corners = ctx.options
-        wants = ctx.needs_input_grad[:2]
-        if not torch.is_grad_enabled():
-            options = MODES.index(mode), PADDING_MODES.index(padding_mode), align_corners
-            found = torch.ops.aten.grid_sampler_2d_backward(grads[0], values, grid, *options, wants)
-            return *found, None, None, None
-        sizes = values.new_tensor((values.shape[3], values.shape[2]))
-        pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
-        x, y = pixels[:, None].double().unbind(-1)
-        sampled = sample_at(values, x, y, 0.0, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-        wanted = [tensor for tensor, wanted in zip((values, grid), wants, strict=True) if wanted]
-        given = iter(torch.autograd.grad(sampled.squeeze(2), wanted, grads[0], create_graph=True, allow_unused=True))
-        return *(next(given) if wanted else None for wanted in wants), None, None, None
-
-
-def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
-    """Tell whether ``F.grid_sample`` can be trusted with these numbers; where they cannot be seen, it is not.
-
-    It clamps to the last pixel in the image's format, in which the last one of a long axis may round to one beyond it.
-    The fill is subtracted from the image and added again, so it must be of the size of a pixel's value.
-    """
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-    if traced or theta.is_meta or isinstance(theta, FakeTensor) or _is_transformed(image, theta):
-        return False
-    if image.dtype != torch.float64 and max(image.shape[2:]) > _LONGEST_SIDE:
-        return False
-    return _largest(theta) <= _LARGEST_ENTRY and (fill is None or _largest(fill) <= _LARGEST_FILL)
-
-
-def _largest(numbers: Tensor) -> float:
-    """Return the largest magnitude, or NaN if there is one, which no comparison lets through."""
-    numbers = numbers.detach()
-    if 0 in numbers.stride():  # One look at a number is enough, however many maps it was expanded to.
-        numbers = numbers[tuple(slice(None if stride else 1) for stride in numbers.stride())]
-    return float(torch.linalg.vector_norm(numbers, float("inf")))
-
-
-def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """What ``F.affine_grid`` makes for each of the maps, one below the other: ``(batch, map * h, w, 2)``.
-
-    It lies in memory as a plane of x and a plane of y, which takes half the time to make and to read, and is summed up
-    per axis, in which neither autocast nor TF32 take part.
-    """
-    height, width = size
-    x = _axis(width, theta, align_corners)
-    y = x if height == width else _axis(height, theta, align_corners)
-    a, b, t = theta.transpose(1, 2).unsqueeze(4).unbind(3)  # each [batch (x, y) map 1]
-    planes = (a * x).unsqueeze(3) + torch.addcmul(t, b, y).unsqueeze(4)
-    return planes.flatten(2, 3).permute(0, 2, 3, 1)
-
-
-def _axis(n: int, like: Tensor, align_corners: bool) -> Tensor:
-    """Return the normalised coordinates of an output axis of ``n`` pixels."""
-    if n == 1:
-        return like.new_zeros(1)
-    ends = 1.0 if align_corners else 1 - 1 / n
-    return torch.linspace(-ends, ends, n, dtype=like.dtype, device=like.device)
