@@ -29,6 +29,11 @@ _LONGEST_SIDE = 2**24
 _LARGEST_FILL = 256.0
 """Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
 
+_GROUP, _LARGEST_WHOLE = 16, 2**19
+"""Channels that are sampled together of images, in planes, of more bytes: ``F.grid_sample`` goes through all channels
+pixel by pixel, and what it reads and writes on the way has to stay in the cache. Measured; results do not depend on it
+but for the order in which theta's gradient is summed up over channels."""
+
 
 def affine_sample_aten(
     image: Tensor,
@@ -88,10 +93,11 @@ def _sample(
     padding_mode: str,
     align_corners: bool,
 ) -> Tensor:
-    values = _values(image, fill)
-    grid = _grid(theta, size, align_corners, values.dtype)
+    values, grid = _operands(image, theta, fill, size, align_corners)
     padding_mode = "zeros" if padding_mode == "fill" else padding_mode
     sampled = F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    if len(values) > len(image):
+        sampled = sampled.view(*image.shape[:2], *sampled.shape[2:])
     if fill is not None:
         sampled += fill[:, None, None]
     if theta.ndim == 4:
@@ -99,10 +105,21 @@ def _sample(
     return lay_out(sampled.to(image.dtype), image)
 
 
-def _values(image: Tensor, fill: Tensor | None) -> Tensor:
-    """Return what is sampled with zeros outside: halves are widened, and the fill is made zero."""
+def _operands(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return what `F.grid_sample` is called with: ``[batch * group channel H W]`` and a grid for each of them.
+
+    Halves are widened, and the fill is made zero, which is then what is outside.
+    """
     values = image.to(torch.promote_types(image.dtype, torch.float32))
-    return values if fill is None else values - fill[:, None, None]
+    if fill is not None:
+        values = values - fill[:, None, None]
+    grid = _grid(theta, size, align_corners, values.dtype)
+    groups, rest = divmod(values.shape[1], _GROUP)
+    if rest == 0 and groups > 1 and values[0].nbytes > _LARGEST_WHOLE and values.is_contiguous():
+        values, grid = values.view(-1, _GROUP, *values.shape[2:]), grid.repeat_interleave(groups, 0)
+    return values, grid
 
 
 def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, dtype: torch.dtype) -> Tensor:
@@ -154,20 +171,23 @@ class _GridSample(torch.autograd.Function):
                 mode=mode, padding_mode=padding_mode, align_corners=align_corners,
             )  # fmt: skip
             return *found, None, None
-        values = _values(image, fill)
-        grid = _grid(theta, size, align_corners, values.dtype)
+        values, grid = _operands(image, theta, fill, size, align_corners)
+        grad = grad.transpose(1, -3).flatten(2, -2).to(values.dtype)  # [batch channel [map *] h w]
+        if len(values) > len(image):
+            grad = grad.reshape(-1, _GROUP, *grad.shape[2:])
         padding = PADDING_MODES.index("zeros" if padding_mode == "fill" else padding_mode)
         grad_values, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
-            grad.transpose(1, -3).flatten(2, -2).to(values.dtype), values, grid,
-            MODES.index(mode), padding, align_corners, wants,
-        )  # fmt: skip
-        grad_image = grad_values.to(image.dtype) if wants[0] else None
+            grad, values, grid, MODES.index(mode), padding, align_corners, wants
+        )
+        grad_image = grad_values.view(image.shape).to(image.dtype) if wants[0] else None
         return grad_image, _theta_gradient(grad_grid, theta, size, align_corners) if wants[1] else None, None, None
 
 
 def _theta_gradient(grad_grid: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Gather what `_grid` spreads."""
     x, y = _axes(theta, size, align_corners)
+    if len(grad_grid) > len(theta):
+        grad_grid = grad_grid.unflatten(0, (len(theta), -1)).sum(1)
     planes = grad_grid.permute(0, 3, 1, 2).unflatten(2, (-1, size[0]))  # [batch (x, y) map h w]
     per_row, per_column = planes.sum(-1, dtype=theta.dtype), planes.sum(-2, dtype=theta.dtype)
     sums = torch.stack(((per_column * x).sum(-1), (per_row * y).sum(-1), per_row.sum(-1)), -1)

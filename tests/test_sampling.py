@@ -313,6 +313,22 @@ def test_several_maps_do_not_copy_the_image(backend):
     assert seen.numel == image.numel()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("maps", [(), (3,)])
+def test_many_channels_are_each_channel_by_itself(maps, dtype):
+    """On a CPU they are sampled in groups, of large images."""
+    image = torch.randn(2, 32, 80, 60).to(dtype).requires_grad_()
+    theta = (torch.randn(2, *maps, 2, 3) * 0.7).requires_grad_()
+    options = {"padding_mode": "fill", "fill_value": 0.5, "backend": "aten"}
+    together = affine_sample(image, theta, (70, 90), **options)
+    alone = torch.cat([affine_sample(part, theta, (70, 90), **options) for part in image.split(8, 1)], -3)
+    assert torch.equal(together, alone)
+    of_image, of_theta = gradients(together, (image, theta))
+    of_image_alone, of_theta_alone = gradients(alone, (image, theta))
+    assert torch.equal(of_image, of_image_alone)
+    assert_close("theta gradient", of_theta, of_theta_alone.double(), FLOAT32_SUM)
+
+
 @pytest.mark.parametrize("backend", ["aten", "triton"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_only_the_image_and_theta_are_kept_for_backward(dtype, backend):
