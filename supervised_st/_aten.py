@@ -15,10 +15,13 @@ from supervised_st._reference import (
     MODES,
     PADDING_MODES,
     affine_sample_reference,
-    differentiable_gradients,
     is_transformed,
     lay_out,
+    sample_at,
 )
+
+_DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
+"""Whether ``F.grid_sample`` does (https://github.com/pytorch/pytorch/pull/177487)."""
 
 _LARGEST_ENTRY = 256.0
 """Maps with larger entries, which may reach 768 half image sizes, are not for ``F.grid_sample``."""
@@ -29,10 +32,10 @@ _LONGEST_SIDE = 2**24
 _LARGEST_FILL = 256.0
 """Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
 
-_GROUP, _LARGEST_WHOLE = 16, 2**19
-"""Channels that are sampled together of images, in planes, of more bytes: ``F.grid_sample`` goes through all channels
-pixel by pixel, and what it reads and writes on the way has to stay in the cache. Measured; results do not depend on it
-but for the order in which theta's gradient is summed up over channels."""
+_CHANNELS_PER_GROUP = 16
+_LARGEST_UNGROUPED = 2**19
+"""Bytes per image above which planes are sampled in groups of channels, if there are whole groups of them:
+``F.grid_sample`` goes through all channels at every pixel, and what it touches on the way should stay in the cache."""
 
 
 def affine_sample_aten(
@@ -47,18 +50,34 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample as :func:`affine_sample_reference` does, faster and about as exactly as ``F.grid_sample``.
 
-    What ``F.grid_sample`` cannot be trusted with, and second derivatives, go to the reference. Of the tensors, only
-    image, theta and fill are kept for the backward pass: the grid is made again, which is cheap.
+    What ``F.grid_sample`` cannot be trusted with goes to the reference.
     """
     if not (image.numel() and theta.numel() and _is_tame(image, theta, fill)):
         return affine_sample_reference(
             image, theta, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners
         )
-    options = size, mode, padding_mode, align_corners
-    if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
-        sampled: Tensor = _GridSample.apply(image, theta, fill, options)
-        return sampled
-    return _sample(image, theta, fill, *options)
+    values = image.to(torch.promote_types(image.dtype, torch.float32))
+    if fill is not None:
+        values, padding_mode = values - fill[:, None, None], "zeros"
+    planes = _coordinates(theta, size, align_corners, values.dtype)
+    groups = _groups(values)
+    if groups > 1:
+        values = values.view(-1, _CHANNELS_PER_GROUP, *values.shape[2:])
+        planes = planes.unsqueeze(1).expand(-1, groups, -1, -1, -1).flatten(0, 1)
+    sampled = _grid_sample(values, planes.permute(0, 2, 3, 1), mode, padding_mode, align_corners)
+    if groups > 1:
+        sampled = sampled.view(*image.shape[:2], *sampled.shape[2:])
+    if fill is not None:
+        sampled = sampled + fill[:, None, None]
+    if theta.ndim == 4:
+        sampled = sampled.unflatten(2, (-1, size[0]))
+    return lay_out(sampled.to(image.dtype), image)
+
+
+def _groups(values: Tensor) -> int:
+    groups, rest = divmod(values.shape[1], _CHANNELS_PER_GROUP)
+    is_large = values[0].nbytes > _LARGEST_UNGROUPED
+    return groups if rest == 0 and is_large and values.is_cpu and values.is_contiguous() else 1
 
 
 def _is_tame(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
@@ -84,111 +103,61 @@ def _is_within(limit: float, numbers: Tensor) -> bool:
     return float(smallest) >= -limit and float(largest) <= limit
 
 
-def _sample(
-    image: Tensor,
-    theta: Tensor,
-    fill: Tensor | None,
-    size: tuple[int, int],
-    mode: str,
-    padding_mode: str,
-    align_corners: bool,
-) -> Tensor:
-    values, grid = _operands(image, theta, fill, size, align_corners)
-    padding_mode = "zeros" if padding_mode == "fill" else padding_mode
-    sampled = F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-    if len(values) > len(image):
-        sampled = sampled.view(*image.shape[:2], *sampled.shape[2:])
-    if fill is not None:
-        sampled += fill[:, None, None]
-    if theta.ndim == 4:
-        sampled = sampled.unflatten(2, (-1, size[0]))
-    return lay_out(sampled.to(image.dtype), image)
+def _coordinates(theta: Tensor, size: tuple[int, int], align_corners: bool, dtype: torch.dtype) -> Tensor:
+    """What ``F.affine_grid`` makes for each of the maps, one below the other: ``(batch, (x, y), [map *] h, w)``.
 
-
-def _operands(
-    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], align_corners: bool
-) -> tuple[Tensor, Tensor]:
-    """Return what `F.grid_sample` is called with: ``[batch * group channel H W]`` and a grid for each of them.
-
-    Halves are widened, and the fill is made zero, which is then what is outside.
-    """
-    values = image.to(torch.promote_types(image.dtype, torch.float32))
-    if fill is not None:
-        values = values - fill[:, None, None]
-    grid = _grid(theta, size, align_corners, values.dtype)
-    groups, rest = divmod(values.shape[1], _GROUP)
-    if rest == 0 and groups > 1 and values[0].nbytes > _LARGEST_WHOLE and values.is_contiguous():
-        values, grid = values.view(-1, _GROUP, *values.shape[2:]), grid.repeat_interleave(groups, 0)
-    return values, grid
-
-
-def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, dtype: torch.dtype) -> Tensor:
-    """What ``F.affine_grid`` makes for each of the maps, one below the other: ``(batch, [map *] h, w, 2)``.
-
-    It lies in memory as a plane of x and a plane of y, which takes half the time to make and to read, and is summed up
-    per axis, in which neither autocast nor TF32 take part.
+    Planes of x and of y take half the time of pairs to make and to read, and are summed up per axis, in which neither
+    autocast nor TF32 take part.
     """
     theta = theta.to(torch.promote_types(theta.dtype, dtype))
-    x, y = _axes(theta, size, align_corners)
+    height, width = size
+    x = _axis(width, theta, align_corners)
+    y = x if height == width else _axis(height, theta, align_corners)
     rows = theta.transpose(1, 2) if theta.ndim == 4 else theta
     a, b, t = rows.unsqueeze(-1).unsqueeze(-1).unbind(-3)  # each [batch (x, y) [map] 1 1]
     planes = a * x + torch.addcmul(t, b, y.unsqueeze(1))
-    return (planes.flatten(2, 3) if theta.ndim == 4 else planes).permute(0, 2, 3, 1).to(dtype)
-
-
-def _axes(theta: Tensor, size: tuple[int, int], align_corners: bool) -> tuple[Tensor, Tensor]:
-    """Return the normalised coordinates of the output's columns and of its rows."""
-    height, width = size
-    x = _axis(width, theta, align_corners)
-    return x, x if height == width else _axis(height, theta, align_corners)
+    return (planes.flatten(2, 3) if theta.ndim == 4 else planes).to(dtype)
 
 
 def _axis(n: int, theta: Tensor, align_corners: bool) -> Tensor:
+    """Return the normalised coordinates of an output axis of ``n`` pixels."""
     if n == 1:
         return theta.new_zeros(1)
     end = 1.0 if align_corners else 1 - 1 / n
     return torch.linspace(-end, end, n, dtype=theta.dtype, device=theta.device)
 
 
+def _grid_sample(values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
+    """``F.grid_sample``, twice differentiable in older versions of torch too."""
+    if _DIFFERENTIATES_TWICE or not (torch.is_grad_enabled() and (values.requires_grad or grid.requires_grad)):
+        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+    sampled: Tensor = _GridSample.apply(values, grid, mode, padding_mode, align_corners)
+    return sampled
+
+
 class _GridSample(torch.autograd.Function):
-    """Differentiable in image and theta; it has no ``jvp``, so forward mode raises instead of returning zeros."""
+    """``F.grid_sample`` whose gradients, where they are to be differentiated, come from the reference."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, theta: Tensor, fill: Tensor | None, options: tuple[Any, ...]) -> Tensor:
-        ctx.save_for_backward(image, theta, fill)
-        ctx.options = options
-        return _sample(image, theta, fill, *options)
+    def forward(ctx: Any, values: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: bool) -> Tensor:
+        ctx.save_for_backward(values, grid)
+        ctx.options = mode, padding_mode, align_corners
+        return F.grid_sample(values, grid, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        image, theta, fill = ctx.saved_tensors
-        size, mode, padding_mode, align_corners = ctx.options
+        # Aliases: what reaches the values through a grid that was computed from them is the caller's to add.
+        values, grid = (saved.view_as(saved) for saved in ctx.saved_tensors)
+        mode, padding_mode, align_corners = ctx.options
         wants = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # create_graph=True
-            found = differentiable_gradients(
-                grad, image, theta, fill, size, wants,
-                mode=mode, padding_mode=padding_mode, align_corners=align_corners,
-            )  # fmt: skip
-            return *found, None, None
-        values, grid = _operands(image, theta, fill, size, align_corners)
-        grad = grad.transpose(1, -3).flatten(2, -2).to(values.dtype)  # [batch channel [map *] h w]
-        if len(values) > len(image):
-            grad = grad.reshape(-1, _GROUP, *grad.shape[2:])
-        padding = PADDING_MODES.index("zeros" if padding_mode == "fill" else padding_mode)
-        grad_values, grad_grid = torch.ops.aten.grid_sampler_2d_backward(
-            grad, values, grid, MODES.index(mode), padding, align_corners, wants
-        )
-        grad_image = grad_values.view(image.shape).to(image.dtype) if wants[0] else None
-        return grad_image, _theta_gradient(grad_grid, theta, size, align_corners) if wants[1] else None, None, None
-
-
-def _theta_gradient(grad_grid: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Gather what `_grid` spreads."""
-    x, y = _axes(theta, size, align_corners)
-    if len(grad_grid) > len(theta):
-        grad_grid = grad_grid.unflatten(0, (len(theta), -1)).sum(1)
-    planes = grad_grid.permute(0, 3, 1, 2).unflatten(2, (-1, size[0]))  # [batch (x, y) map h w]
-    per_row, per_column = planes.sum(-1, dtype=theta.dtype), planes.sum(-2, dtype=theta.dtype)
-    sums = torch.stack(((per_column * x).sum(-1), (per_row * y).sum(-1), per_row.sum(-1)), -1)
-    return sums.transpose(1, 2).reshape(theta.shape)
+        if not torch.is_grad_enabled():
+            options = MODES.index(mode), PADDING_MODES.index(padding_mode), align_corners
+            found = torch.ops.aten.grid_sampler_2d_backward(grads[0], values, grid, *options, wants)
+            return *found, None, None, None
+        sizes = values.new_tensor((values.shape[3], values.shape[2]))
+        pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
+        x, y = pixels[:, None].double().unbind(-1)
+        sampled = sample_at(values, x, y, 0.0, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
+        wanted = [tensor for tensor, wanted in zip((values, grid), wants, strict=True) if wanted]
+        given = iter(torch.autograd.grad(sampled.squeeze(2), wanted, grads[0], create_graph=True, allow_unused=True))
+        return *(next(given) if wanted else None for wanted in wants), None, None, None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from supervised_st import _kernels
 from supervised_st._operators import check_forward, check_image_gradient, check_theta_gradient, register
-from supervised_st._reference import differentiable_gradients, normalise
+from supervised_st._reference import affine_sample_reference, normalise
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
@@ -340,19 +340,17 @@ class _AffineSample(torch.autograd.Function):
         ctx.save_for_backward(image, theta, fill, mean, std)
         ctx.options = options
         out: Tensor = forward_op(image, theta, fill, mean, std, *options)
-        return out
+        return out.detach()  # Channels innermost are a view, and autograd lets nobody write to one that was made here.
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
         image, theta, fill, mean, std = ctx.saved_tensors
-        (*size, mode, padding_mode, align_corners), options = ctx.options, ctx.options[2:]
+        _, _, *options = ctx.options
         wants_image, wants_theta = ctx.needs_input_grad[:2]
         if torch.is_grad_enabled():  # create_graph=True
-            found = differentiable_gradients(
-                grad, normalise(image, mean, std), theta, fill, size, (wants_image, wants_theta),
-                mode=mode, padding_mode=padding_mode, align_corners=align_corners,
-            )  # fmt: skip
+            values = normalise(image, mean, std)
+            found = _differentiable_gradients(grad, values, theta, fill, (wants_image, wants_theta), *ctx.options)
             return *found, None, None, None, None
         grad_image = grad_theta = None
         if wants_image:
@@ -360,3 +358,18 @@ class _AffineSample(torch.autograd.Function):
         if wants_theta:
             grad_theta = theta_gradient_op(grad, image, theta, fill, mean, std, *options)
         return grad_image, grad_theta, None, None, None, None
+
+
+def _differentiable_gradients(
+    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor | None, wants: tuple[bool, bool],
+    height: int, width: int, mode: str, padding_mode: str, align_corners: bool,
+) -> list[Tensor | None]:  # fmt: skip
+    """The same gradients, themselves differentiable."""
+    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
+    inputs = image.view_as(image), theta.view_as(theta)
+    sampled = affine_sample_reference(
+        *inputs, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
+    )
+    wanted = [tensor for tensor, wants_it in zip(inputs, wants, strict=True) if wants_it]
+    found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(found) if wants_it else None for wants_it in wants]

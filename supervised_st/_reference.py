@@ -4,7 +4,7 @@ An output pixel (column, row) reads the image at the pixel coordinates that :fun
 are float64 whatever the dtypes; values are blended in float32 (float64 for float64 images) and rounded once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -108,34 +108,11 @@ def affine_sample_reference(
 
 
 def is_transformed(*tensors: Tensor) -> bool:
-    """Tell whether ``torch.func`` transforms or forward-mode differentiation, for which this is, are under way."""
+    """Tell whether a ``torch.func`` transform or forward-mode differentiation, which only this module has, is on."""
     return torch._C._are_functorch_transforms_active() or (
         forward_ad._current_level >= 0  # else there are no tangents, and looking for them would take longer
         and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
     )
-
-
-def differentiable_gradients(
-    grad: Tensor,
-    image: Tensor,
-    theta: Tensor,
-    fill: Tensor | None,
-    size: tuple[int, int],
-    wants: Sequence[bool],
-    *,
-    mode: str,
-    padding_mode: str,
-    align_corners: bool,
-) -> list[Tensor | None]:
-    """Return the gradients to image and theta, as far as wanted, that can themselves be differentiated."""
-    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
-    inputs = image.view_as(image), theta.view_as(theta)
-    sampled = affine_sample_reference(
-        *inputs, fill, size, mode=mode, padding_mode=padding_mode, align_corners=align_corners
-    )
-    wanted = [tensor for tensor, wants_it in zip(inputs, wants, strict=True) if wants_it]
-    found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if wants_it else None for wants_it in wants]
 
 
 def sample_at(

@@ -44,3 +44,11 @@ def test_kernels_write_all_of_their_memory_and_nothing_else(mode, padding_mode):
     out = affine_sample(image, theta, (19, 17), mode=mode, padding_mode=padding_mode, backend="triton")
     grads = torch.autograd.grad(out.sum(), (image, theta))
     assert all(t.isfinite().all() for t in (out, *grads))
+
+
+def test_only_the_image_and_theta_are_kept_for_backward():
+    image, theta, _ = arguments(torch.float32)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        affine_sample(image.requires_grad_(), theta.clone().requires_grad_(), (32, 32), backend="triton")
+    assert sorted(kept) == sorted([image.numel(), theta.numel()])

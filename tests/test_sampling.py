@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supervised_st._antialias import _scan
+from supervised_st._aten import _groups
 from supervised_st.geometry import compose, window_to_theta
 from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
 
@@ -272,9 +273,11 @@ def test_several_maps_are_each_map_by_itself(backend, channels_last):
             assert_close(f"{name} gradient", mine, other.double(), FLOAT32_SUM)
 
 
+@pytest.mark.parametrize("differentiates_twice", [True, False])
 @pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, ("bilinear", "bicubic")))
-def test_a_theta_that_depends_on_the_image(backend, mode):
+def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, differentiates_twice):
     """Every spatial transformer's does. What the image gains through theta must be counted once."""
+    monkeypatch.setattr("supervised_st._aten._DIFFERENTIATES_TWICE", differentiates_twice)
     g = torch.Generator().manual_seed(2)
     image = torch.randn(1, 1, 3, 4, dtype=torch.float64, generator=g, requires_grad=True)
     towards = torch.randn(2, 3, dtype=torch.float64, generator=g) * 0.1
@@ -313,15 +316,24 @@ def test_several_maps_do_not_copy_the_image(backend):
     assert seen.numel == image.numel()
 
 
+@pytest.fixture
+def _channels_in_groups(monkeypatch):
+    """As on a CPU they are of large images only."""
+    monkeypatch.setattr("supervised_st._aten._LARGEST_UNGROUPED", 0)
+
+
+@pytest.mark.usefixtures("_channels_in_groups")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("maps", [(), (3,)])
 def test_many_channels_are_each_channel_by_itself(maps, dtype):
-    """On a CPU they are sampled in groups, of large images."""
-    image = torch.randn(2, 32, 80, 60).to(dtype).requires_grad_()
+    image = torch.randn(2, 32, 8, 6).to(dtype).requires_grad_()
+    assert _groups(image.float()) == 2
     theta = (torch.randn(2, *maps, 2, 3) * 0.7).requires_grad_()
-    options = {"padding_mode": "fill", "fill_value": 0.5, "backend": "aten"}
-    together = affine_sample(image, theta, (70, 90), **options)
-    alone = torch.cat([affine_sample(part, theta, (70, 90), **options) for part in image.split(8, 1)], -3)
+    fills = torch.randn(32)
+    options = {"padding_mode": "fill", "backend": "aten"}
+    together = affine_sample(image, theta, (7, 9), fill_value=fills, **options)
+    parts = zip(image.split(8, 1), fills.split(8), strict=True)
+    alone = torch.cat([affine_sample(part, theta, (7, 9), fill_value=fill, **options) for part, fill in parts], -3)
     assert torch.equal(together, alone)
     of_image, of_theta = gradients(together, (image, theta))
     of_image_alone, of_theta_alone = gradients(alone, (image, theta))
@@ -329,15 +341,24 @@ def test_many_channels_are_each_channel_by_itself(maps, dtype):
     assert_close("theta gradient", of_theta, of_theta_alone.double(), FLOAT32_SUM)
 
 
-@pytest.mark.parametrize("backend", ["aten", "triton"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_only_the_image_and_theta_are_kept_for_backward(dtype, backend):
-    image = torch.randn(2, 3, 8, 9).to(dtype).requires_grad_()
-    theta = torch.eye(2, 3).repeat(2, 1, 1).requires_grad_()
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        affine_sample(image, theta, (32, 32), backend=backend)
-    assert [tensor.data_ptr() for tensor in kept] == [image.data_ptr(), theta.data_ptr()]
+@pytest.mark.usefixtures("_channels_in_groups")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("maps", [(), (1,)])
+def test_outputs_may_be_changed_in_place_and_gradients_batched(maps, memory_format, backend):
+    channels = 2 if backend == "triton" else 32  # an interpreter takes its time
+    image = torch.randn(1, channels, 3, 4).contiguous(memory_format=memory_format).requires_grad_()
+    theta = (torch.randn(1, *maps, 2, 3) * 0.5).requires_grad_()
+    out = affine_sample(image, theta, (2, 3), backend=backend)
+    twice = affine_sample(image, theta, (2, 3), backend=backend).mul_(2)
+    assert torch.equal(twice, 2 * out)
+    weights = torch.randn(2, *out.shape)
+    batched = torch.autograd.grad(out, (image, theta), weights, is_grads_batched=True, retain_graph=True)
+    for n, weight in enumerate(weights):
+        alone, doubled = (torch.autograd.grad(o, (image, theta), weight, retain_graph=True) for o in (out, twice))
+        for name, one, two, mine in zip(("image", "theta"), alone, doubled, batched, strict=True):
+            assert_close(f"batched {name} gradient", mine[n], one.double(), FLOAT32_SUM)
+            assert_close(f"{name} gradient", two, 2 * one.double(), FLOAT32_SUM)
 
 
 @pytest.mark.parametrize(
