@@ -61,6 +61,12 @@ def contestants() -> list[Contestant]:
         Contestant("pair", _pair, is_coarse=_is_half),
         Contestant("widened pair", _widened_pair, lambda case, device: _is_half(case)),
         Contestant(
+            "pair in layout",
+            _pair_in_layout,
+            lambda case, device: case.layout == "channels_last" and case.maps == 1,
+            is_coarse=_is_half,
+        ),
+        Contestant(
             "TF32 pair",
             _pair,
             lambda case, device: device == "cuda" and case.dtype == "float32",
@@ -139,6 +145,11 @@ def _widened_pair(image: Tensor, theta: Tensor, out: int, align_corners: bool) -
     """Coordinates and values in float32."""
     values = _normalised(image)
     return _grid_sampled(values.float(), theta, out, align_corners).to(values.dtype)
+
+
+def _pair_in_layout(image: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor:
+    """``F.grid_sample`` returns planes, and `affine_sample` what it was given."""
+    return _pair(image, theta, out, align_corners).contiguous(memory_format=torch.channels_last)
 
 
 def _grid_sampled(values: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor:

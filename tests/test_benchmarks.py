@@ -106,6 +106,15 @@ def test_conversions_of_theta_describe_the_same_map(align_corners):
     torch.testing.assert_close(bottom, right, rtol=0, atol=1e-12)
 
 
+def test_the_pair_can_be_asked_for_the_layout():
+    image = torch.randn(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    arguments = (image, torch.eye(2, 3)[None] * 0.7, 5, False)
+    plain, kept = contestants._pair(*arguments), contestants._pair_in_layout(*arguments)
+    assert not plain.is_contiguous(memory_format=torch.channels_last)
+    assert kept.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, kept)
+
+
 def test_kornia_solves_the_same_problem():
     pytest.importorskip("kornia")
     peer = next(peer for peer in contestants.contestants() if peer.name == "kornia")
