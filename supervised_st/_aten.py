@@ -76,7 +76,7 @@ def affine_sample_aten(
 
 def _groups(values: Tensor) -> int:
     groups, rest = divmod(values.shape[1], _CHANNELS_PER_GROUP)
-    is_large = values[0].nbytes > _LARGEST_UNGROUPED
+    is_large = values.nbytes > len(values) * _LARGEST_UNGROUPED
     return groups if rest == 0 and is_large and values.is_cpu and values.is_contiguous() else 1
 
 
@@ -114,8 +114,8 @@ def _coordinates(theta: Tensor, size: tuple[int, int], align_corners: bool, dtyp
     x = _axis(width, theta, align_corners)
     y = x if height == width else _axis(height, theta, align_corners)
     rows = theta.transpose(1, 2) if theta.ndim == 4 else theta
-    a, b, t = rows.unsqueeze(-1).unsqueeze(-1).unbind(-3)  # each [batch (x, y) [map] 1 1]
-    planes = a * x + torch.addcmul(t, b, y.unsqueeze(1))
+    a, b, t = rows.split(1, -1)  # each [batch (x, y) [map] 1]
+    planes = (a * x).unsqueeze(-2) + torch.addcmul(t, b, y).unsqueeze(-1)
     return (planes.flatten(2, 3) if theta.ndim == 4 else planes).to(dtype)
 
 
