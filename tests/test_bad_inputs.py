@@ -229,7 +229,7 @@ from supervised_st import affine_sample
 
 # All memory is the CPU's, so what a kernel was given need not be copied back: that would touch all of it.
 interpreter.GridExecutor._restore_args_dev = lambda *arguments: None
-height, width, h, w = 32_769, 65_536, 3, 5  # The last row starts at element 2^31.
+height, width, h, w = 32_770, 65_536, 3, 5  # The upper left of the last four pixels lies beyond element 2^31.
 corner = torch.randint(1, 100, (1, 1, h + 1, w + 1), generator=torch.Generator().manual_seed(0)).double()
 # Halfway between the pixels of the last rows and columns: every output pixel is the mean of four.
 theta = [[[w / width, 0, 1 - (w + 1) / width], [0, h / height, 1 - (h + 1) / height]]]
