@@ -115,7 +115,7 @@ def _coordinates(theta: Tensor, size: tuple[int, int], align_corners: bool, dtyp
     y = x if height == width else _axis(height, theta, align_corners)
     rows = theta.transpose(1, 2) if theta.ndim == 4 else theta
     a, b, t = rows.split(1, -1)  # each [batch (x, y) [map] 1]
-    planes = (a * x).unsqueeze(-2) + torch.addcmul(t, b, y).unsqueeze(-1)
+    planes: Tensor = (a * x).unsqueeze(-2) + torch.addcmul(t, b, y).unsqueeze(-1)
     return (planes.flatten(2, 3) if theta.ndim == 4 else planes).to(dtype)
 
 
