@@ -1,10 +1,11 @@
 """The fused sampler: allocate, launch, differentiate. The only file that meets both torch and Triton.
 
-Forward and backward are opaque operators, so compilers see one node each; a ``torch.autograd.Function`` around them
-makes them differentiable. Second derivatives go through the reference, which differentiates itself.
+Forward and backward are opaque operators, so compilers see one node each; a ``torch.autograd.Function`` is what the
+forward does where autograd looks at it, so graphs that hold it, exported ones too, can be differentiated. Second
+derivatives go through the reference, which differentiates itself.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +14,16 @@ import triton.language as tl
 from torch import Tensor
 
 from supervised_st import _kernels
-from supervised_st._operators import check_forward, check_image_gradient, check_theta_gradient, register
-from supervised_st._reference import affine_sample_reference, normalise
+from supervised_st._operators import (
+    below_autograd,
+    check_forward,
+    check_image_gradient,
+    check_theta_gradient,
+    differentiate,
+    refuse_derivatives,
+    register,
+)
+from supervised_st._reference import affine_sample_reference, is_transformed, normalise
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
@@ -107,11 +116,7 @@ def affine_sample_fused(
     """
     if not (image.is_cuda or INTERPRETED):
         raise RuntimeError(f"backend='triton' needs an image on a CUDA or ROCm device, got one on {image.device}")
-    constants, options = (fill, mean, std), (*size, mode, padding_mode, align_corners)
-    if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
-        out: Tensor = _AffineSample.apply(image, theta, *constants, options)
-        return out
-    sampled: Tensor = forward_op(image, theta, *constants, *options)
+    sampled: Tensor = forward_op(image, theta, fill, mean, std, *size, mode, padding_mode, align_corners)
     return sampled
 
 
@@ -339,7 +344,7 @@ class _AffineSample(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(image, theta, fill, mean, std)
         ctx.options = options
-        out: Tensor = forward_op(image, theta, fill, mean, std, *options)
+        out: Tensor = below_autograd(forward_op, image, theta, fill, mean, std, *options)
         return out.detach()  # Channels innermost are a view, and autograd lets nobody write to one that was made here.
 
     @staticmethod
@@ -358,6 +363,22 @@ class _AffineSample(torch.autograd.Function):
         if wants_theta:
             grad_theta = theta_gradient_op(grad, image, theta, fill, mean, std, *options)
         return grad_image, grad_theta, None, None, None, None
+
+
+def _under_autograd(
+    image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None, *options: Any
+) -> Tensor:
+    if is_transformed(image, theta):
+        raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
+    if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
+        out: Tensor = _AffineSample.apply(image, theta, fill, mean, std, options)
+        return out
+    return below_autograd(forward_op, image, theta, fill, mean, std, *options)
+
+
+differentiate(forward_op, _under_autograd)
+for op in (image_gradient_op, theta_gradient_op):
+    differentiate(op, partial(refuse_derivatives, op))
 
 
 def _differentiable_gradients(

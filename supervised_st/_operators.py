@@ -33,6 +33,25 @@ def register(name: str, arguments: str, check: Any, launch: Any, fake: Any) -> A
     return getattr(torch.ops.supervised_st, name).default
 
 
+def differentiate(op: Any, function: Any) -> None:
+    """Have ``function`` called where autograd looks at ``op``. Without that, gradients would silently be zero."""
+    torch.library.impl(op.name().partition(".")[0], "Autograd", function)
+
+
+def below_autograd(op: Any, *arguments: Any) -> Tensor:
+    """Call ``op`` itself, within what autograd calls in its place."""
+    with torch._C._AutoDispatchBelowAutograd():
+        result: Tensor = op(*arguments)
+    return result
+
+
+def refuse_derivatives(op: Any, *arguments: Any) -> Tensor:
+    """Call an operator that nobody can differentiate."""
+    if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in arguments):
+        raise RuntimeError(f"{op.name()} has no derivative; that of supervised_st.affine_sample has one")
+    return below_autograd(op, *arguments)
+
+
 def _check_maps(like: Tensor, theta: Tensor, sizes: dict[str, int], mode: str, padding_mode: str) -> dict[str, int]:
     """Check what all operators take, and return the sizes that are known now."""
     check_choice("mode", mode, KERNEL_MODES)

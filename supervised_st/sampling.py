@@ -227,8 +227,6 @@ def _sample(
 ) -> Tensor:
     """Sample ``[batch channel H W]`` by ``[batch [map] 2 3]`` to ``(batch, [map,] channel, h, w)``."""
     if backend == "triton":
-        if is_transformed(image, theta):
-            raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
         from supervised_st._fused import affine_sample_fused  # Triton is imported only when it is used.
 
         return affine_sample_fused(image, theta, fill, mean, std, size, mode, padding_mode, align_corners)

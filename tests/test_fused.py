@@ -7,13 +7,19 @@ from supervised_st import affine_sample
 
 pytestmark = pytest.mark.triton
 
-BLENDED_IN = {torch.float64: torch.float64, torch.float32: torch.float32, torch.float16: torch.float32}
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of the operators, which no fixture moves anything for
 
 
-def arguments(dtype, batch=2, channels=3):
-    image = torch.randn(batch, channels, 5, 6).to(dtype)
-    theta = torch.eye(2, 3).expand(batch, 2, 3) * 0.8 + 0.05
-    return image, theta, torch.zeros(channels, dtype=BLENDED_IN[dtype])
+def arguments(dtype, batch=2):
+    image = torch.randn(batch, 2, 5, 6, device=DEVICE).to(dtype)
+    theta = torch.eye(2, 3, device=DEVICE).expand(batch, 2, 3) * 0.8 + 0.05
+    return image, theta
+
+
+EVERYTHING = (
+    "test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static",
+    "test_aot_dispatch_dynamic",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("batch", [0, 2])
@@ -23,15 +29,28 @@ def arguments(dtype, batch=2, channels=3):
 def test_operators_are_registered_as_torch_expects(dtype, batch, channels_last):
     from supervised_st import _fused
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    image, theta, _ = (tensor.to(device) for tensor in arguments(dtype, batch))
-    grad = torch.randn(batch, 3, 4, 7, device=device).to(dtype)
+    image, theta = arguments(dtype, batch)
+    grad = torch.randn(batch, 2, 4, 7, device=DEVICE).to(dtype)
     if channels_last:
         image, grad = (t.contiguous(memory_format=torch.channels_last) for t in (image, grad))
     options = ("bilinear", "border", False)
-    torch.library.opcheck(_fused.forward_op, (image, theta, None, None, None, 4, 7, *options))
-    torch.library.opcheck(_fused.image_gradient_op, (grad, theta, 5, 6, channels_last, *options))
-    torch.library.opcheck(_fused.theta_gradient_op, (grad, image, theta, None, None, None, *options))
+    inputs = [t.clone().requires_grad_() for t in (image, theta)]
+    torch.library.opcheck(_fused.forward_op, (*inputs, None, None, None, 4, 7, *options), test_utils=EVERYTHING)
+    for operator, given in (
+        (_fused.image_gradient_op, (grad, theta, 5, 6, channels_last, *options)),
+        (_fused.theta_gradient_op, (grad, image, theta, None, None, None, *options)),
+    ):
+        torch.library.opcheck(operator, given, test_utils=EVERYTHING)
+
+
+def test_the_operator_of_bytes_and_several_maps_is_registered_as_torch_expects():
+    from supervised_st import _fused
+
+    image = torch.randint(0, 256, (1, 2, 5, 6), dtype=torch.uint8, device=DEVICE)
+    theta = torch.randn(1, 2, 2, 3, device=DEVICE).requires_grad_()
+    constants = [torch.rand(2, device=DEVICE) + 0.5 for _ in range(3)]
+    arguments = (image, theta, *constants, 4, 7, "bilinear", "fill", True)
+    torch.library.opcheck(_fused.forward_op, arguments, test_utils=EVERYTHING)
 
 
 @pytest.mark.usefixtures("_poisoned_and_fenced_memory")
@@ -47,8 +66,72 @@ def test_kernels_write_all_of_their_memory_and_nothing_else(mode, padding_mode):
 
 
 def test_only_the_image_and_theta_are_kept_for_backward():
-    image, theta, _ = arguments(torch.float32)
+    image, theta = arguments(torch.float32)
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
         affine_sample(image.requires_grad_(), theta.clone().requires_grad_(), (32, 32), backend="triton")
     assert sorted(kept) == sorted([image.numel(), theta.numel()])
+
+
+class Glimpse(torch.nn.Module):
+    """A map that is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.theta = torch.nn.Parameter(torch.eye(2, 3)[None] * 0.8 + 0.03)
+
+    def forward(self, image):
+        return affine_sample(image, self.theta.expand(len(image), 2, 3), (4, 5), backend="triton")
+
+
+def _export(model, image):
+    return torch.export.export(model, (image,)).module()
+
+
+def _decompose(model, image):
+    return torch.export.export(model, (image,)).run_decompositions().module()
+
+
+def _compile(model, image):
+    return torch.compile(model, fullgraph=True, backend="aot_eager")
+
+
+GRAPHS = {"exported": _export, "decomposed": _decompose, "traced": torch.jit.trace, "compiled": _compile}
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace.* deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
+def test_graphs_of_the_kernels_keep_their_gradients(graph):
+    """An operator that autograd does not know would silently have none."""
+    image = torch.randn(2, 1, 5, 6, requires_grad=True)
+    model = Glimpse()
+    other = graph(model, image)
+    want, got = model(image), other(image)
+    assert torch.equal(got, want)
+    of_model, of_other = (
+        torch.autograd.grad(out.square().sum(), (image, *parameters))
+        for out, parameters in ((want, model.parameters()), (got, other.parameters()))
+    )
+    for mine, other in zip(of_other, of_model, strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_operators_refuse_derivatives_that_they_do_not_have():
+    from supervised_st import _fused
+
+    image, theta = arguments(torch.float32)
+
+    def sample(theta):
+        return _fused.forward_op(image, theta, None, None, None, 4, 7, "bilinear", "zeros", False)
+
+    for derivative in (torch.func.grad(lambda theta: sample(theta).sum()), torch.func.jacfwd(sample)):
+        with pytest.raises(RuntimeError, match=r"backend='triton' has no torch.func transforms and no forward mode"):
+            derivative(theta)
+    theta.requires_grad_()
+    grad = torch.ones_like(sample(theta))
+    with pytest.raises(RuntimeError, match=r"affine_sample_image_gradient has no derivative"):
+        _fused.image_gradient_op(grad, theta, 5, 6, False, "bilinear", "zeros", False)
+    with pytest.raises(RuntimeError, match=r"affine_sample_theta_gradient has no derivative"):
+        _fused.theta_gradient_op(grad, image, theta, None, None, None, "bilinear", "zeros", False)
