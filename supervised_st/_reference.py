@@ -109,10 +109,13 @@ def affine_sample_reference(
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Tell whether a ``torch.func`` transform or forward-mode differentiation, which only this module has, is on."""
-    return torch._C._are_functorch_transforms_active() or (
-        forward_ad._current_level >= 0  # else there are no tangents, and looking for them would take longer
-        and any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
-    )
+    return torch._C._are_functorch_transforms_active() or any(has_tangent(tensor) for tensor in tensors)
+
+
+def has_tangent(tensor: Tensor) -> bool:
+    """Tell whether forward-mode differentiation is under way that goes through this tensor."""
+    # Outside of all levels there are no tangents, and looking for them would take longer.
+    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def sample_at(

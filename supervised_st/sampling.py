@@ -25,6 +25,7 @@ from supervised_st._reference import (
     MODES,
     PADDING_MODES,
     affine_sample_reference,
+    has_tangent,
     is_transformed,
     lay_out,
     normalise,
@@ -78,7 +79,8 @@ def affine_sample(
             ``"fill"`` (``fill_value``).
         align_corners: see the convention.
         fill_value: in units of the output; only with ``padding_mode="fill"``. As ``mean`` and ``std``, it is one number
-            or one per channel, in a sequence or in a floating-point tensor on the image's device, and gets no gradient.
+            or one per channel, in a sequence or in a floating-point tensor on the image's device, which must not want a
+            gradient, for it gets none.
         mean: subtracted from a uint8 image before it is sampled; 0 by default.
         std: divides a uint8 image, less its mean, before it is sampled; 1 by default, which leaves pixels in 0..255.
             Not zero, which is checked in numbers, and not in tensors, for which it would have to wait.
@@ -91,8 +93,8 @@ def affine_sample(
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which wait
             for the device), ``"triton"`` (one fused kernel on CUDA and ROCm) or ``"auto"``: Triton on the GPU, ATen
             elsewhere, and the reference for what those two do not have: bicubic on the GPU, and all else where Triton
-            is not installed there, ``torch.func`` transforms and forward-mode differentiation, and graphs traced on a
-            CPU, in which ATen's guards could not see theta.
+            is not installed there, ``torch.func`` transforms and forward-mode differentiation, ONNX graphs, and graphs
+            traced on a CPU, in which ATen's guards could not see theta.
 
     Returns:
         ``(batch, channel, h, w)``, or ``(batch, map, channel, h, w)`` if theta has several maps; in the image's dtype
@@ -176,6 +178,8 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
         check_device(name, value, image)
         if value.shape not in ((), (channels,)):
             raise ValueError(f"{name} must have shape () or (channel) = ({channels},), got {tuple(value.shape)}")
+        if (torch.is_grad_enabled() and value.requires_grad) or has_tangent(value):
+            raise ValueError(f"{name} is a constant and gets no gradient, got one that wants one: pass {name}.detach()")
         return value.detach().to(dtype).expand(channels).contiguous()
     # Filled on the device: a copy from the host would wait for it and could not be captured in a CUDA graph.
     numbers = _numbers(name, value)
@@ -208,8 +212,15 @@ def _choose(image: Tensor, theta: Tensor, mode: str) -> str:
     if is_transformed(image, theta):
         return "reference"
     if image.is_cuda:
-        return "triton" if mode != "bicubic" and find_spec("triton") else "reference"
+        has_kernel = mode != "bicubic" and find_spec("triton") and not _is_for_onnx()
+        return "triton" if has_kernel else "reference"
     return "aten"
+
+
+def _is_for_onnx() -> bool:
+    """Tell whether a graph is being made in which there is no operator for the kernels."""
+    is_traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    return is_traced and torch.onnx.is_in_onnx_export()  # which takes longer
 
 
 def _sample(

@@ -3,8 +3,10 @@
 import onnxruntime
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from supervised_st import affine_sample
+from supervised_st.sampling import _choose
 
 NAN, INF = float("nan"), float("inf")
 
@@ -53,3 +55,14 @@ def test_onnx_runtime_gives_the_same_values_for_every_batch(options, dtype, maps
         (got,) = session.run(None, dict(zip(names, (image.numpy(), theta.numpy()), strict=True)))
         want = affine_sample(image, theta, (5, 6), **options, backend="reference")
         torch.testing.assert_close(torch.from_numpy(got), want, equal_nan=True, rtol=1e-6, atol=1e-5)
+
+
+@pytest.mark.triton
+def test_no_kernel_is_put_into_a_graph_that_has_no_operator_for_it(monkeypatch):
+    with FakeTensorMode():  # Which needs no GPU.
+        arguments = torch.empty(1, 1, 2, 2, device="cuda"), torch.empty(1, 2, 3, device="cuda"), "bilinear"
+    assert _choose(*arguments) == "triton"
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    assert _choose(*arguments) == "triton"
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    assert _choose(*arguments) == "reference"

@@ -122,13 +122,27 @@ def test_a_fill_per_channel_may_be_any_sequence(backend, fill):
         assert got.flatten().tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_constants_get_no_gradient(backend):
-    """Not from any backend, rather than silently from some."""
-    fill = torch.ones(2, requires_grad=True)
+@pytest.mark.parametrize("name", ["fill_value", "mean", "std"])
+def test_constants_that_want_a_gradient_are_refused(name):
+    """They get none, which would look like zero."""
     outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
-    out = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), padding_mode="fill", fill_value=fill, backend=backend)
-    assert not out.requires_grad
+
+    def total(constant):
+        options = {"padding_mode": "fill", "fill_value": constant} if name == "fill_value" else {name: constant}
+        return affine_sample(torch.zeros(1, 2, 3, 3, dtype=torch.uint8), outside, (1, 1), **options).sum()
+
+    constant = torch.ones(2)
+    wanting = (
+        lambda: total(constant.clone().requires_grad_()),
+        lambda: torch.func.grad(total)(constant),
+        lambda: torch.func.jvp(total, (constant,), (constant,)),
+    )
+    for call in wanting:
+        with pytest.raises(ValueError, match=rf"{name} is a constant and gets no gradient.*pass {name}.detach\(\)"):
+            call()
+    with torch.no_grad():
+        total(constant.clone().requires_grad_())
+    total(constant.clone().requires_grad_().detach())
 
 
 @pytest.mark.parametrize(
