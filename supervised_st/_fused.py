@@ -23,7 +23,7 @@ from supervised_st._operators import (
     refuse_derivatives,
     register,
 )
-from supervised_st._reference import affine_sample_reference, is_transformed, normalise
+from supervised_st._reference import affine_sample_reference, is_channels_last, is_transformed, normalise
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
@@ -118,11 +118,6 @@ def affine_sample_fused(
         raise RuntimeError(f"backend='triton' needs an image on a CUDA or ROCm device, got one on {image.device}")
     sampled: Tensor = forward_op(image, theta, fill, mean, std, *size, mode, padding_mode, align_corners)
     return sampled
-
-
-def is_channels_last(image: Tensor) -> bool:
-    """Tell whether channels are innermost in memory, and not as well outermost."""
-    return image.is_contiguous(memory_format=torch.channels_last) and not image.is_contiguous()
 
 
 @cache

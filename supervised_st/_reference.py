@@ -152,14 +152,21 @@ def sample_at(
 def lay_out(sampled: Tensor, image: Tensor) -> Tensor:
     """Turn ``[batch channel [map] h w]`` into ``[batch [map] channel h w]``, in memory as the image is.
 
-    Channels are innermost where they are in the image, and packed planes otherwise. Batches made by
-    ``torch.func.vmap`` do not tell how they lie in memory, so what is sampled from them is packed planes.
+    Channels are innermost where they are in the image, and packed planes otherwise.
     """
-    if not (torch._C._are_functorch_transforms_active() or image.is_contiguous()) and image.is_contiguous(
-        memory_format=torch.channels_last
-    ):
+    if is_channels_last(image):
         return sampled.movedim(1, -1).contiguous().movedim(-1, -3)
     return (sampled.transpose(1, 2) if sampled.ndim == 5 else sampled).contiguous()
+
+
+def is_channels_last(image: Tensor) -> bool:
+    """Tell whether channels are innermost in memory: in ``torch.channels_last``, and in what is cut out of it.
+
+    Batches made by ``torch.func.vmap`` do not tell how they lie in memory, so what is sampled from them is planes.
+    """
+    if torch._C._are_functorch_transforms_active() or image.is_contiguous():
+        return False
+    return image.shape[1] > 1 and image.stride(1) == 1
 
 
 Taps = list[tuple[Tensor, Tensor]]

@@ -451,6 +451,27 @@ def test_channels_last_stays_channels_last(backend, mode, dtype):
             assert_close(f"{name} gradient", mine, other.double(), max(FLOAT32_SUM, rounding(dtype)))
 
 
+CUTS = {
+    "a crop": lambda last: last[:, :, 1:5, 2:6],
+    "some channels": lambda last: last[:, 1:],
+    "every other column": lambda last: last[..., ::2],
+    "one image, repeated": lambda last: last[:1].expand(2, -1, -1, -1),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_cut_out_of_channels_last_stays_channels_last(backend, cut):
+    whole = torch.randn(2, 3, 7, 8)
+    last, planes = (cut(whole.contiguous(memory_format=f)) for f in (torch.channels_last, torch.contiguous_format))
+    theta = torch.randn(2, 2, 3) * 0.6
+    got, want = (affine_sample(image, theta, (4, 5), backend=backend) for image in (last, planes))
+    assert torch.equal(got, want)
+    assert want.is_contiguous()
+    assert got.is_contiguous(memory_format=torch.channels_last)
+    assert not got.is_contiguous()
+
+
 AREA_OPTIONS = ({}, {"padding_mode": "fill", "fill_value": (0.5, -2.0)})
 
 
