@@ -150,6 +150,9 @@ def variants(*, is_full: bool) -> Iterator[Variant]:
         yield Variant(kernel, **layout, maps=4)
         yield Variant(kernel, **layout, is_large=True)
     yield from (Variant(kernel, channels_last=True) for kernel in KERNELS)
+    for kernel, dtype in itertools.product(KERNELS, ("float32", "float16")):
+        yield Variant(kernel, dtype, channels=16, channels_last=True)
+        yield Variant(kernel, dtype, channels=20)
 
 
 class _Recorder:
@@ -246,10 +249,11 @@ def report(variant: Variant) -> Row:
 
 def widths(variant: Variant, launch: Launch, code: Code) -> Row:
     """Return the narrowest access to each tensor, 0 if none was found, and how wide it can be."""
+    is_vectorised = variant.channels_last and variant.channels % _fused.VECTORISED == 0
+    adjacent = variant.channels & -variant.channels if is_vectorised else 1
     narrowest, full = {}, {}
     for name, (operation, functions) in accesses(variant).items():
-        block, vector = launch.arguments["BLOCK"], launch.arguments["VECTOR"]
-        full[name] = min(16, min(vector, block * vector // launch.threads) * launch.arguments[name].itemsize)
+        full[name] = min(_fused.ACCESS, adjacent * launch.arguments[name].itemsize)
         narrowest[name] = min((one.width for one in code.accesses(operation, functions=functions)), default=0)
     return {"access_bytes": narrowest, "full_access_bytes": full}
 

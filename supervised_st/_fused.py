@@ -28,8 +28,8 @@ from supervised_st._reference import affine_sample_reference, is_channels_last, 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
 
-VECTORISED = 16
-"""Where channels are innermost and their number is a multiple of this, threads read them 16 bytes at a time."""
+VECTORISED, ACCESS = 16, 16
+"""Where channels are innermost and their number is a multiple of the first, threads read so many bytes at a time."""
 
 REDUCTION_BLOCK = 128
 """Tiles of one map that are added at a time."""
@@ -67,7 +67,7 @@ ROOMY_LAUNCHES = {
     ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=4, registers=255),
     ("forward", True): Launch(block=32, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
     ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
-    ("image_gradient", True): Launch(block=32, tile_width=8, tile_rows=4, vector=64, warps=4, registers=255),
+    ("image_gradient", True): Launch(block=16, tile_width=8, tile_rows=2, vector=64, warps=4, registers=255),
 }
 """For what would not fit into those registers: mirrors, other formats and modes, and large images."""
 
@@ -135,7 +135,7 @@ class Grid(NamedTuple):
     channels: int  #: per group
 
 
-def plan(launch: Launch, vector: int, maps: int, channels: int, size: tuple[int, int], processors: int) -> Grid:
+def plan(launch: Launch, maps: int, channels: int, size: tuple[int, int], processors: int) -> Grid:
     """Cut the work into enough programs: lower tiles first, then groups of channels."""
     height, width = size
     across = -(-width // launch.tile_width)
@@ -144,15 +144,9 @@ def plan(launch: Launch, vector: int, maps: int, channels: int, size: tuple[int,
     while rows > step and maps * across * -(-height // rows) < wanted:
         rows //= 2
     tiles = across * -(-height // rows)
-    groups = min(max(1, wanted // max(1, maps * tiles)), channels // vector)
-    per_group = -(-channels // (groups * vector)) * vector
+    groups = min(max(1, wanted // max(1, maps * tiles)), channels // launch.vector)
+    per_group = -(-channels // (groups * launch.vector)) * launch.vector
     return Grid(tiles, rows, -(-channels // per_group), per_group)
-
-
-def _vector(launch: Launch, channels: int, dtype: torch.dtype) -> int:
-    """The largest power of two that divides the channels, up to the launch's; float64 takes half as many."""
-    most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
-    return min(most, channels & -channels)
 
 
 def choose_launch(kernel: str, is_vectorised: bool, image: Tensor, mode: str, padding_mode: str, offset: Any) -> Launch:
@@ -164,7 +158,19 @@ def choose_launch(kernel: str, is_vectorised: bool, image: Tensor, mode: str, pa
         and offset == tl.int32
         and (is_vectorised or image.stride(-1) == 1)
     )
-    return (LAUNCHES if is_usual else ROOMY_LAUNCHES)[kernel, is_vectorised]
+    return _fit((LAUNCHES if is_usual else ROOMY_LAUNCHES)[kernel, is_vectorised], image.shape[-3], image.dtype)
+
+
+def _fit(launch: Launch, channels: int, dtype: torch.dtype) -> Launch:
+    """Take the largest power of two that divides the channels, up to the launch's; float64 takes half as many.
+
+    Of few channels more pixels are taken, so that each thread still reads `ACCESS` bytes at a time.
+    """
+    most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
+    vector, block = min(most, channels & -channels), launch.block
+    if launch.vector > 1:
+        block = max(block, 32 * launch.warps * ACCESS // (vector * dtype.itemsize))
+    return launch._replace(block=block, tile_rows=max(launch.tile_rows, block // launch.tile_width), vector=vector)
 
 
 def compile_options(launch: Launch) -> dict[str, int]:
@@ -201,8 +207,7 @@ def _forward(
     last = is_channels_last(image)
     offset = _offset(image, out)
     launch = choose_launch("forward", last and channels % VECTORISED == 0, image, mode, padding_mode, offset)
-    vector = _vector(launch, channels, image.dtype)
-    grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
+    grid = plan(launch, maps, channels, (height, width), _processors(image.device))
     with torch.cuda.device_of(image):
         _kernels.forward_kernel[(maps * grid.tiles, grid.groups)](
             image, theta.contiguous(), fill, mean, std, out,
@@ -210,7 +215,7 @@ def _forward(
             maps // image.shape[0], *image.stride(),
             MODE=mode, **_common(out.dtype, theta, padding_mode, align_corners),
             NORMALISED=mean is not None, OFFSET=offset, LAST=last,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector,
             **compile_options(launch),
         )  # fmt: skip
     return out
@@ -240,19 +245,18 @@ def _image_gradient(
     vectorised = channels_last and channels % VECTORISED == 0
     offset = _offset(grad, out)
     launch = choose_launch("image_gradient", vectorised, grad, mode, padding_mode, offset)
-    vector = _vector(launch, channels, grad.dtype)
     groups = 1 if vectorised else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
     tiles = -(-height // launch.tile_rows) * -(-width // launch.tile_width)
     out_block, out_width = OUT_BLOCK[vectorised]
     maps = theta.shape[:-2].numel() // batch
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
-        _kernels.image_gradient_kernel[(batch * tiles * (channels // (vector * groups)),)](
+        _kernels.image_gradient_kernel[(batch * tiles * (channels // (launch.vector * groups)),)](
             grad, theta.contiguous(), out,
             channels, height, width, *size, batch * tiles, tiles, launch.tile_rows, maps, *grad.stride(),
             MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
             OFFSET=offset, LAST=channels_last,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector, GROUPS=groups,
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector, GROUPS=groups,
             OUT_BLOCK=out_block, OUT_W=out_width, **compile_options(launch),
         )  # fmt: skip
     return out
@@ -268,11 +272,11 @@ def _theta_gradient(
     if not grad.numel():
         return out.zero_()
     offset = _offset(image, grad)
-    vectorised = is_channels_last(image) and channels % VECTORISED == 0
+    # Of nearest pixels no channel is looked at, since they have no slope.
+    vectorised = is_channels_last(image) and channels % VECTORISED == 0 and mode == "bilinear"
     launch = choose_launch("theta_gradient", vectorised, image, mode, padding_mode, offset)
-    vector = _vector(launch, channels, grad.dtype)
     maps = theta.shape[:-2].numel()
-    grid = plan(launch, vector, maps, channels, (height, width), _processors(image.device))
+    grid = plan(launch, maps, channels, (height, width), _processors(image.device))
     parts = grid.tiles * grid.groups
     partials = empty(grad, (maps, parts, 2, 3), torch.float64)
     grad = grad.flatten(0, -4)
@@ -283,7 +287,7 @@ def _theta_gradient(
             maps // image.shape[0], *grad.stride(), *image.stride(),
             MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
             NORMALISED=mean is not None, OFFSET=offset,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=vector,
+            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector,
             **compile_options(launch),
         )  # fmt: skip
         _kernels.theta_reduction_kernel[(maps,)](
