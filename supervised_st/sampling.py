@@ -34,6 +34,9 @@ from supervised_st._reference import (
 
 BACKENDS = ("auto", "reference", "aten", "triton")
 
+_HAS_TRITON = find_spec("triton") is not None
+"""Found out here, since compilers cannot look into it where it is used."""
+
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
 
@@ -212,7 +215,7 @@ def _choose(image: Tensor, theta: Tensor, mode: str) -> str:
     if is_transformed(image, theta):
         return "reference"
     if image.is_cuda:
-        has_kernel = mode != "bicubic" and find_spec("triton") and not _is_for_onnx()
+        has_kernel = mode != "bicubic" and _HAS_TRITON and not _is_for_onnx()
         return "triton" if has_kernel else "reference"
     return "aten"
 

@@ -262,6 +262,9 @@ for backend, dtype in (("reference", "float32"), ("aten", "float32"), ("triton",
 
 
 @pytest.mark.triton
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="the interpreter needs no device; test_gpu.py has such images there"
+)
 def test_an_image_of_more_than_2_31_pixels(tmp_path):
     """Indices of 32 bits (pytorch#41656, PR pytorch#41923), in values and in theta's gradient.
 
@@ -577,8 +580,6 @@ def test_outputs_beyond_all_memory_raise_at_once(backend):
 
 
 LONG_STEPS = """
-import os
-os.environ.setdefault("TRITON_INTERPRET", "1")
 import torch
 from supervised_st import affine_sample
 

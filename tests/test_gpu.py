@@ -92,16 +92,24 @@ def test_a_graph_replays_the_bits_of_the_call(layout):
      {"antialias": True}],
     ids=str,
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*ynchronization debug mode is a prototype feature")
 def test_the_host_never_waits(options):
     image, theta = on_device("planes")
     out = affine_sample(image, theta, (20, 20), **options)
     torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         out = affine_sample(image, theta, (20, 20), **options)
         torch.autograd.grad(out, (image, theta), torch.ones_like(out), allow_unused=True)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_outputs_may_be_changed_in_place(layout):
+    image, theta = on_device(layout)
+    out = affine_sample(image, theta, (20, 20))
+    assert torch.equal(affine_sample(image, theta, (20, 20)).mul_(2), out * 2)
 
 
 def test_kernels_wait_for_the_stream_they_are_called_on():
@@ -118,6 +126,9 @@ def test_kernels_wait_for_the_stream_they_are_called_on():
     assert torch.equal(out, wanted)
 
 
+# What the compiler says to itself.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_callers_see_one_node(dynamic):
     def caller(image, theta):

@@ -41,6 +41,10 @@ class Mutant(NamedTuple):
     result: str = ""  #: which result the law compares; that of the file if empty, and the output for coordinates
 
 
+pytestmark = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="faults are found by the interpreter, which needs no device"
+)
+
 MUTANTS = (
     # Which pixels are read.
     Mutant("no pixel at the left edge", "forward", "(x0 >= 0)", "(x0 > 0)", "edges"),

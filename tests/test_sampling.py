@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from supervised_st._antialias import _scan
-from supervised_st._aten import _groups
+from supervised_st._aten import _DIFFERENTIATES_TWICE, _groups
 from supervised_st.geometry import compose, window_to_theta
 from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
 
@@ -273,7 +273,7 @@ def test_several_maps_are_each_map_by_itself(backend, channels_last):
             assert_close(f"{name} gradient", mine, other.double(), FLOAT32_SUM)
 
 
-@pytest.mark.parametrize("differentiates_twice", [True, False])
+@pytest.mark.parametrize("differentiates_twice", sorted({_DIFFERENTIATES_TWICE, False}))
 @pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, ("bilinear", "bicubic")))
 def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, differentiates_twice):
     """Every spatial transformer's does. What the image gains through theta must be counted once."""
