@@ -207,6 +207,14 @@ MUTANTS = (
            "half precision"),
     Mutant("halves are rounded in between in blocks", "image_gradient", "totals[group] + tl.sum(each, axis=1)",
            "(totals[group] + tl.sum(each, axis=1)).to(grad.dtype.element_ty).to(weight.dtype)", "half precision"),
+    Mutant("what is beyond the mirrors that are counted does not count", "image_gradient", " | (countable == 0)", "",
+           "many mirrors"),
+    Mutant("the first column has a slope", "theta_gradient",
+           "inside &= covers(x_fixed, x_extent, first_column, block_row)[0] > 0", "inside &= inside", "first pixels"),
+    Mutant("the first row has a slope", "theta_gradient",
+           "inside &= covers(y_fixed, y_extent, first_column, block_row)[0] > 0", "inside &= inside", "first pixels"),
+    Mutant("only the first sums count", "theta_gradient", "range(0, parts, BLOCK)",
+           "range(0, tl.minimum(parts, BLOCK), BLOCK)", "many sums"),
     Mutant("undefined coordinates reach the image", "image_gradient", "(row <= last_row) & (undefined == 0)",
            "(row <= last_row)", "undefined maps"),
 )  # fmt: skip
@@ -394,6 +402,20 @@ def mirrors() -> Iterator[Case]:
     yield Case(image, theta, (3, 2), padded("reflection", align_corners=True))  # fmt: skip
 
 
+def many_mirrors() -> Iterator[Case]:
+    """More mirror images than are searched one by one."""
+    image = images(1, 1, 1, 2)
+    yield Case(
+        image, maps([[[20.3, 0, 0.3], [0, 1, 0]]], image, (1, 8)).float(), (1, 8), padded("reflection"), results="i"
+    )
+
+
+def many_sums() -> Iterator[Case]:
+    """More programs for one map than a program adds up at a time: one per channel."""
+    image = images(1, 131, 1, 2)
+    yield Case(image, maps([[[0.613, 0.2, 0.1], [0, 1, 0.1]]], image, (1, 2)).float(), (1, 2), results="t")
+
+
 def singular_maps() -> Iterator[Case]:
     """No map of them has an inverse; odd sizes leave the last block of output pixels with one row or column."""
     image = images(1, 1, 3, 4)
@@ -471,6 +493,8 @@ LAWS: dict[str, Callable[[], Iterator[Case]]] = {
     "far": far,
     "far rows": far_rows,
     "mirrors": mirrors,
+    "many mirrors": many_mirrors,
+    "many sums": many_sums,
     "singular maps": singular_maps,
     "coarse": coarse,
     "tall": tall,
