@@ -55,7 +55,7 @@ def affine_sample(
     antialias: bool = False,
     backend: str = "auto",
 ) -> Tensor:
-    """Sample each image where its affine maps send the pixels of the output; no grid is kept in memory.
+    """Sample each image where its affine maps send the pixels of the output.
 
     Convention:
         ``theta`` maps *output* to *input* coordinates. Both are ``(x, y)`` in ``[-1, 1]``, measured between the outer
@@ -94,10 +94,11 @@ def affine_sample(
             the mean of each block where an image is shrunk by whole factors. Only with ``mode="bilinear"`` and what is
             outside in zeros or fill; pixels and fill values must be finite.
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which wait
-            for the device), ``"triton"`` (one fused kernel on CUDA and ROCm) or ``"auto"``: Triton on the GPU, ATen
-            elsewhere, and the reference for what those two do not have: bicubic on the GPU, and all else where Triton
-            is not installed there, ``torch.func`` transforms and forward-mode differentiation, ONNX graphs, and graphs
-            traced on a CPU, in which ATen's guards could not see theta.
+            for the device), ``"triton"`` (one fused kernel on CUDA and ROCm, which makes no grid and keeps only its
+            inputs for the backward pass) or ``"auto"``: Triton on the GPU, ATen elsewhere, and the reference for what
+            those two do not have: bicubic on the GPU, and all else where Triton is not installed there, ``torch.func``
+            transforms and forward-mode differentiation, ONNX graphs, and graphs traced on a CPU, in which ATen's
+            guards could not see theta.
 
     Returns:
         ``(batch, channel, h, w)``, or ``(batch, map, channel, h, w)`` if theta has several maps; in the image's dtype
