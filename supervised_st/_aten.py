@@ -158,6 +158,6 @@ class _GridSample(torch.autograd.Function):
         pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
         x, y = pixels[:, None].double().unbind(-1)
         sampled = sample_at(values, x, y, 0.0, mode=mode, padding_mode=padding_mode, align_corners=align_corners)
-        wanted = [tensor for tensor, wanted in zip((values, grid), wants, strict=True) if wanted]
+        wanted = [tensor for tensor, wants_it in zip((values, grid), wants, strict=True) if wants_it]
         given = iter(torch.autograd.grad(sampled.squeeze(2), wanted, grads[0], create_graph=True, allow_unused=True))
-        return *(next(given) if wanted else None for wanted in wants), None, None, None
+        return *(next(given) if wants_it else None for wants_it in wants), None, None, None

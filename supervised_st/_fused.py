@@ -18,18 +18,22 @@ from supervised_st._operators import (
     below_autograd,
     check_forward,
     check_image_gradient,
+    check_no_derivative,
     check_theta_gradient,
     differentiate,
     refuse_derivatives,
     register,
 )
-from supervised_st._reference import affine_sample_reference, is_channels_last, is_transformed, normalise
+from supervised_st._reference import affine_sample_reference, has_tangent, is_channels_last, is_transformed, normalise
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
 
-VECTORISED, ACCESS = 16, 16
-"""Where channels are innermost and their number is a multiple of the first, threads read so many bytes at a time."""
+VECTORISED = 16
+"""Where channels are innermost and their number is a multiple of this, threads read `ACCESS` bytes at a time."""
+
+ACCESS = 16
+"""Bytes; the most that one instruction reads."""
 
 REDUCTION_BLOCK = 128
 """Tiles of one map that are added at a time."""
@@ -329,7 +333,7 @@ theta_gradient_op = register(
 
 
 class _AffineSample(torch.autograd.Function):
-    """Differentiable in image and theta; it has no ``jvp``, so forward mode raises instead of returning zeros."""
+    """Differentiable in image and theta."""
 
     @staticmethod
     def forward(
@@ -344,7 +348,7 @@ class _AffineSample(torch.autograd.Function):
         ctx.save_for_backward(image, theta, fill, mean, std)
         ctx.options = options
         out: Tensor = below_autograd(forward_op, image, theta, fill, mean, std, *options)
-        return out.detach()  # Channels innermost are a view, and autograd lets nobody write to one that was made here.
+        return out.detach()  # With channels innermost it is a view, which nobody may change that gets it from here.
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -352,15 +356,16 @@ class _AffineSample(torch.autograd.Function):
         image, theta, fill, mean, std = ctx.saved_tensors
         _, _, *options = ctx.options
         wants_image, wants_theta = ctx.needs_input_grad[:2]
-        if torch.is_grad_enabled():  # create_graph=True
+        if torch.is_grad_enabled() or has_tangent(grad):  # create_graph=True, or forward over reverse
             values = normalise(image, mean, std)
             found = _differentiable_gradients(grad, values, theta, fill, (wants_image, wants_theta), *ctx.options)
             return *found, None, None, None, None
         grad_image = grad_theta = None
         if wants_image:
-            grad_image = image_gradient_op(grad, theta, *image.shape[2:], is_channels_last(image), *options)
+            channels_last = is_channels_last(image)
+            grad_image = below_autograd(image_gradient_op, grad, theta, *image.shape[2:], channels_last, *options)
         if wants_theta:
-            grad_theta = theta_gradient_op(grad, image, theta, fill, mean, std, *options)
+            grad_theta = below_autograd(theta_gradient_op, grad, image, theta, fill, mean, std, *options)
         return grad_image, grad_theta, None, None, None, None
 
 
@@ -369,6 +374,7 @@ def _under_autograd(
 ) -> Tensor:
     if is_transformed(image, theta):
         raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
+    check_no_derivative(forward_op, fill, mean, std)
     if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
         out: Tensor = _AffineSample.apply(image, theta, fill, mean, std, options)
         return out
@@ -376,8 +382,8 @@ def _under_autograd(
 
 
 differentiate(forward_op, _under_autograd)
-for op in (image_gradient_op, theta_gradient_op):
-    differentiate(op, partial(refuse_derivatives, op))
+differentiate(image_gradient_op, partial(refuse_derivatives, image_gradient_op))
+differentiate(theta_gradient_op, partial(refuse_derivatives, theta_gradient_op))
 
 
 def _differentiable_gradients(
@@ -386,10 +392,11 @@ def _differentiable_gradients(
 ) -> list[Tensor | None]:  # fmt: skip
     """The same gradients, themselves differentiable."""
     # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
-    inputs = image.view_as(image), theta.view_as(theta)
-    sampled = affine_sample_reference(
-        *inputs, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
-    )
+    with torch.enable_grad():
+        inputs = image.view_as(image), theta.view_as(theta)
+        sampled = affine_sample_reference(
+            *inputs, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
+        )
     wanted = [tensor for tensor, wants_it in zip(inputs, wants, strict=True) if wants_it]
     found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
     return [next(found) if wants_it else None for wants_it in wants]

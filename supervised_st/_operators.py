@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import FLOATING, check_choice, check_device, check_dtype, check_shape
-from supervised_st._reference import IMAGE_DTYPES, PADDING_MODES
+from supervised_st._reference import IMAGE_DTYPES, PADDING_MODES, has_tangent
 
 KERNEL_MODES = ("bilinear", "nearest")
 
@@ -47,9 +47,15 @@ def below_autograd(op: Any, *arguments: Any) -> Tensor:
 
 def refuse_derivatives(op: Any, *arguments: Any) -> Tensor:
     """Call an operator that nobody can differentiate."""
-    if torch.is_grad_enabled() and any(isinstance(given, Tensor) and given.requires_grad for given in arguments):
-        raise RuntimeError(f"{op.name()} has no derivative; that of supervised_st.affine_sample has one")
+    check_no_derivative(op, *arguments)
     return below_autograd(op, *arguments)
+
+
+def check_no_derivative(op: Any, *arguments: Any) -> None:
+    """Raise RuntimeError if one of these arguments wants a derivative: ``op`` has none, which would look like zero."""
+    for given in filter(torch.is_tensor, arguments):
+        if (torch.is_grad_enabled() and given.requires_grad) or has_tangent(given):
+            raise RuntimeError(f"{op.name()} has no derivative in all that is given, got a tensor that wants one")
 
 
 def _check_maps(like: Tensor, theta: Tensor, sizes: dict[str, int], mode: str, padding_mode: str) -> dict[str, int]:

@@ -166,7 +166,8 @@ def is_channels_last(image: Tensor) -> bool:
     """
     if torch._C._are_functorch_transforms_active() or image.is_contiguous():
         return False
-    return image.shape[1] > 1 and image.stride(1) == 1
+    _, channels, height, width = image.shape
+    return channels > 1 and height * width > 1 and image.stride(1) == 1
 
 
 Taps = list[tuple[Tensor, Tensor]]

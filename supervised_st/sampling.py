@@ -97,8 +97,8 @@ def affine_sample(
             for the device), ``"triton"`` (one fused kernel on CUDA and ROCm, which makes no grid and keeps only its
             inputs for the backward pass) or ``"auto"``: Triton on the GPU, ATen elsewhere, and the reference for what
             those two do not have: bicubic on the GPU, and all else where Triton is not installed there, ``torch.func``
-            transforms and forward-mode differentiation, ONNX graphs, and graphs traced on a CPU, in which ATen's
-            guards could not see theta.
+            transforms and forward-mode differentiation, what ``torch.onnx.export`` traces, and graphs traced on a CPU,
+            in which ATen's guards could not see theta.
 
     Returns:
         ``(batch, channel, h, w)``, or ``(batch, map, channel, h, w)`` if theta has several maps; in the image's dtype

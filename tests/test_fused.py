@@ -2,12 +2,16 @@
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from supervised_st import affine_sample
 
 pytestmark = pytest.mark.triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # of the operators, which no fixture moves anything for
+
+
+IDENTITY = torch.eye(2, 3, device=DEVICE).repeat(2, 1, 1)
 
 
 def arguments(dtype, batch=2):
@@ -114,8 +118,8 @@ def test_graphs_of_the_kernels_keep_their_gradients(graph):
         torch.autograd.grad(out.square().sum(), (image, *parameters))
         for out, parameters in ((want, model.parameters()), (got, other.parameters()))
     )
-    for mine, other in zip(of_other, of_model, strict=True):
-        assert torch.equal(mine, other)
+    for mine, true in zip(of_other, of_model, strict=True):
+        assert torch.equal(mine, true)
 
 
 def test_operators_refuse_derivatives_that_they_do_not_have():
@@ -129,9 +133,35 @@ def test_operators_refuse_derivatives_that_they_do_not_have():
     for derivative in (torch.func.grad(lambda theta: sample(theta).sum()), torch.func.jacfwd(sample)):
         with pytest.raises(RuntimeError, match=r"backend='triton' has no torch.func transforms and no forward mode"):
             derivative(theta)
-    theta.requires_grad_()
     grad = torch.ones_like(sample(theta))
-    with pytest.raises(RuntimeError, match=r"affine_sample_image_gradient has no derivative"):
-        _fused.image_gradient_op(grad, theta, 5, 6, False, "bilinear", "zeros", False)
-    with pytest.raises(RuntimeError, match=r"affine_sample_theta_gradient has no derivative"):
-        _fused.theta_gradient_op(grad, image, theta, None, None, None, "bilinear", "zeros", False)
+    plain = ("bilinear", "zeros", False)
+    calls = (
+        lambda theta: _fused.image_gradient_op(grad, theta, 5, 6, False, *plain),
+        lambda theta: _fused.theta_gradient_op(grad, image, theta, None, None, None, *plain),
+        lambda theta: _fused.forward_op(
+            image, IDENTITY, theta[:, 0, 0].clone(), None, None, 4, 7, "bilinear", "fill", False
+        ),
+    )
+    for call in calls:
+        with pytest.raises(RuntimeError, match=r"has no derivative in all that is given, got a tensor that wants one"):
+            call(theta.clone().requires_grad_())
+        with pytest.raises(RuntimeError, match=r"has no derivative|no torch.func transforms"):
+            torch.func.jvp(call, (theta,), (theta,))
+        with forward_ad.dual_level(), pytest.raises(RuntimeError, match=r"has no derivative"):
+            call(forward_ad.make_dual(theta, theta))
+
+
+def test_forward_over_reverse_goes_through_the_reference():
+    """Tangents of what comes after a spatial transformer reach its gradients."""
+    image, theta = torch.randn(1, 2, 5, 6, requires_grad=True), (IDENTITY[:1].cpu() * 0.8).requires_grad_()
+    weights, direction = torch.randn(2, 1, 2, 4, 7)
+    tangents = []
+    for backend in ("triton", "reference"):
+        out = affine_sample(image, theta, (4, 7), backend=backend)
+        with forward_ad.dual_level():
+            loss = (out * forward_ad.make_dual(weights, direction)).sum()
+            found = torch.autograd.grad(loss, (image, theta))
+            tangents.append([forward_ad.unpack_dual(gradient).tangent for gradient in found])
+    for mine, true in zip(*tangents, strict=True):
+        assert true.abs().max() > 0.1
+        torch.testing.assert_close(mine, true)

@@ -153,12 +153,13 @@ def test_operators_are_registered_as_torch_expects():
         "test_aot_dispatch_dynamic",
     )  # fmt: skip
     for layout in LAYOUTS:
-        image, theta = (t.detach() for t in on_device(layout))
+        inputs = on_device(layout)
+        image, theta = (t.detach() for t in inputs)
         channels_last = layout == "innermost"
         grad = affine_sample(image, theta, (20, 21))
         options = ("bilinear", "reflection", False)
         for operator, arguments in (
-            (_fused.forward_op, (image, theta, None, None, None, 20, 21, *options)),
+            (_fused.forward_op, (*inputs, None, None, None, 20, 21, *options)),
             (_fused.image_gradient_op, (grad, theta, *image.shape[2:], channels_last, *options)),
             (_fused.theta_gradient_op, (grad, image, theta, None, None, None, *options)),
         ):

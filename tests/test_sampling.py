@@ -452,7 +452,7 @@ def test_channels_last_stays_channels_last(backend, mode, dtype):
 
 
 CUTS = {
-    "a crop": lambda last: last[:, :, 1:5, 2:6],
+    "a crop": lambda last: last[:, :, 1:3, 2:4],
     "some channels": lambda last: last[:, 1:],
     "every other column": lambda last: last[..., ::2],
     "one image, repeated": lambda last: last[:1].expand(2, -1, -1, -1),
@@ -462,14 +462,27 @@ CUTS = {
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_is_cut_out_of_channels_last_stays_channels_last(backend, cut):
-    whole = torch.randn(2, 3, 7, 8)
+    """Of 17 channels, 16 are what a kernel works on at a time, though none of them starts where it might wish."""
+    whole = torch.randn(2, 17 if cut is CUTS["some channels"] else 3, 4, 5)
     last, planes = (cut(whole.contiguous(memory_format=f)) for f in (torch.channels_last, torch.contiguous_format))
-    theta = torch.randn(2, 2, 3) * 0.6
-    got, want = (affine_sample(image, theta, (4, 5), backend=backend) for image in (last, planes))
-    assert torch.equal(got, want)
-    assert want.is_contiguous()
-    assert got.is_contiguous(memory_format=torch.channels_last)
-    assert not got.is_contiguous()
+    inputs = [tensor.requires_grad_() for tensor in (last, planes, torch.randn(2, 2, 3) * 0.6)]
+    results = []
+    for image in inputs[:2]:
+        out = affine_sample(image, inputs[2], (2, 3), backend=backend)
+        results.append((out.detach(), *gradients(out, (image, inputs[2]))))
+    got, want = results
+    assert_close("sampled", got[0], want[0].double(), rounding(torch.float32))
+    for name, mine, true in zip(("image", "theta"), got[1:], want[1:], strict=True):
+        assert_close(f"{name} gradient", mine, true.double(), FLOAT32_SUM)
+    assert want[0].is_contiguous()
+    assert got[0].is_contiguous(memory_format=torch.channels_last)
+    assert not got[0].is_contiguous()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_channels_cut_out_of_single_pixels_are_planes(backend):
+    image = torch.randn(2, 6, 1, 1)[:, :3]
+    assert affine_sample(image, torch.eye(2, 3).repeat(2, 1, 1), (2, 3), backend=backend).is_contiguous()
 
 
 AREA_OPTIONS = ({}, {"padding_mode": "fill", "fill_value": (0.5, -2.0)})
