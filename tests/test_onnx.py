@@ -57,22 +57,21 @@ def test_onnx_runtime_gives_the_same_values_for_every_batch(options, dtype, maps
         torch.testing.assert_close(torch.from_numpy(got), want, equal_nan=True, rtol=1e-6, atol=1e-5)
 
 
-class Watched(Sample):
-    """Notes whether it is known, while a graph is made, for whom."""
-
-    def forward(self, image, theta):
-        self.is_for_onnx = _is_for_onnx()
-        return super().forward(image, theta)
-
-
 @pytest.mark.triton
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec:FutureWarning")
 def test_no_kernel_is_put_into_a_graph_that_has_no_operator_for_it(monkeypatch):
-    model = Watched().eval()
-    model(*inputs(1, torch.float32, ()))
-    assert not model.is_for_onnx
-    torch.onnx.export(model, inputs(1, torch.float32, ()), dynamo=True, verbose=False)
-    assert model.is_for_onnx
+    found = []
+
+    class Watched(Sample):
+        def forward(self, image, theta):
+            found.append(_is_for_onnx())
+            return super().forward(image, theta)
+
+    model, arguments = Watched().eval(), inputs(1, torch.float32, ())
+    model(*arguments)
+    assert found == [False]
+    torch.onnx.export(model, arguments, dynamo=True, verbose=False)
+    assert set(found[1:]) == {True}
     with FakeTensorMode():  # Which needs no GPU.
         arguments = torch.empty(1, 1, 2, 2, device="cuda"), torch.empty(1, 2, 3, device="cuda"), "bilinear"
     assert _choose(*arguments) == "triton"
