@@ -251,9 +251,11 @@ def widths(variant: Variant, launch: Launch, code: Code) -> Row:
     """Return the narrowest access to each tensor, 0 if none was found, and how wide it can be."""
     is_vectorised = variant.channels_last and variant.channels % _fused.VECTORISED == 0
     adjacent = variant.channels & -variant.channels if is_vectorised else 1
+    tensors = {name: launch.arguments[name] for name in accesses(variant)}
+    together = min(adjacent, _fused.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
     narrowest, full = {}, {}
     for name, (operation, functions) in accesses(variant).items():
-        full[name] = min(_fused.ACCESS, adjacent * launch.arguments[name].itemsize)
+        full[name] = together * tensors[name].itemsize
         narrowest[name] = min((one.width for one in code.accesses(operation, functions=functions)), default=0)
     return {"access_bytes": narrowest, "full_access_bytes": full}
 

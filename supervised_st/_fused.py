@@ -168,12 +168,14 @@ def choose_launch(kernel: str, is_vectorised: bool, image: Tensor, mode: str, pa
 def _fit(launch: Launch, channels: int, dtype: torch.dtype) -> Launch:
     """Take the largest power of two that divides the channels, up to the launch's; float64 takes half as many.
 
-    Of few channels more pixels are taken, so that each thread still reads `ACCESS` bytes at a time.
+    Of few channels more pixels are taken, so that each thread still reads `ACCESS` bytes at a time; of bytes it reads
+    as many as there are floats in that, which they become.
     """
     most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
     vector, block = min(most, channels & -channels), launch.block
     if launch.vector > 1:
-        block = max(block, 32 * launch.warps * ACCESS // (vector * dtype.itemsize))
+        itemsize = 4 if dtype == torch.uint8 else dtype.itemsize
+        block = max(block, 32 * launch.warps * ACCESS // (vector * itemsize))
     return launch._replace(block=block, tile_rows=max(launch.tile_rows, block // launch.tile_width), vector=vector)
 
 

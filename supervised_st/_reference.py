@@ -72,8 +72,13 @@ def normalise(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
     """Return bytes as float32, less ``mean`` and over ``std`` ``[channel]``; other images as they are."""
     if image.dtype != torch.uint8:
         return image
-    image = image.float()
-    return image if mean is None or std is None else (image - mean[:, None, None]) / std[:, None, None]
+    values = image.float()
+    if mean is None or std is None:
+        return values
+    mean, std = mean[:, None, None], std[:, None, None]
+    if torch._C._are_functorch_transforms_active():  # Constants of a batch cannot be written into an image of none.
+        return (values - mean) / std
+    return values.sub_(mean).div_(std)  # In place, which takes less than half of the time.
 
 
 def affine_sample_reference(

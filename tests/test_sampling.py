@@ -406,6 +406,16 @@ def test_uint8_is_normalised_before_it_is_sampled(backend, mode):
         assert affine_sample(image, identity, (7, 6), **options).max() > 250
 
 
+def test_constants_may_be_batched():
+    image, theta = pixels(1, 2, 4, 5), torch.eye(2, 3)[None] * 0.9
+    means = torch.rand(3, 2) * 100
+
+    def sample(mean):
+        return affine_sample(image, theta, (3, 3), mean=mean, std=50.0)
+
+    torch.testing.assert_close(torch.func.vmap(sample)(means), torch.stack([sample(mean) for mean in means]))
+
+
 @pytest.mark.parametrize("backend", [backend for backend in BACKENDS if backend != "aten"])
 def test_the_fill_keeps_its_bits_beside_normalised_pixels(backend):
     generator = torch.Generator().manual_seed(0)

@@ -163,7 +163,7 @@ def test_machine_code_is_what_its_kernels_can_be(compiled):
     for row in compiled["rows"]:
         assert not static_report.problems(row)
         assert 0 < row["registers"] <= 255
-        if row["channels_last"] and row["channels"] % 16 == 0:
+        if row["channels_last"] and row["channels"] % 16 == 0 and row["dtype"] != "uint8":
             assert set(row["access_bytes"].values()) <= {16}
         if row["access_bytes"]:
             # Each value is read, blended and written, so there are some instructions, and not thousands of them.
