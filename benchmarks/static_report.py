@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import supervised_st
 from benchmarks.machine_code import Code, Functions, walk
 from benchmarks.roofline import ARCHITECTURE, DEVICES, Row, share, table
-from supervised_st import _fused, _kernels
+from supervised_st import _fused, _kernels, _launches
 
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
@@ -249,10 +249,10 @@ def report(variant: Variant) -> Row:
 
 def widths(variant: Variant, launch: Launch, code: Code) -> Row:
     """Return the narrowest access to each tensor, 0 if none was found, and how wide it can be."""
-    is_vectorised = variant.channels_last and variant.channels % _fused.VECTORISED == 0
+    is_vectorised = variant.channels_last and variant.channels % _launches.VECTORISED == 0
     adjacent = variant.channels & -variant.channels if is_vectorised else 1
     tensors = {name: launch.arguments[name] for name in accesses(variant)}
-    together = min(adjacent, _fused.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
+    together = min(adjacent, _launches.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
     narrowest, full = {}, {}
     for name, (operation, functions) in accesses(variant).items():
         full[name] = together * tensors[name].itemsize

@@ -33,9 +33,10 @@ _LARGEST_FILL = 256.0
 """Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
 
 _CHANNELS_PER_GROUP = 16
+"""``F.grid_sample`` goes through all channels at every pixel, and what it touches on the way should stay in cache."""
+
 _LARGEST_UNGROUPED = 2**19
-"""Bytes per image above which planes are sampled in groups of channels, if there are whole groups of them:
-``F.grid_sample`` goes through all channels at every pixel, and what it touches on the way should stay in the cache."""
+"""Bytes per image above which planes are sampled in groups of channels, if there are whole groups of them."""
 
 
 def affine_sample_aten(
@@ -75,6 +76,7 @@ def affine_sample_aten(
 
 
 def _groups(values: Tensor) -> int:
+    """Return in how many groups of channels to sample; elsewhere than on a CPU this gains nothing."""
     groups, rest = divmod(values.shape[1], _CHANNELS_PER_GROUP)
     is_large = values.nbytes > len(values) * _LARGEST_UNGROUPED
     return groups if rest == 0 and is_large and values.is_cpu and values.is_contiguous() else 1

@@ -6,7 +6,7 @@ derivatives go through the reference, which differentiates itself.
 """
 
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -14,6 +14,15 @@ import triton.language as tl
 from torch import Tensor
 
 from supervised_st import _kernels
+from supervised_st._launches import (
+    GATHER_GROUPS,
+    OUT_BLOCK,
+    REDUCTION_BLOCK,
+    VECTORISED,
+    choose_launch,
+    compile_options,
+    plan,
+)
 from supervised_st._operators import (
     below_autograd,
     check_forward,
@@ -28,58 +37,6 @@ from supervised_st._reference import affine_sample_reference, has_tangent, is_ch
 
 INTERPRETED = not isinstance(_kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
-
-VECTORISED = 16
-"""Where channels are innermost and their number is a multiple of this, threads read `ACCESS` bytes at a time."""
-
-ACCESS = 16
-"""Bytes; the most that one instruction reads."""
-
-REDUCTION_BLOCK = 128
-"""Tiles of one map that are added at a time."""
-
-PROGRAMS_PER_PROCESSOR = 8
-"""Tiles are made smaller, and channels shared out, until the GPU has so many programs to run at the same time."""
-
-
-class Launch(NamedTuple):
-    """How one kernel is cut into programs, and what it may take."""
-
-    block: int  #: pixels that a program works on at a time
-    tile_width: int  #: columns of its tile
-    tile_rows: int  #: rows of its tile, walked block by block
-    vector: int  #: channels that it works on at a time, at most
-    warps: int
-    registers: int  #: per thread, at most; fewer of them leave room for more threads, whose reads are then under way
-
-
-# In planes, neighbouring threads take neighbouring columns, so that reads and writes of a warp share cache lines. Where
-# channels are innermost, they take neighbouring channels, four (or eight halves) of them each.
-LAUNCHES = {
-    ("forward", False): Launch(block=256, tile_width=32, tile_rows=32, vector=1, warps=4, registers=64),
-    ("theta_gradient", False): Launch(block=256, tile_width=32, tile_rows=32, vector=1, warps=4, registers=80),
-    ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=2, registers=255),
-    ("forward", True): Launch(block=64, tile_width=8, tile_rows=32, vector=64, warps=8, registers=128),
-    ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=168),
-    ("image_gradient", True): Launch(block=64, tile_width=8, tile_rows=8, vector=64, warps=4, registers=255),
-}
-"""By kernel and whether channels are vectorised. Launches are never tuned at run time: results depend on them."""
-
-ROOMY_LAUNCHES = {
-    ("forward", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
-    ("theta_gradient", False): Launch(block=512, tile_width=32, tile_rows=128, vector=1, warps=4, registers=255),
-    ("image_gradient", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, warps=4, registers=255),
-    ("forward", True): Launch(block=32, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
-    ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, warps=4, registers=255),
-    ("image_gradient", True): Launch(block=16, tile_width=8, tile_rows=2, vector=64, warps=4, registers=255),
-}
-"""For what would not fit into those registers: mirrors, other formats and modes, and large images."""
-
-GATHER_GROUPS = 4
-"""Channels of planes for which the image gradient computes weights once, at most."""
-
-OUT_BLOCK = {False: (4, 2), True: (2, 1)}
-"""Output pixels, and columns of them, that all input pixels of a tile are held against together."""
 
 
 def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -130,63 +87,6 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
-class Grid(NamedTuple):
-    """What a launch comes to for given sizes."""
-
-    tiles: int  #: per map
-    tile_rows: int
-    groups: int  #: of channels
-    channels: int  #: per group
-
-
-def plan(launch: Launch, maps: int, channels: int, size: tuple[int, int], processors: int) -> Grid:
-    """Cut the work into enough programs: lower tiles first, then groups of channels."""
-    height, width = size
-    across = -(-width // launch.tile_width)
-    rows, step = launch.tile_rows, launch.block // launch.tile_width
-    wanted = processors * PROGRAMS_PER_PROCESSOR
-    while rows > step and maps * across * -(-height // rows) < wanted:
-        rows //= 2
-    tiles = across * -(-height // rows)
-    groups = min(max(1, wanted // max(1, maps * tiles)), channels // launch.vector)
-    per_group = -(-channels // (groups * launch.vector)) * launch.vector
-    return Grid(tiles, rows, -(-channels // per_group), per_group)
-
-
-def choose_launch(kernel: str, is_vectorised: bool, image: Tensor, mode: str, padding_mode: str, offset: Any) -> Launch:
-    """Take the launch that was tuned for the usual case, or the one in which every case finds room."""
-    is_usual = (
-        mode == "bilinear"
-        and padding_mode == "zeros"
-        and image.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and offset == tl.int32
-        and (is_vectorised or image.stride(-1) == 1)
-    )
-    return _fit((LAUNCHES if is_usual else ROOMY_LAUNCHES)[kernel, is_vectorised], image.shape[-3], image.dtype)
-
-
-def _fit(launch: Launch, channels: int, dtype: torch.dtype) -> Launch:
-    """Take the largest power of two that divides the channels, up to the launch's; float64 takes half as many.
-
-    Of few channels more pixels are taken, so that each thread still reads `ACCESS` bytes at a time; of bytes it reads
-    as many as there are floats in that, which they become.
-    """
-    most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
-    vector, block = min(most, channels & -channels), launch.block
-    if launch.vector > 1:
-        itemsize = 4 if dtype == torch.uint8 else dtype.itemsize
-        block = max(block, 32 * launch.warps * ACCESS // (vector * itemsize))
-    return launch._replace(block=block, tile_rows=max(launch.tile_rows, block // launch.tile_width), vector=vector)
-
-
-def compile_options(launch: Launch) -> dict[str, int]:
-    """What the compiler is told. ROCm's takes no limit of registers."""
-    options = {"num_warps": launch.warps}
-    if torch.version.hip is None:
-        options["maxnreg"] = launch.registers
-    return options
-
-
 def _offset(*tensors: Tensor) -> Any:
     """Offsets inside one image take 64 bits only where an image is that large."""
     reach = max(sum((n - 1) * abs(s) for n, s in zip(t.shape[-3:], t.stride()[-3:], strict=True)) for t in tensors)
@@ -212,7 +112,9 @@ def _forward(
         return out
     last = is_channels_last(image)
     offset = _offset(image, out)
-    launch = choose_launch("forward", last and channels % VECTORISED == 0, image, mode, padding_mode, offset)
+    launch = choose_launch(
+        "forward", last and channels % VECTORISED == 0, image, mode, padding_mode, offset == tl.int64
+    )
     grid = plan(launch, maps, channels, (height, width), _processors(image.device))
     with torch.cuda.device_of(image):
         _kernels.forward_kernel[(maps * grid.tiles, grid.groups)](
@@ -250,7 +152,7 @@ def _image_gradient(
         return out
     vectorised = channels_last and channels % VECTORISED == 0
     offset = _offset(grad, out)
-    launch = choose_launch("image_gradient", vectorised, grad, mode, padding_mode, offset)
+    launch = choose_launch("image_gradient", vectorised, grad, mode, padding_mode, offset == tl.int64)
     groups = 1 if vectorised else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
     tiles = -(-height // launch.tile_rows) * -(-width // launch.tile_width)
     out_block, out_width = OUT_BLOCK[vectorised]
@@ -280,7 +182,7 @@ def _theta_gradient(
     offset = _offset(image, grad)
     # Of nearest pixels no channel is looked at, since they have no slope.
     vectorised = is_channels_last(image) and channels % VECTORISED == 0 and mode == "bilinear"
-    launch = choose_launch("theta_gradient", vectorised, image, mode, padding_mode, offset)
+    launch = choose_launch("theta_gradient", vectorised, image, mode, padding_mode, offset == tl.int64)
     maps = theta.shape[:-2].numel()
     grid = plan(launch, maps, channels, (height, width), _processors(image.device))
     parts = grid.tiles * grid.groups

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import FLOATING, check_choice, check_device, check_dtype, check_shape
-from supervised_st._reference import IMAGE_DTYPES, PADDING_MODES, has_tangent
+from supervised_st._reference import IMAGE_DTYPES, PADDING_MODES, wants_derivative
 
 KERNEL_MODES = ("bilinear", "nearest")
 
@@ -53,9 +53,8 @@ def refuse_derivatives(op: Any, *arguments: Any) -> Tensor:
 
 def check_no_derivative(op: Any, *arguments: Any) -> None:
     """Raise RuntimeError if one of these arguments wants a derivative: ``op`` has none, which would look like zero."""
-    for given in filter(torch.is_tensor, arguments):
-        if (torch.is_grad_enabled() and given.requires_grad) or has_tangent(given):
-            raise RuntimeError(f"{op.name()} has no derivative in all that is given, got a tensor that wants one")
+    if any(map(wants_derivative, filter(torch.is_tensor, arguments))):
+        raise RuntimeError(f"{op.name()} has no derivative in all that is given, got a tensor that wants one")
 
 
 def _check_maps(like: Tensor, theta: Tensor, sizes: dict[str, int], mode: str, padding_mode: str) -> dict[str, int]:

@@ -123,6 +123,11 @@ def has_tangent(tensor: Tensor) -> bool:
     return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None  # type: ignore[no-untyped-call]
 
 
+def wants_derivative(tensor: Tensor) -> bool:
+    """Tell whether something is to be differentiated with respect to this tensor, in either direction."""
+    return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
+
+
 def sample_at(
     values: Tensor,
     x: Tensor,

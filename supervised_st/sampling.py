@@ -25,11 +25,11 @@ from supervised_st._reference import (
     MODES,
     PADDING_MODES,
     affine_sample_reference,
-    has_tangent,
     is_transformed,
     lay_out,
     normalise,
     pixel_map,
+    wants_derivative,
 )
 
 BACKENDS = ("auto", "reference", "aten", "triton")
@@ -182,7 +182,7 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
         check_device(name, value, image)
         if value.shape not in ((), (channels,)):
             raise ValueError(f"{name} must have shape () or (channel) = ({channels},), got {tuple(value.shape)}")
-        if (torch.is_grad_enabled() and value.requires_grad) or has_tangent(value):
+        if wants_derivative(value):
             raise ValueError(f"{name} is a constant and gets no gradient, got one that wants one: pass {name}.detach()")
         return value.detach().to(dtype).expand(channels).contiguous()
     # Filled on the device: a copy from the host would wait for it and could not be captured in a CUDA graph.

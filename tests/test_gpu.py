@@ -126,8 +126,6 @@ def test_kernels_wait_for_the_stream_they_are_called_on():
     assert torch.equal(out, wanted)
 
 
-# What the compiler says to itself.
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_compiled_callers_see_one_node(dynamic):

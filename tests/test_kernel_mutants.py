@@ -581,7 +581,9 @@ def watched(where: str, fused: ModuleType, *, high_tiles: bool) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused, "empty", lambda like, shape, dtype: torch.full(shape, NAN, dtype=dtype))
         if high_tiles:
-            patch.setattr(fused, "PROGRAMS_PER_PROCESSOR", 0)  # then they stay as high as they can be
+            patch.setattr(
+                f"{fused.__package__}._launches.PROGRAMS_PER_PROCESSOR", 0
+            )  # then they stay as high as they can be
         patch.setattr(builder, "create_masked_load", guard.around(builder.create_masked_load, 1))
         patch.setattr(builder, "create_masked_store", guard.around(builder.create_masked_store, 2))
         patch.setattr(interpreter, "_patch_lang", guard.once_a_launch(interpreter._patch_lang))

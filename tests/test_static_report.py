@@ -117,12 +117,12 @@ def test_the_limits_are_what_the_vendor_states():
 @pytest.mark.parametrize(("channels", "channels_last"), static_report.LAYOUTS)
 @pytest.mark.parametrize("kernel", static_report.KERNELS)
 def test_launches_are_recorded_as_they_are(kernel, channels, channels_last):
-    from supervised_st import _fused
+    from supervised_st import _launches
 
     launch = static_report.launch_of(static_report.Variant(kernel, channels=channels, channels_last=channels_last))
-    expected = _fused.LAUNCHES[kernel, channels_last]
+    expected = _launches.LAUNCHES[kernel, channels_last]
     assert launch.arguments["BLOCK"] == expected.block
-    assert launch.options == _fused.compile_options(expected)
+    assert launch.options == _launches.compile_options(expected)
     assert launch.arguments["out" if kernel == "forward" else "grad"].numel() == 64 * channels * 256 * 256
 
 
