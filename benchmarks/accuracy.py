@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import torch
 import torch.nn.functional as F
-from budgets import RANDOM_MAPS
 from torch import Tensor
 from tqdm import tqdm
 
 import supervised_st
+from benchmarks.budgets import RANDOM_MAPS
 from benchmarks.records import ROOT, provenance
 from supervised_st import affine_sample
 

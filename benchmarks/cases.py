@@ -171,7 +171,7 @@ def shapes(device: str) -> dict[str, list[Case]]:
 
 
 def plan(name: str, device: str) -> list[Case]:
-    """Return the cases of ``"quick"``, ``"default"`` or ``"full"``; in the second each axis varies about a centre."""
+    """Return the cases of ``"quick"``, ``"default"`` or ``"full"``; in the second each axis varies about a center."""
     cases = {"quick": _quick, "default": _default, "full": _full}[name](shapes(device))
     return list(dict.fromkeys(cases))
 

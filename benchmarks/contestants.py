@@ -20,7 +20,7 @@ PAIRS = ("pair", "widened pair")
 """The eager forms of ``F.affine_grid`` with ``F.grid_sample``; the faster one is what ratios are relative to."""
 
 MEAN, STD = 114.0, 58.0
-"""Of images of bytes, which are normalised before they are sampled."""
+"""Of images of bytes, which are normalized before they are sampled."""
 
 LARGEST_HALF_PLANE = 32_768
 """Pixels. ``F.grid_sample`` on a CPU reads and writes foreign memory for larger half-precision planes."""
@@ -126,13 +126,13 @@ def _ours(image: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor
     return affine_sample(image, theta, (out, out), align_corners=align_corners)
 
 
-def _normalised(image: Tensor) -> Tensor:
+def _normalized(image: Tensor) -> Tensor:
     return (image.float() - MEAN) / STD if image.dtype == torch.uint8 else image
 
 
 def _pair(image: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor:
     """The grid is formed in float32 and, since ``F.grid_sample`` wants it so, cast to the image's dtype."""
-    values = _normalised(image)
+    values = _normalized(image)
     is_half = values.dtype in (torch.float16, torch.bfloat16)
     if is_half and not values.is_cuda and values.shape[2] * values.shape[3] > LARGEST_HALF_PLANE:
         raise CannotError(
@@ -143,7 +143,7 @@ def _pair(image: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor
 
 def _widened_pair(image: Tensor, theta: Tensor, out: int, align_corners: bool) -> Tensor:
     """Coordinates and values in float32."""
-    values = _normalised(image)
+    values = _normalized(image)
     return _grid_sampled(values.float(), theta, out, align_corners).to(values.dtype)
 
 
@@ -186,17 +186,17 @@ def _compiled_pair(image: Tensor, theta: Tensor, out: int, align_corners: bool) 
 
 def _kornia(image: Tensor, matrix: Tensor, out: int, align_corners: bool) -> Tensor:
     warp_affine = _imported("kornia.geometry.transform").warp_affine
-    values = _normalised(image)  # It refuses half images with a float32 matrix, and a half matrix is off by pixels.
+    values = _normalized(image)  # It refuses half images with a float32 matrix, and a half matrix is off by pixels.
     return warp_affine(values.float(), matrix, (out, out), align_corners=align_corners).to(values.dtype)
 
 
 def _roi_align(image: Tensor, boxes: Tensor, out: int, align_corners: bool) -> Tensor:
-    roi_align, values = _imported("torchvision.ops").roi_align, _normalised(image)
+    roi_align, values = _imported("torchvision.ops").roi_align, _normalized(image)
     return roi_align(values, boxes.to(values.dtype), out, sampling_ratio=1, aligned=True)
 
 
-def _normaliser(side: int, align_corners: bool) -> Tensor:
-    """Return the 3x3 matrix that takes pixels to normalised coordinates."""
+def _normalizer(side: int, align_corners: bool) -> Tensor:
+    """Return the 3x3 matrix that takes pixels to normalized coordinates."""
     step, first = (2 / (side - 1), -1.0) if align_corners else (2 / side, 1 / side - 1)
     return torch.tensor([[step, 0, first], [0, step, first], [0, 0, 1]], dtype=torch.float64)
 
@@ -206,8 +206,8 @@ def _pixel_matrix(theta: Tensor, case: Case) -> Tensor:
     homogeneous = torch.cat(
         (theta.double(), theta.new_tensor([0.0, 0, 1]).double().expand(*theta.shape[:-2], 1, 3)), -2
     )
-    to_pixels = torch.linalg.inv(_normaliser(case.side, case.align_corners)).to(theta.device)
-    return to_pixels @ homogeneous @ _normaliser(case.out, case.align_corners).to(theta.device)
+    to_pixels = torch.linalg.inv(_normalizer(case.side, case.align_corners)).to(theta.device)
+    return to_pixels @ homogeneous @ _normalizer(case.out, case.align_corners).to(theta.device)
 
 
 def _forward_matrix(theta: Tensor, case: Case) -> Tensor:
@@ -217,8 +217,8 @@ def _forward_matrix(theta: Tensor, case: Case) -> Tensor:
 
 def _corner_theta(theta: Tensor, case: Case) -> Tensor:
     """Return the theta of the same map in the other convention, ``align_corners=True``, which cuDNN serves."""
-    to_pixels = torch.linalg.inv(_normaliser(case.out, True)).to(theta.device)
-    converted = _normaliser(case.side, True).to(theta.device) @ _pixel_matrix(theta, case) @ to_pixels
+    to_pixels = torch.linalg.inv(_normalizer(case.out, True)).to(theta.device)
+    converted = _normalizer(case.side, True).to(theta.device) @ _pixel_matrix(theta, case) @ to_pixels
     return converted[..., :2, :].to(theta.dtype)
 
 

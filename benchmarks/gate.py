@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from budgets import FLOAT32_SUM, rounding
 from torch import Tensor
 
+from benchmarks.budgets import FLOAT32_SUM, rounding
 from benchmarks.cases import PHASES, Case, pixel_coordinates, thetas
 from benchmarks.contestants import MEAN, STD, Contestant
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from budgets import EXACT, FLOAT32_SUM, rounding
 from torch import Tensor, nn
 
+from benchmarks.budgets import EXACT, FLOAT32_SUM, rounding
 from benchmarks.contestants import Call
 from benchmarks.pipeline_peers import (
     Found,
@@ -28,14 +28,15 @@ from benchmarks.pipeline_peers import (
     search_error,
 )
 from benchmarks.pipeline_plan import Plan, Scene
-from examples.mpii_cooking import features, flow, video
-from examples.mpii_cooking.clips import Clip, Corpus
 from examples.mpii_cooking.config import MODALITIES, KitchenSize, Level, Preset, levels
-from examples.mpii_cooking.prepare import VideoCache, prepare, resize, window_side
-from examples.mpii_cooking.samples import FrameSamples, Sample
-from examples.mpii_cooking.streams import Run, build
-from examples.mpii_cooking.synthetic import make_kitchen
-from examples.mpii_cooking.train import Trainer
+from examples.mpii_cooking.data import flow, video
+from examples.mpii_cooking.data.dataset import Clip, Dataset
+from examples.mpii_cooking.data.kitchen import make_kitchen
+from examples.mpii_cooking.data.preparation import VideoCache, prepare, resize, window_side
+from examples.mpii_cooking.data.samples import FrameSamples, Sample
+from examples.mpii_cooking.evaluation import features
+from examples.mpii_cooking.training.runs import Run, build
+from examples.mpii_cooking.training.train import Trainer
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st import MotionWindowTarget, TemporalCorrelationPooling, affine_sample
 from supervised_st.motion import WindowProfile, motion_map, window_profile, window_scores
@@ -102,13 +103,13 @@ def _film(frames: int, folder: Path) -> Path:
     return min((folder / "videos").iterdir())
 
 
-def _corpus(film: Path, frames: int, size: KitchenSize, path: Path) -> Corpus:
+def _dataset(film: Path, frames: int, size: KitchenSize, path: Path) -> Dataset:
     """Cut the beginning of a film out, enlarge it if the size says so, and make one clip of it."""
     rng = np.random.default_rng(0)
     with video.new_video(path, "mpeg4") as writer:
         for frame in itertools.islice(video.decode(film), frames):
             writer.write(frame if frame.shape[0] == size.height else _enlarged(frame, size, rng))
-    return Corpus(VIDEO, {VIDEO: path}, ("class",), (), (Clip(VIDEO, 0, frames, label=0),), "none", False)
+    return Dataset(VIDEO, {VIDEO: path}, ("class",), (), (Clip(VIDEO, 0, frames, label=0),), "none", False)
 
 
 def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) -> np.ndarray:
@@ -116,9 +117,9 @@ def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) ->
     return np.clip(large + rng.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
 
 
-def _prepared(corpus: Corpus, preset: Preset, workspace: Workspace) -> dict[str, VideoCache]:
+def _prepared(dataset: Dataset, preset: Preset, workspace: Workspace) -> dict[str, VideoCache]:
     with redirect_stderr(io.StringIO()):  # Its progress bar.
-        return prepare(corpus, preset, workspace)
+        return prepare(dataset, preset, workspace)
 
 
 Profiles = dict[Level, WindowProfile]
@@ -127,8 +128,8 @@ Profiles = dict[Level, WindowProfile]
 def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
     """Return the stage from a video to its caches; it belongs to the host, whatever the device."""
     preset, frames = scene.preset, scene.prepared
-    corpus = _corpus(film, frames, preset.kitchen, folder / "prepared.avi")
-    path, numbers = corpus.videos[VIDEO], itertools.count()
+    dataset = _dataset(film, frames, preset.kitchen, folder / "prepared.avi")
+    path, numbers = dataset.videos[VIDEO], itertools.count()
     grays = [_gray(frame, preset.flow_height) for frame in video.decode(path)]
     method = flow.estimator(preset.flow)
     flows = list(flow.flows(grays, method, preset.flow_bound))
@@ -136,7 +137,7 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
 
     def whole() -> Profiles:
         workspace = Workspace(folder / "preparation" / str(next(numbers)))
-        cache = _prepared(corpus, preset, workspace)[VIDEO]
+        cache = _prepared(dataset, preset, workspace)[VIDEO]
         return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in levels(preset)}
 
     contestants = {
@@ -242,7 +243,7 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
     """Return the description of clips by the logarithm of their trajectories' RBF matrix."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(plan.clip_frames / 2, plan.clip_frames, plan.clips).round().long()
-    # Features of neighbouring frames are alike.
+    # Features of neighboring frames are alike.
     clips = torch.randn(plan.clips, plan.clip_frames, channels, generator=generator, dtype=torch.float64).cumsum(1)
     gamma = median_gamma(clips, lengths)
     ours = TemporalCorrelationPooling("rbf", gamma=gamma)
@@ -268,7 +269,7 @@ class Untrained(Trainer):
 
     def trained(self, run: Run) -> nn.ModuleDict:
         """Return them without reading a file, which a real run does once in hundreds of clips."""
-        return _built(run, len(self.corpus.classes), self.preset, self.device)
+        return _built(run, len(self.dataset.classes), self.preset, self.device)
 
 
 @lru_cache(maxsize=2)
@@ -280,10 +281,10 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
     """Yield the stages from caches to files of features, one for each stream."""
     # How the flow was found makes no difference to what is read; TV-L1 would take minutes.
     preset = replace(scene.preset, flow="dis")
-    corpus = _corpus(film, scene.described, preset.kitchen, folder / "described.avi")
+    dataset = _dataset(film, scene.described, preset.kitchen, folder / "described.avi")
     workspace = Workspace(folder / "extraction")
-    caches = _prepared(corpus, preset, workspace)
-    trainer = Untrained(corpus, caches, preset, workspace, torch.device(device))
+    caches = _prepared(dataset, preset, workspace)
+    trainer = Untrained(dataset, caches, preset, workspace, torch.device(device))
     for modality, level in itertools.product(MODALITIES, levels(preset)):
         if level.name in scene.levels:
             yield _stream(trainer, modality, level)
@@ -291,11 +292,11 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
 
 def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
     """Return one stream's features by the example's own loop, with what its networks take when all else is ready."""
-    preset, clips = trainer.preset, trainer.corpus.test
+    preset, clips = trainer.preset, trainer.dataset.test
     numbers = itertools.count()
     joint, baseline = features.stream_runs(trainer, modality, level)
-    attending, recogniser = trainer.trained(joint), trainer.trained(baseline)["recogniser"]
-    transformer, recognisers = attending["transformer"], (attending["recogniser"], recogniser)
+    attending, recognizer = trainer.trained(joint), trainer.trained(baseline)["recognizer"]
+    transformer, recognizers = attending["transformer"], (attending["recognizer"], recognizer)
     side = (preset.glimpse, preset.glimpse)
 
     def cold() -> Trainer:
@@ -319,7 +320,7 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         for image, glimpses in inputs:
             transformer.localize(image)
             found.append(
-                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(recognisers, glimpses, strict=True)])
+                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(recognizers, glimpses, strict=True)])
             )
         return torch.cat(found, 1)
 

@@ -4,11 +4,11 @@
 
 Each row is one variant of a kernel: registers and stack (where registers are spilled to) per thread, shared memory,
 loads and stores of local memory, bytes per access, instructions per element, and the share of the bandwidth of a plain
-copy that these leave on an H100 and on an H200. Launches are recorded from `_fused`, not rebuilt.
+copy that these leave on an H100 and on an H200. Launches are recorded from `fused`, not rebuilt.
 
 Instructions are counted on the cheapest way through the machine code: tiles that are whole and lie inside of the
 image, maps of scale one. `--check` fails on spills, local memory and accesses that are narrower than they can be.
-Planes are read one value at a time by design: neighbouring threads take neighbouring columns.
+Planes are read one value at a time by design: neighboring threads take neighboring columns.
 """
 
 import argparse
@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import supervised_st
 from benchmarks.machine_code import Code, Functions, walk
 from benchmarks.roofline import ARCHITECTURE, DEVICES, Row, share, table
-from supervised_st import _fused, _kernels, _launches
+from supervised_st._sampler import fused, kernels, launches
 
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
@@ -176,7 +176,7 @@ class _Recorder:
 def launch_of(variant: Variant) -> Launch:
     """Run the launching code on tensors without memory and return what it would have launched."""
     recorders = {
-        f"{name}_kernel": _Recorder(getattr(_kernels, f"{name}_kernel")) for name in (*KERNELS, "theta_reduction")
+        f"{name}_kernel": _Recorder(getattr(kernels, f"{name}_kernel")) for name in (*KERNELS, "theta_reduction")
     }
     side = LARGE_SIDE if variant.is_large else SIDE
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
@@ -193,12 +193,12 @@ def launch_of(variant: Variant) -> Launch:
     fill = constant if variant.padding_mode == "fill" else None
     mean = std = constant if variant.dtype == "uint8" else None
     options = (variant.mode, variant.padding_mode, variant.align_corners)
-    with mock.patch.object(_fused, "_kernels", SimpleNamespace(**recorders)):
-        grad = _fused._forward(image, theta, fill, mean, std, side, side, *options)
+    with mock.patch.object(fused, "kernels", SimpleNamespace(**recorders)):
+        grad = fused._forward(image, theta, fill, mean, std, side, side, *options)
         if variant.kernel == "image_gradient":
-            _fused._image_gradient(grad, theta, side, side, variant.channels_last, *options)
+            fused._image_gradient(grad, theta, side, side, variant.channels_last, *options)
         elif variant.kernel != "forward":
-            _fused._theta_gradient(grad, image, theta, fill, mean, std, *options)
+            fused._theta_gradient(grad, image, theta, fill, mean, std, *options)
     launch = recorders[f"{variant.kernel}_kernel"].launch
     assert launch is not None
     return launch
@@ -206,7 +206,7 @@ def launch_of(variant: Variant) -> Launch:
 
 def compiled(variant: Variant, launch: Launch) -> CompiledKernel:
     """Compile a kernel as Triton does for these arguments: it keeps numbers that are 1, and what 16 divides."""
-    kernel = getattr(_kernels, f"{variant.kernel}_kernel")
+    kernel = getattr(kernels, f"{variant.kernel}_kernel")
     signature, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(kernel.params):
         name, value = parameter.name, launch.arguments[parameter.name]
@@ -235,7 +235,7 @@ def report(variant: Variant) -> Row:
             subprocess.run([TOOLS / tool, *options, file.name], capture_output=True, text=True, check=True).stdout
             for tool, *options in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c", "-g"))
         )
-    code = Code(text, Functions(Path(_kernels.__file__).parent.glob("*.py")))
+    code = Code(text, Functions(Path(kernels.__file__).parent.glob("*.py")))
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK):(\d+)", resources)}
     return (
         asdict(variant)
@@ -249,10 +249,10 @@ def report(variant: Variant) -> Row:
 
 def widths(variant: Variant, launch: Launch, code: Code) -> Row:
     """Return the narrowest access to each tensor, 0 if none was found, and how wide it can be."""
-    is_vectorised = variant.channels_last and variant.channels % _launches.VECTORISED == 0
-    adjacent = variant.channels & -variant.channels if is_vectorised else 1
+    is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
+    adjacent = variant.channels & -variant.channels if is_vectorized else 1
     tensors = {name: launch.arguments[name] for name in accesses(variant)}
-    together = min(adjacent, _launches.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
+    together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
     narrowest, full = {}, {}
     for name, (operation, functions) in accesses(variant).items():
         full[name] = together * tensors[name].itemsize
@@ -349,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--check", action="store_true", help="fail on spills, local memory and narrow accesses")
     parser.add_argument("--full", action="store_true", help="compile every combination, for half an hour")
     chosen = parser.parse_args(arguments)
-    if _fused.INTERPRETED:
+    if fused.INTERPRETED:
         sys.exit("TRITON_INTERPRET is set: the interpreter's kernels cannot be compiled")
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(report, variants(is_full=chosen.full)))

@@ -3,7 +3,7 @@
 Convention:
     ``theta = [A | t]`` maps *output* to *input* coordinates, ``x_in = A x_out + t``. Both are ``(x, y)``, and the
     square ``[-1, 1] x [-1, 1]`` is the whole image: measured to the pixel **edges** with ``align_corners=False``,
-    to the **centres** of the corner pixels with ``align_corners=True``. A window is ``(x0, y0, width, height)`` in
+    to the **centers** of the corner pixels with ``align_corners=True``. A window is ``(x0, y0, width, height)`` in
     pixels, where ``(x0, y0)`` is its top-left pixel. Every function takes any number of leading batch axes.
 """
 
@@ -14,8 +14,8 @@ from torch import Tensor
 
 from supervised_st._checks import check_choice, check_floating, check_size, check_tensor
 
-PARAMETERISATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
-"""The families of ``theta`` a localisation head can predict, and how many numbers each one takes."""
+PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
+"""The families of ``theta`` a localization head can predict, and how many numbers each one takes."""
 
 _BOUNDABLE = ("crop4", "crop3", "translation")
 _OUTSIDE_POINTS = 32  # per side; the share outside is then known to about one part in 32 per edge that is crossed
@@ -56,11 +56,11 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
     edge = int(align_corners)
     x0, y0, window_width, window_height = window.double().unbind(-1)
 
-    def scale_and_centre(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
         span = max(pixels - edge, 1)
         return (extent - edge) / span, (2 * start + extent - edge - span) / span
 
-    (sx, tx), (sy, ty) = scale_and_centre(x0, window_width, width), scale_and_centre(y0, window_height, height)
+    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
     zero = torch.zeros_like(sx)
     theta = _theta(sx, zero, tx, zero, sy, ty)
     return theta if window.dtype == torch.float64 else theta.float()
@@ -136,7 +136,7 @@ def corners(theta: Tensor) -> Tensor:
         theta: ``[... 2 3]``, floating point.
 
     Returns:
-        ``[... 4 2]``, ``(x, y)`` in normalised coordinates: top-left, top-right, bottom-right, bottom-left of the
+        ``[... 4 2]``, ``(x, y)`` in normalized coordinates: top-left, top-right, bottom-right, bottom-left of the
         output. Linear in ``theta``.
 
     Raises:
@@ -223,7 +223,7 @@ def distortion(
 def theta_from_parameters(
     parameters: Tensor, kind: str, *, scale: float = 1.0, bounds: tuple[float, float] | None = None
 ) -> Tensor:
-    """Build ``theta`` from the numbers that a localisation head predicts.
+    """Build ``theta`` from the numbers that a localization head predicts.
 
     ===========  ======================  ===============================
     kind         parameters              theta
@@ -239,8 +239,8 @@ def theta_from_parameters(
     the window keeps a side between s0 and s1 of the image's and never leaves it (but for the last rounding).
 
     Args:
-        parameters: ``[... count]`` with the count that `PARAMETERISATIONS` gives for ``kind``, floating point.
-        kind: a key of `PARAMETERISATIONS`.
+        parameters: ``[... count]`` with the count that `PARAMETERIZATIONS` gives for ``kind``, floating point.
+        kind: a key of `PARAMETERIZATIONS`.
         scale: the fixed side of a translation's window, as a share of the image's side; unused by the other kinds.
         bounds: smallest and largest side, ``0 < s0 < s1 <= 1``; for crop4, crop3 and translation only.
 
@@ -254,8 +254,8 @@ def theta_from_parameters(
     Reference:
         crop3 is the attention transform of Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, section 3.2.
     """
-    check_choice("kind", kind, PARAMETERISATIONS)
-    _check_trailing("parameters", parameters, (PARAMETERISATIONS[kind],))
+    check_choice("kind", kind, PARAMETERIZATIONS)
+    _check_trailing("parameters", parameters, (PARAMETERIZATIONS[kind],))
     check_floating("parameters", parameters)
     _check_bounds(kind, scale, bounds)
     values = parameters.to(_coordinate_dtype(parameters)).unbind(-1)
@@ -283,7 +283,7 @@ def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, floa
 
     Args:
         theta: ``[... 2 3]``, floating point.
-        kind: a key of `PARAMETERISATIONS`.
+        kind: a key of `PARAMETERIZATIONS`.
         bounds: as for `theta_from_parameters`.
 
     Returns:
@@ -293,7 +293,7 @@ def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, floa
         TypeError: if ``theta`` is not a floating-point tensor.
         ValueError: if ``theta`` is not ``[... 2 3]``, ``kind`` is unknown or ``bounds`` are impossible for it.
     """
-    check_choice("kind", kind, PARAMETERISATIONS)
+    check_choice("kind", kind, PARAMETERIZATIONS)
     _check_theta("theta", theta)
     a, b, tx, c, d, ty = theta.to(_coordinate_dtype(theta)).flatten(-2).unbind(-1)
     mean = (a + d) / 2
@@ -320,9 +320,9 @@ def _theta(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -
 
 def _hull(theta: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest and highest ``(x, y)`` of the sampled region, both ``[... 2]``."""
-    matrix, centre = theta[..., :2], theta[..., 2]
+    matrix, center = theta[..., :2], theta[..., 2]
     reach = matrix.abs().sum(-1)
-    return centre - reach, centre + reach
+    return center - reach, center + reach
 
 
 def _singular_values(matrix: Tensor) -> tuple[Tensor, Tensor]:

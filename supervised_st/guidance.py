@@ -14,17 +14,17 @@ from supervised_st.geometry import corners
 
 
 class Schedule:
-    """How strongly guidance pulls, from 1 down to 0, after a number of optimiser steps."""
+    """How strongly guidance pulls, from 1 down to 0, after a number of optimizer steps."""
 
     def factor(self, step: int) -> float:
-        """Return the strength in [0, 1] after ``step`` optimiser steps."""
+        """Return the strength in [0, 1] after ``step`` optimizer steps."""
         raise NotImplementedError
 
     def observe(self, loss: Tensor) -> None:
         """Take note of a training loss before strength is applied, a scalar without a graph."""
 
     def advance(self) -> None:
-        """Take note of an optimiser step."""
+        """Take note of an optimizer step."""
 
     def state(self) -> dict[str, float]:
         """Return what a resumed run needs to know besides the step."""
@@ -45,7 +45,7 @@ class Always(Schedule):
 
 @dataclass(frozen=True)
 class HardSwitch(Schedule):
-    """Full strength for ``steps`` optimiser steps, then none: the paper's way."""
+    """Full strength for ``steps`` optimizer steps, then none: the paper's way."""
 
     steps: int
 
@@ -61,7 +61,7 @@ class HardSwitch(Schedule):
 
 @dataclass(frozen=True)
 class LinearAnneal(Schedule):
-    """Full strength for ``hold`` optimiser steps, then linearly down to none at step ``until``."""
+    """Full strength for ``hold`` optimizer steps, then linearly down to none at step ``until``."""
 
     hold: int
     until: int
@@ -80,9 +80,9 @@ class LinearAnneal(Schedule):
 class Plateau(Schedule):
     """Full strength until the loss stops falling, then none for good.
 
-    The mean loss over each ``patience`` optimiser steps is compared with the lowest such mean before it; guidance ends
+    The mean loss over each ``patience`` optimizer steps is compared with the lowest such mean before it; guidance ends
     when it is not lower by more than ``min_delta``. The loss is read from the device once per ``patience`` steps. With
-    an initialised process group all ranks compare the mean over all of them, so that they switch together; its state is
+    an initialized process group all ranks compare the mean over all of them, so that they switch together; its state is
     each rank's own, so a run on several ranks resumes exactly only at the end of such a window.
     """
 
@@ -110,7 +110,7 @@ class Plateau(Schedule):
         self._sums = observed if self._sums is None else self._sums + observed
 
     def advance(self) -> None:
-        """Count an optimiser step, and judge the window when it is full."""
+        """Count an optimizer step, and judge the window when it is full."""
         self._steps += 1
         if self._steps < self.patience or self._flat or self._sums is None:
             return
@@ -169,7 +169,7 @@ class RegressiveGuidance(nn.Module):
             ``"corner_l1"``: the L1 distance between the corners of both regions, summed over the four;
             ``"grid_mse"``: the mean squared distance between where both send a point of the output square,
             ``||dA||_F^2 / 3 + ||dt||^2`` since ``E[x^2] = 1/3`` and ``E[x] = E[xy] = 0`` on ``[-1, 1]^2``.
-        schedule: how strength falls with the optimiser steps, `Always` if not given.
+        schedule: how strength falls with the optimizer steps, `Always` if not given.
         weight: factor of the loss at full strength.
         joint: train the task too while guidance is on; the paper does not.
         active: whether it starts on; if not, it is off until `on` is called.
@@ -218,7 +218,7 @@ class RegressiveGuidance(nn.Module):
         self._update()
 
     def step(self) -> None:
-        """Tell the schedule that an optimiser step was made."""
+        """Tell the schedule that an optimizer step was made."""
         self.steps += 1
         if self._override is None:
             self.schedule.advance()
@@ -268,7 +268,7 @@ class RegressiveGuidance(nn.Module):
         ``joint``: the task's loss plus the guidance loss. Off: exactly ``task(transformer(image))``.
 
         Under DistributedDataParallel wrap a module whose ``forward`` returns this objective, with
-        ``find_unused_parameters=True`` if that module holds the task's network: gradients are synchronised only for
+        ``find_unused_parameters=True`` if that module holds the task's network: gradients are synchronized only for
         what runs within the wrapped ``forward``.
 
         Args:

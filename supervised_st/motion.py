@@ -20,7 +20,7 @@ _UNDECIDED = 1e-6  # share of the best score; float32 flow of a uniform motion m
 class MotionWindow(NamedTuple):
     """Where the motion is, relative to the crop that was searched; one window per sample."""
 
-    theta: Tensor  #: ``[batch 2 3]`` float32, maps output to the crop's normalised coordinates
+    theta: Tensor  #: ``[batch 2 3]`` float32, maps output to the crop's normalized coordinates
     window: Tensor  #: ``[batch 4]`` int64, ``(x0, y0, width, height)`` in the crop's pixels
     score: Tensor  #: ``[batch]`` float64, sum of the motion map in the window that the search found
     confidence: Tensor  #: ``[batch]`` float32, 1; with ``fallback="invalid"`` 0 where there was no motion

@@ -28,7 +28,7 @@ class TemporalCorrelationPooling(nn.Module):
     ``distance``     ``d = |s - t| / sqrt(n)``, the paper's (3)    trace 0, exactly one eigenvalue > 0
     ``rbf``          ``exp(-gamma d^2)``                           positive definite for any n
     ``laplacian``    ``exp(-gamma d)``                             positive definite for any n
-    ``mds``          ``-d^2 / 2``, rows and columns centred        positive semi-definite, rank < m
+    ``mds``          ``-d^2 / 2``, rows and columns centered        positive semi-definite, rank < m
     ``inner``        ``<s, t> / n``                                positive semi-definite, rank <= n
     ``covariance``   ``<s - mean, t - mean> / (n - 1)``            positive semi-definite, rank < n
     ``correlation``  covariance over both standard deviations      as covariance, diagonal 1
@@ -40,7 +40,7 @@ class TemporalCorrelationPooling(nn.Module):
     frame every trajectory is constant: the covariance is zero, the correlation is the identity.
 
     What follows is, for all kinds but ``distance``, shrinkage ``(1 - rho) S + rho (tr S / m) I``; then the map, the
-    upper triangle as a vector (`vectorise`; ``distance`` leaves out its zero diagonal), the signed power, and division
+    upper triangle as a vector (`vectorize`; ``distance`` leaves out its zero diagonal), the signed power, and division
     by the Euclidean length. A zero matrix gives the zero descriptor. All of this is float64 and separate for every
     clip: neither padding nor the other clips of a batch matter.
 
@@ -165,7 +165,7 @@ class TemporalCorrelationPooling(nn.Module):
     def _describe(self, matrices: Tensor) -> Tensor:
         if self.map != "none":
             matrices = _mapped(matrices, self.map)
-        vectors = vectorise(matrices)
+        vectors = vectorize(matrices)
         if self.kind == "distance":
             vectors = vectors[..., matrices.shape[-1] :]
         return F.normalize(_signed_power(vectors.flatten(1), self.power), dim=1)
@@ -254,7 +254,7 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
     return 1 / median**2 if kind == "rbf" else 1 / median
 
 
-def vectorise(matrix: Tensor) -> Tensor:
+def vectorize(matrix: Tensor) -> Tensor:
     """Lay out a symmetric matrix as a vector, keeping inner products.
 
     Args:
@@ -327,12 +327,12 @@ def _distances(clips: _Clips) -> Tensor:
     return distances / clips.lengths.sqrt()
 
 
-def _double_centred(matrix: Tensor) -> Tensor:
-    rows_centred = matrix - matrix.mean(-1, keepdim=True)
-    return rows_centred - rows_centred.mean(-2, keepdim=True)
+def _double_centered(matrix: Tensor) -> Tensor:
+    rows_centered = matrix - matrix.mean(-1, keepdim=True)
+    return rows_centered - rows_centered.mean(-2, keepdim=True)
 
 
-def _centred(clips: _Clips) -> Tensor:
+def _centered(clips: _Clips) -> Tensor:
     mean = clips.trajectories @ clips.ones.mT / clips.lengths
     return clips.trajectories - mean * clips.ones
 
@@ -348,14 +348,14 @@ _KERNELS: dict[str, Callable[[Tensor, float], Tensor]] = {
     "distance": lambda distances, _: distances,
     "rbf": lambda distances, gamma: (-gamma * distances.square()).exp(),
     "laplacian": lambda distances, gamma: (-gamma * distances).exp(),
-    "mds": lambda distances, _: _double_centred(distances.square() / -2),
+    "mds": lambda distances, _: _double_centered(distances.square() / -2),
 }
 """Matrices made of the distances between trajectories (and gamma)."""
 
 _FACTORS: dict[str, Callable[[_Clips], Tensor]] = {
     "inner": lambda clips: clips.trajectories / clips.lengths.sqrt(),
-    "covariance": lambda clips: _centred(clips) / (clips.lengths - 1).clamp_min(1).sqrt(),
-    "correlation": lambda clips: _directions(_centred(clips), clips),
+    "covariance": lambda clips: _centered(clips) / (clips.lengths - 1).clamp_min(1).sqrt(),
+    "correlation": lambda clips: _directions(_centered(clips), clips),
     "cosine": lambda clips: _directions(clips.trajectories, clips),
 }
 """Z for the matrices of the form Z Z^T."""

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supervised_st._antialias import footprints, outside_share, summed_area_table
-from supervised_st._aten import affine_sample_aten
 from supervised_st._checks import (
     LONGEST_SIDE,
     check_choice,
@@ -20,14 +18,16 @@ from supervised_st._checks import (
     check_shape,
     check_size,
 )
-from supervised_st._reference import (
+from supervised_st._sampler.antialias import footprints, outside_share, summed_area_table
+from supervised_st._sampler.aten import affine_sample_aten
+from supervised_st._sampler.reference import (
     IMAGE_DTYPES,
     MODES,
     PADDING_MODES,
     affine_sample_reference,
     is_transformed,
     lay_out,
-    normalise,
+    normalize,
     pixel_map,
     wants_derivative,
 )
@@ -59,7 +59,7 @@ def affine_sample(
 
     Convention:
         ``theta`` maps *output* to *input* coordinates. Both are ``(x, y)`` in ``[-1, 1]``, measured between the outer
-        pixel **edges** (``align_corners=False``) or between the outer pixel **centres** (``align_corners=True``).
+        pixel **edges** (``align_corners=False``) or between the outer pixel **centers** (``align_corners=True``).
 
     No input crashes: with zeros or fill padding an infinite coordinate is outside; with border it is clamped; a NaN
     coordinate gives NaN in its output pixel and in theta's gradient, and nothing to the image's gradient.
@@ -78,7 +78,7 @@ def affine_sample(
         mode: ``"bilinear"``, ``"nearest"`` (halves go to the even pixel) or ``"bicubic"`` (cubic convolution with
             A = -0.75; it has no Triton kernel).
         padding_mode: what stands outside of the image: ``"zeros"``, ``"border"`` (the nearest edge pixel),
-            ``"reflection"`` (mirrored at the pixel edges, or at the pixel centres with ``align_corners=True``) or
+            ``"reflection"`` (mirrored at the pixel edges, or at the pixel centers with ``align_corners=True``) or
             ``"fill"`` (``fill_value``).
         align_corners: see the convention.
         fill_value: in units of the output; only with ``padding_mode="fill"``. As ``mean`` and ``std``, it is one number
@@ -87,8 +87,8 @@ def affine_sample(
         mean: subtracted from a uint8 image before it is sampled; 0 by default.
         std: divides a uint8 image, less its mean, before it is sampled; 1 by default, which leaves pixels in 0..255.
             Not zero, which is checked in numbers, and not in tensors, for which it would have to wait.
-        antialias: average the image over the footprint of each output pixel, instead of interpolating at its centre:
-            over a box with the sides of the image as its axes, centred there, whose sides are what one step in the
+        antialias: average the image over the footprint of each output pixel, instead of interpolating at its center:
+            over a box with the sides of the image as its axes, centered there, whose sides are what one step in the
             output covers, ``hypot(dx/dcolumn, dx/drow)`` and ``hypot(dy/dcolumn, dy/drow)`` in input pixels, and
             at least one pixel. Pixels are unit squares. That is bilinear interpolation where nothing is minified, and
             the mean of each block where an image is shrunk by whole factors. Only with ``mode="bilinear"`` and what is
@@ -118,14 +118,14 @@ def affine_sample(
     _check_tensors(image, theta)
     size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
-    mean, std = _normalisation(mean, std, image)
+    mean, std = _normalization(mean, std, image)
     if theta.dtype in (torch.float16, torch.bfloat16):
         theta = theta.float()
 
     if backend == "auto":
         backend = _choose(image, theta, mode)
-    if backend != "triton" or antialias:  # The kernels normalise what they read.
-        image, mean, std = normalise(image, mean, std), None, None
+    if backend != "triton" or antialias:  # The kernels normalize what they read.
+        image, mean, std = normalize(image, mean, std), None, None
     if antialias:
         return _area_sample(image, theta, fill, size, align_corners=align_corners, backend=backend)
     return _sample(
@@ -195,7 +195,7 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
     return torch.cat([image.new_empty(0, dtype=dtype), *(image.new_full((1,), n, dtype=dtype) for n in numbers)])
 
 
-def _normalisation(
+def _normalization(
     mean: PerChannel | None, std: PerChannel | None, image: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return both as ``[channel]``, or neither, which stands for 0 and 1."""
@@ -242,7 +242,7 @@ def _sample(
 ) -> Tensor:
     """Sample ``[batch channel H W]`` by ``[batch [map] 2 3]`` to ``(batch, [map,] channel, h, w)``."""
     if backend == "triton":
-        from supervised_st._fused import affine_sample_fused  # Triton is imported only when it is used.
+        from supervised_st._sampler.fused import affine_sample_fused  # Triton is imported only when it is used.
 
         return affine_sample_fused(image, theta, fill, mean, std, size, mode, padding_mode, align_corners)
     sample = affine_sample_reference if backend == "reference" else affine_sample_aten

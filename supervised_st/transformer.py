@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st._checks import check_choice, check_shape, check_size
-from supervised_st.geometry import PARAMETERISATIONS, parameters_from_theta, theta_from_parameters
+from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.sampling import affine_sample, check_sampling
 
 HEAD_INITS = ("level", "identity", "gaussian")
@@ -44,22 +44,22 @@ class Resize(nn.Module):
 
 
 class SupervisedSpatialTransformer(nn.Module):
-    """A spatial transformer whose localisation can be used, and so supervised, on its own.
+    """A spatial transformer whose localization can be used, and so supervised, on its own.
 
     Convention:
         ``theta`` maps *output* to *input* coordinates, both ``(x, y)`` in ``[-1, 1]``. With ``align_corners=False`` it
         means the same region at every resolution, so it may be predicted on a small image and applied to a large one.
 
-    Submodules, and thus the names in a state dict: ``downscale``, ``localisation`` and ``head``, a linear layer from
+    Submodules, and thus the names in a state dict: ``downscale``, ``localization`` and ``head``, a linear layer from
     the features to the parameters of theta whose arithmetic is at least float32, also under autocast.
 
     Args:
-        localisation: maps the downscaled image to features ``(batch, features)``.
+        localization: maps the downscaled image to features ``(batch, features)``.
         size: ``(height, width)`` of the output in pixels.
-        features: how many features ``localisation`` returns.
-        downscale: what stands between the image and ``localisation``, such as ``nn.MaxPool2d(4)`` or `Resize`.
-        parameterisation: the family of ``theta``, a key of `geometry.PARAMETERISATIONS`; the paper's is ``"affine"``.
-        head_init: ``"level"`` starts with a centred window of side ``scale``, ``"identity"`` with the whole image,
+        features: how many features ``localization`` returns.
+        downscale: what stands between the image and ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`.
+        parameterization: the family of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
+        head_init: ``"level"`` starts with a centered window of side ``scale``, ``"identity"`` with the whole image,
             ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and no bias.
         scale: side of the window that ``"level"`` starts with, and at which a translation is fixed, as a share of the
             image's side: 224 / 896 for the paper's detail level.
@@ -74,23 +74,23 @@ class SupervisedSpatialTransformer(nn.Module):
 
     Raises:
         ValueError: if a choice is unknown, a size is not positive, or ``head_init`` asks for a window that the
-            parameterisation cannot express.
+            parameterization cannot express.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.3; the head's
-        initialisations are those of Jaderberg et al., Spatial Transformer Networks, 2015, section 4.2 (identity).
-        Differs from the paper: ``"level"`` is the default, because it leaves only the position to be learnt where
+        initializations are those of Jaderberg et al., Spatial Transformer Networks, 2015, section 4.2 (identity).
+        Differs from the paper: ``"level"`` is the default, because it leaves only the position to be learned where
         ``scale`` is that of the windows.
     """
 
     def __init__(
         self,
-        localisation: nn.Module,
+        localization: nn.Module,
         size: tuple[int, int],
         *,
         features: int,
         downscale: nn.Module | None = None,
-        parameterisation: str = "affine",
+        parameterization: str = "affine",
         head_init: str = "level",
         scale: float = 1.0,
         bounds: tuple[float, float] | None = None,
@@ -102,23 +102,23 @@ class SupervisedSpatialTransformer(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        check_choice("parameterisation", parameterisation, PARAMETERISATIONS)
+        check_choice("parameterization", parameterization, PARAMETERIZATIONS)
         check_choice("head_init", head_init, HEAD_INITS)
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
         self.size = check_size("size", size)
-        self.parameterisation, self.head_init, self.scale, self.bounds = parameterisation, head_init, scale, bounds
+        self.parameterization, self.head_init, self.scale, self.bounds = parameterization, head_init, scale, bounds
         self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
         self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
         self.downscale = nn.Identity() if downscale is None else downscale
-        self.localisation = localisation
-        self.head = WideLinear(features, PARAMETERISATIONS[parameterisation])
+        self.localization = localization
+        self.head = WideLinear(features, PARAMETERIZATIONS[parameterization])
         self.reset_head()
 
     def reset_head(self) -> None:
         """Give the head the weights that ``head_init`` asks for."""
-        bias = _initial_bias(self.head_init, self.parameterisation, self.scale, self.bounds)
+        bias = _initial_bias(self.head_init, self.parameterization, self.scale, self.bounds)
         with torch.no_grad():
             self.head.bias.copy_(bias)
         if self.head_init == "gaussian":
@@ -130,13 +130,13 @@ class SupervisedSpatialTransformer(nn.Module):
         """Decide where to look, without looking: ``[batch channel height width]`` to theta ``[batch 2 3]``.
 
         Raises:
-            TypeError: if ``image`` is not a tensor, or ``localisation`` does not return one.
-            ValueError: if ``image`` has another shape, or ``localisation`` returns anything but ``(batch, features)``.
+            TypeError: if ``image`` is not a tensor, or ``localization`` does not return one.
+            ValueError: if ``image`` has another shape, or ``localization`` returns anything but ``(batch, features)``.
         """
         batch = check_shape("image", image, "batch channel height width")["batch"]
-        features = self.localisation(self.downscale(image))
-        check_shape("localisation's output", features, "batch features", batch=batch, features=self.head.in_features)
-        return theta_from_parameters(self.head(features), self.parameterisation, scale=self.scale, bounds=self.bounds)
+        features = self.localization(self.downscale(image))
+        check_shape("localization's output", features, "batch features", batch=batch, features=self.head.in_features)
+        return theta_from_parameters(self.head(features), self.parameterization, scale=self.scale, bounds=self.bounds)
 
     def sample(self, image: Tensor, theta: Tensor) -> Tensor:
         """Look there: ``[batch channel height width]`` and theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
@@ -161,7 +161,7 @@ class SupervisedSpatialTransformer(nn.Module):
         """Show what is fixed about theta and the output."""
         bounds = "" if self.bounds is None else f", bounds={self.bounds}"
         return (
-            f"parameterisation={self.parameterisation!r}, size={self.size}, head_init={self.head_init!r}, "
+            f"parameterization={self.parameterization!r}, size={self.size}, head_init={self.head_init!r}, "
             f"scale={self.scale}{bounds}"
         )
 
@@ -182,13 +182,13 @@ def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, 
     side = 1.0 if head_init == "identity" else scale
     wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64, device="cpu")
     if head_init == "gaussian":
-        bias = torch.zeros(PARAMETERISATIONS[kind], dtype=torch.float64, device="cpu")
+        bias = torch.zeros(PARAMETERIZATIONS[kind], dtype=torch.float64, device="cpu")
     else:
         bias = parameters_from_theta(wanted, kind, bounds=bounds)
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
     if head_init != "gaussian" and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
         raise ValueError(
-            f"head_init={head_init!r} starts with side {side}, which must be one that parameterisation={kind!r} with "
-            f"scale={scale} can have, and lie strictly inside of bounds={bounds}, where it can be learnt"
+            f"head_init={head_init!r} starts with side {side}, which must be one that parameterization={kind!r} with "
+            f"scale={scale} can have, and lie strictly inside of bounds={bounds}, where it can be learned"
         )
     return bias

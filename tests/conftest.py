@@ -32,15 +32,15 @@ def _tensors_travel_to_the_gpu(monkeypatch):
     """Tests make their tensors on the CPU; where there is a GPU, kernels get copies there and results come back."""
     if not (torch.cuda.is_available() and find_spec("triton")):
         return
-    from supervised_st import _fused
+    from supervised_st._sampler import fused
 
-    sample = _fused.affine_sample_fused
+    sample = fused.affine_sample_fused
 
     def there_and_back(image, theta, fill, mean, std, *options):
         tensors = (t if t is None else t.cuda() for t in (image, theta, fill, mean, std))
         return sample(*tensors, *options).to(image.device)
 
-    monkeypatch.setattr(_fused, "affine_sample_fused", there_and_back)
+    monkeypatch.setattr(fused, "affine_sample_fused", there_and_back)
 
 
 @pytest.fixture
@@ -54,33 +54,31 @@ def _poisoned_and_fenced_memory(monkeypatch):
         fences.append(whole[numel:])
         return whole[:numel].view(shape)
 
-    monkeypatch.setattr("supervised_st._fused.empty", empty)
+    monkeypatch.setattr("supervised_st._sampler.fused.empty", empty)
     yield
     assert fences, "no kernel ran"
     assert all(fence.isnan().all() for fence in fences), "a kernel wrote past the end of its buffer"
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def dataset(tmp_path_factory):
     """Small videos of two classes."""
     # Imported here, since most tests need nothing of the example.
-    from small_videos import moving_patch, write
-
-    from examples.mpii_cooking.corpus import open_corpus
+    from examples.mpii_cooking.data.readers import open_dataset
+    from tests.helpers.small_videos import moving_patch, write
 
     folder = tmp_path_factory.mktemp("classes")
     for index, name in enumerate(("left", "right")):
         for number in (1, 2, 10):
             write(folder / name / f"{number}.avi", moving_patch(11 + number % 3, 10 * index + number))
-    return open_corpus(folder)
+    return open_dataset(folder)
 
 
 @pytest.fixture(scope="session")
-def caches(corpus, tmp_path_factory):
+def caches(dataset, tmp_path_factory):
     """The same videos, prepared."""
-    from small_videos import PRESET
-
-    from examples.mpii_cooking.prepare import prepare
+    from examples.mpii_cooking.data.preparation import prepare
     from examples.mpii_cooking.workspace import Workspace
+    from tests.helpers.small_videos import PRESET
 
-    return prepare(corpus, PRESET, Workspace(tmp_path_factory.mktemp("work")))
+    return prepare(dataset, PRESET, Workspace(tmp_path_factory.mktemp("work")))

@@ -28,7 +28,7 @@ class Level:
     height: int
     """Height of the resized frame in pixels; the crop is a square of this side."""
     pool: int
-    """Side of the max-pool in front of the localisation network; 0 stands for an antialiased resize."""
+    """Side of the max-pool in front of the localization network; 0 stands for an antialiased resize."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Phase:
     epochs: int
     """How many there are; with ``patience``, at most."""
     rate: float
-    """Learning rate of the recogniser, or of the only network that learns."""
-    localisation_rate: float | None = None
-    """Learning rate of the localisation network where it differs."""
+    """Learning rate of the recognizer, or of the only network that learns."""
+    localization_rate: float | None = None
+    """Learning rate of the localization network where it differs."""
     patience: int = 0
     """Epochs whose mean training loss is compared with that of as many epochs before; 0 makes every epoch."""
 
@@ -91,12 +91,12 @@ class Preset:
     """Divides every size of Table 1."""
     width: float
     """Multiplies the channels of every network."""
-    optimiser: Literal["sgd", "adam"]
+    optimizer: Literal["sgd", "adam"]
     batch: int
     sub_batch: int
     """Samples per backward pass; gradients are summed over a batch's sub-batches, which ranks share."""
     guide: Phase
-    recognise: Phase
+    recognize: Phase
     joint: Phase
     baseline: Phase
     flow: Literal["dis", "tvl1", "raft"]
@@ -108,7 +108,7 @@ class Preset:
     """Multiplies mean-subtracted RGB."""
     flow_gain: float
     """Multiplies 8-bit flow after 128 is subtracted."""
-    recogniser: str
+    recognizer: str
     """The recognition network of every stream."""
     pca: int
     poolings: tuple[str, ...]
@@ -137,14 +137,14 @@ class Preset:
     """Flows behind one motion map and one temporal input; the two-stream stack."""
     raft_weights: str | None = None
     """File with RAFT's weights, where that is the flow."""
-    localisers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
-    main_localiser: str = "vgg-16"  # Table 3
-    arms: tuple[str, ...] = (
+    localizers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
+    main_localizer: str = "vgg-16"  # Table 3
+    variants: tuple[str, ...] = (
         *("STN-identity", "STN-level", "STN-slow", "STN-fast"),
-        *("centre", "frozen", "SSTN-slow", "guided", "annealed"),
+        *("center", "frozen", "SSTN-slow", "guided", "annealed"),
     )
-    """Arms that the paper does not have, trained beside its own for the spatial stream and the main localiser."""
-    arm_levels: tuple[str, ...] = ("detail",)
+    """Variants that the paper does not have, trained beside its own for the spatial stream and the main localizer."""
+    variant_levels: tuple[str, ...] = ("detail",)
     """Levels at which they are trained."""
 
     @property
@@ -155,7 +155,7 @@ class Preset:
     @property
     def networks(self) -> tuple[str, ...]:
         """Every network that the run trains, in whichever place."""
-        return tuple(dict.fromkeys((*self.localisers, self.main_localiser, self.recogniser)))
+        return tuple(dict.fromkeys((*self.localizers, self.main_localizer, self.recognizer)))
 
 
 def levels(preset: Preset) -> tuple[Level, Level, Level]:
@@ -171,20 +171,20 @@ SMOKE = Preset(
     name="smoke",
     scale=8,
     width=1 / 16,
-    optimiser="adam",
+    optimizer="adam",
     batch=32,
     sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
     # Ours: just enough steps to pass through every stage; nobody should read the accuracies.
     guide=Phase(epochs=2, rate=1e-3),
-    recognise=Phase(epochs=2, rate=1e-3),
-    joint=Phase(epochs=2, rate=5e-4, localisation_rate=5e-5),
+    recognize=Phase(epochs=2, rate=1e-3),
+    joint=Phase(epochs=2, rate=5e-4, localization_rate=5e-5),
     baseline=Phase(epochs=2, rate=5e-4),
     flow="dis",
     flow_height=112,  # the detail level's own grid
     flow_bound=8.0,  # 20 px at 256 rows (two-stream networks), scaled to 112 rows and rounded
     rgb_gain=1 / 64,  # networks trained from scratch want inputs near unit variance
     flow_gain=1 / 16,
-    recogniser="vgg-m",  # ours, see quick
+    recognizer="vgg-m",  # ours, see quick
     pca=16,
     poolings=("rbf", "distance"),
     svm_c=1.0,  # liblinear's default
@@ -192,19 +192,24 @@ SMOKE = Preset(
     kitchen=KitchenSize(objects=2, movements=2, places=1, clips=1, frames=12),
     threads=1,  # networks this small gain nothing from a second thread, and wait long for it on a busy machine
     processes=2,
-    arms=("STN-level", "centre", "frozen", "annealed"),  # one for each way in which an arm can differ, but for rates
+    variants=(
+        "STN-level",
+        "center",
+        "frozen",
+        "annealed",
+    ),  # one for each way in which a variant can differ, but for rates
 )
 
 QUICK = Preset(
     name="quick",
     scale=8,
     width=1 / 8,
-    optimiser="adam",  # networks start from scratch, not from ImageNet: SGD would need many more steps
+    optimizer="adam",  # networks start from scratch, not from ImageNet: SGD would need many more steps
     batch=16,
     sub_batch=16,
     guide=Phase(epochs=40, rate=1e-3),
-    recognise=Phase(epochs=12, rate=1e-3),
-    joint=Phase(epochs=30, rate=1e-3, localisation_rate=1e-4),  # the paper's ratio of 10 between the two rates
+    recognize=Phase(epochs=12, rate=1e-3),
+    joint=Phase(epochs=30, rate=1e-3, localization_rate=1e-4),  # the paper's ratio of 10 between the two rates
     baseline=Phase(epochs=30, rate=1e-3),
     flow="dis",
     flow_height=112,
@@ -212,7 +217,7 @@ QUICK = Preset(
     rgb_gain=1 / 64,
     flow_gain=1 / 16,
     # Ours: of the three, VGG-M leaves chance soonest. VGG-16, without ImageNet's weights, does not within minutes.
-    recogniser="vgg-m",
+    recognizer="vgg-m",
     pca=32,
     poolings=("rbf", "distance"),
     svm_c=1.0,
@@ -221,37 +226,37 @@ QUICK = Preset(
     threads=1,
     processes=2,
     margin_seeds=(1, 2),
-    localisers=("vgg-16",),
-    arms=(),
+    localizers=("vgg-16",),
+    variants=(),
 )
 
-# Ours: as quick, for longer, for every localisation network and arm, and for three seeds.
+# Ours: as quick, for longer, for every localization network and variant, and for three seeds.
 STANDARD = replace(
     QUICK,
     name="standard",
     guide=Phase(epochs=90, rate=1e-3),
-    recognise=Phase(epochs=16, rate=1e-3),
-    joint=Phase(epochs=40, rate=1e-3, localisation_rate=1e-4),
+    recognize=Phase(epochs=16, rate=1e-3),
+    joint=Phase(epochs=40, rate=1e-3, localization_rate=1e-4),
     baseline=Phase(epochs=40, rate=1e-3),
     seeds=(0, 1, 2),
     margin_seeds=(),
-    localisers=Preset.localisers,
-    arms=Preset.arms,
+    localizers=Preset.localizers,
+    variants=Preset.variants,
 )
 
 PAPER = Preset(
     name="paper",
     scale=1,
     width=1.0,
-    optimiser="sgd",  # MatConvNet's trainer, on which the paper's "sub-batch strategy" rests
+    optimizer="sgd",  # MatConvNet's trainer, on which the paper's "sub-batch strategy" rests
     batch=128,  # sec. 4
     sub_batch=16,  # ours: fits a 16 GB accelerator at 896 x 896
     # Rates: sec. 4, as is stopping "when the training saturates". Epochs: ours, an upper bound in the manner of
     # two-stream training, whose epochs have 10 frames of a clip; patience: one such epoch.
     guide=Phase(epochs=100, rate=1e-3, patience=10),
-    recognise=Phase(epochs=200, rate=1e-4, patience=10),
-    joint=Phase(epochs=100, rate=1e-5, localisation_rate=1e-6, patience=10),
-    baseline=Phase(epochs=100, rate=1e-5, patience=10),  # goes on from `recognise`, so: 1e-4, then 1e-5
+    recognize=Phase(epochs=200, rate=1e-4, patience=10),
+    joint=Phase(epochs=100, rate=1e-5, localization_rate=1e-6, patience=10),
+    baseline=Phase(epochs=100, rate=1e-5, patience=10),  # goes on from `recognize`, so: 1e-4, then 1e-5
     flow="tvl1",
     flow_height=256,  # two-stream practice; motion maps are searched there and the window is rescaled
     flow_bound=20.0,  # two-stream practice
@@ -259,14 +264,14 @@ PAPER = Preset(
     # released weights, --weights, both gains are 1.
     rgb_gain=1 / 64,
     flow_gain=1 / 16,
-    recogniser="vgg-16",  # sec. 4
+    recognizer="vgg-16",  # sec. 4
     pca=256,  # sec. 4
     poolings=("distance", "rbf"),  # eq. 3, and the kernel of the pooling it simplifies (Cherian, Gould)
     svm_c=1.0,
     feature_stride=1,
     kitchen=KitchenSize(objects=2, movements=2, places=2, clips=4, frames=100, width=1624, height=1224),
     workers=8,
-    arm_levels=("general", "middle", "detail"),
+    variant_levels=("general", "middle", "detail"),
 )
 
 PRESETS: dict[str, Preset] = {preset.name: preset for preset in (SMOKE, QUICK, STANDARD, PAPER)}

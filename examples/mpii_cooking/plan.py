@@ -1,4 +1,4 @@
-"""What a run will take, measured before it starts: every stage on a few frames of one clip, scaled up to the corpus."""
+"""What a run will take, measured before it starts: every stage on a few frames, scaled up."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from examples.mpii_cooking import video
-from examples.mpii_cooking.clips import Clip, Corpus, DataError
 from examples.mpii_cooking.config import MODALITIES, Preset, levels
-from examples.mpii_cooking.networks import Recogniser
-from examples.mpii_cooking.objectives import Outcome, make_objective
-from examples.mpii_cooking.prepare import prepare
-from examples.mpii_cooking.samples import ClipSamples, Sample
-from examples.mpii_cooking.streams import Run, all_runs, build, margin_runs
-from examples.mpii_cooking.train import TrainingDivergedError, autocast, make_optimiser, split, train_step
-from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins
+from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
+from examples.mpii_cooking.data.preparation import prepare
+from examples.mpii_cooking.data.samples import ClipSamples, Sample
+from examples.mpii_cooking.training.networks import Recognizer
+from examples.mpii_cooking.training.objectives import Outcome, make_objective
+from examples.mpii_cooking.training.runs import Run, all_runs, build, margin_runs
+from examples.mpii_cooking.training.train import TrainingDivergedError, autocast, make_optimizer, split, train_step
+from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
 
@@ -58,7 +58,7 @@ class StepCost(NamedTuple):
 
 
 def make(
-    corpus: Corpus,
+    dataset: Dataset,
     preset: Preset,
     folder: Path,
     device: torch.device,
@@ -66,10 +66,10 @@ def make(
     *,
     written: Iterable[Path] = (),
 ) -> str:
-    """Measure every stage on one short clip and return the plan for the whole corpus as text.
+    """Measure every stage on one short clip and return the plan for the whole dataset as text.
 
     Args:
-        corpus: the data the run is for.
+        dataset: the data the run is for.
         preset: the configuration the run is for.
         folder: the run's output folder; the excerpt that is measured goes to its hidden sub-folder ".plan",
             which is never taken for a class of videos where the output goes into the data folder.
@@ -81,13 +81,13 @@ def make(
         NotEnoughDiskError: if the disk has less space left than the run still needs.
     """
     scratch = folder / ".plan"
-    excerpt = _excerpt(corpus, scratch)
+    excerpt = _excerpt(dataset, scratch)
     started = time.monotonic()
     caches = prepare(excerpt, preset, Workspace(scratch))
     seconds_per_frame = (time.monotonic() - started) / EXCERPT_FRAMES
     bytes_per_frame = _size(scratch / "prepare") / EXCERPT_FRAMES
-    frames = sum(video.count_frames(path) for path in corpus.videos.values())
-    kept = sum(-(-len(clip) // preset.feature_stride) for clip in (*corpus.train, *corpus.test))
+    frames = sum(video.count_frames(path) for path in dataset.videos.values())
+    kept = sum(-(-len(clip) // preset.feature_stride) for clip in (*dataset.train, *dataset.test))
 
     def samples(run: Run, count: int) -> Sample:
         clips = excerpt.train * count
@@ -97,30 +97,30 @@ def make(
     costs = [Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame)]
     with autocast(preset, device):
         costs += [
-            _training_cost(corpus, preset, weights, samples, device),
-            _feature_cost(corpus, preset, kept, samples, device),
+            _training_cost(dataset, preset, weights, samples, device),
+            _feature_cost(dataset, preset, kept, samples, device),
         ]
     _check_disk(folder, sum(cost.bytes for cost in costs) - sum(map(_size, written)))
-    return "\n".join([*_network_lines(corpus, preset, weights), "", *_cost_lines(costs, device)])
+    return "\n".join([*_network_lines(dataset, preset, weights), "", *_cost_lines(costs, device)])
 
 
-def _excerpt(corpus: Corpus, folder: Path) -> Corpus:
-    """Cut the first frames of the clip that starts earliest in its video and return them as a corpus of one clip."""
-    clip = min(corpus.train, key=lambda clip: (clip.start, clip.video))
-    frames = list(islice(video.decode(corpus.videos[clip.video]), clip.start, clip.start + EXCERPT_FRAMES))
+def _excerpt(dataset: Dataset, folder: Path) -> Dataset:
+    """Cut the first frames of the clip that starts earliest in its video and return them as a dataset of one clip."""
+    clip = min(dataset.train, key=lambda clip: (clip.start, clip.video))
+    frames = list(islice(video.decode(dataset.videos[clip.video]), clip.start, clip.start + EXCERPT_FRAMES))
     if not frames:
-        raise DataError(f"{corpus.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
+        raise DataError(f"{dataset.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
     path = folder / "excerpt.avi"
     frames += frames[-1:] * (EXCERPT_FRAMES - len(frames))
     with video.new_video(path, "mpeg4") as writer:
         for frame in frames:
             writer.write(frame)
     short = Clip("excerpt", 0, EXCERPT_FRAMES, clip.label, clip.origin)
-    return replace(corpus, videos={"excerpt": path}, train=(short,), test=(short,))
+    return replace(dataset, videos={"excerpt": path}, train=(short,), test=(short,))
 
 
 def _training_cost(
-    corpus: Corpus, preset: Preset, weights: Weights, samples: Callable[[Run, int], Sample], device: torch.device
+    dataset: Dataset, preset: Preset, weights: Weights, samples: Callable[[Run, int], Sample], device: torch.device
 ) -> Cost:
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
     measured: dict[tuple[str, str | None], StepCost] = {}
@@ -128,13 +128,13 @@ def _training_cost(
     runs = len(preset.margin_seeds) * margin_runs(preset) + len(preset.seeds) * all_runs(preset)
     for run in reversed(runs):  # the temporal detail stream comes last, and has the largest inputs
         with torch.device("meta"):  # a network without numbers is enough to count its parameters
-            disk += FLOAT32 * _parameters(build(run, len(corpus.classes), preset))
-        kind = (run.phase, run.localiser)
+            disk += FLOAT32 * _parameters(build(run, len(dataset.classes), preset))
+        kind = (run.phase, run.localizer)
         if kind not in measured:
-            networks = build(run, len(corpus.classes), preset, weights).to(device)
+            networks = build(run, len(dataset.classes), preset, weights).to(device)
             measured[kind] = _step_cost(run, networks, preset, samples)
-        steps = -(-len(corpus.train) // preset.batch)
-        epoch = steps * measured[kind].per_step + len(corpus.train) * measured[kind].per_sample
+        steps = -(-len(dataset.train) // preset.batch)
+        epoch = steps * measured[kind].per_step + len(dataset.train) * measured[kind].per_sample
         seconds += run.settings(preset).epochs * epoch
     return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
@@ -142,10 +142,10 @@ def _training_cost(
 def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Callable[[Run, int], Sample]) -> StepCost:
     """Time a step on one sub-batch and a step on two: the difference is the samples, the rest is the update."""
     networks.train()
-    optimiser, objective = make_optimiser(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
+    optimizer, objective = make_optimizer(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
     def step(count: int) -> Outcome:
-        return train_step(optimiser, objective, split(samples(run, count), SAMPLES), count)
+        return train_step(optimizer, objective, split(samples(run, count), SAMPLES), count)
 
     first = step(SAMPLES)  # allocates gradients and momenta
     if not torch.isfinite(first.loss):
@@ -156,23 +156,23 @@ def _step_cost(run: Run, networks: nn.ModuleDict, preset: Preset, samples: Calla
 
 
 def _feature_cost(
-    corpus: Corpus, preset: Preset, frames: int, samples: Callable[[Run, int], Sample], device: torch.device
+    dataset: Dataset, preset: Preset, frames: int, samples: Callable[[Run, int], Sample], device: torch.device
 ) -> Cost:
     """Measure FC6 of both regions at the temporal detail level and multiply by the streams."""
-    run = Run("joint", "temporal", levels(preset)[-1], preset.main_localiser, "SSTN")
-    networks = build(run, len(corpus.classes), preset).to(device).eval()
+    run = Run("joint", "temporal", levels(preset)[-1], preset.main_localizer, "SSTN")
+    networks = build(run, len(dataset.classes), preset).to(device).eval()
     side = (preset.glimpse, preset.glimpse)
 
     @torch.inference_mode()
     def both_regions() -> None:
         sample = samples(run, SAMPLES)
         for theta in (networks["transformer"].localize(sample.image), sample.theta):
-            networks["recogniser"].fc6(affine_sample(sample.image, theta, side)).sum().item()
+            networks["recognizer"].fc6(affine_sample(sample.image, theta, side)).sum().item()
 
     streams = len(preset.seeds) * len(MODALITIES) * len(levels(preset))
-    clips = len(corpus.train) + len(corpus.test)
-    features = frames * REGIONS * networks["recogniser"].width * FLOAT16
-    grams = REGIONS * clips * len(corpus.train) * FLOAT64
+    clips = len(dataset.train) + len(dataset.test)
+    features = frames * REGIONS * networks["recognizer"].width * FLOAT16
+    grams = REGIONS * clips * len(dataset.train) * FLOAT64
     seconds = streams * frames * _seconds(both_regions) / SAMPLES
     return Cost("features", f"{frames} frames, {streams} streams", seconds, streams * (features + grams))
 
@@ -201,19 +201,19 @@ def _parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _network_lines(corpus: Corpus, preset: Preset, weights: Weights) -> Iterator[str]:
+def _network_lines(dataset: Dataset, preset: Preset, weights: Weights) -> Iterator[str]:
     first = origins(preset, weights)
     yield "networks (parameters, first weights):"
     with torch.device("meta"):
-        localisers = {
-            name: build(Run("guide", "spatial", levels(preset)[0], name, "SSTN"), len(corpus.classes), preset)
-            for name in preset.localisers
+        localizers = {
+            name: build(Run("guide", "spatial", levels(preset)[0], name, "SSTN"), len(dataset.classes), preset)
+            for name in preset.localizers
         }
-        recogniser = Recogniser(len(corpus.classes), "spatial", preset)
-    for name, localiser in localisers.items():
-        yield f"  localisation, {name:<8} {_parameters(localiser):>13,}  {first[name]}"
-    count = f"{_parameters(recogniser):>13,}  {first[preset.recogniser]}, {len(corpus.classes)} classes"
-    yield f"  recognition, {preset.recogniser:<10}{count}"
+        recognizer = Recognizer(len(dataset.classes), "spatial", preset)
+    for name, localizer in localizers.items():
+        yield f"  localization, {name:<8} {_parameters(localizer):>13,}  {first[name]}"
+    count = f"{_parameters(recognizer):>13,}  {first[preset.recognizer]}, {len(dataset.classes)} classes"
+    yield f"  recognition, {preset.recognizer:<10}{count}"
 
 
 def _cost_lines(costs: list[Cost], device: torch.device) -> Iterator[str]:

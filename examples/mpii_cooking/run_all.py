@@ -28,14 +28,17 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from examples.mpii_cooking import distributed, features, mpii, plan, provenance, report, seeds, synthetic, tables
+from examples.mpii_cooking import distributed, plan
 from examples.mpii_cooking.config import PRESETS, Preset
-from examples.mpii_cooking.corpus import Corpus, DataError, open_corpus
-from examples.mpii_cooking.features import StreamFeatures
-from examples.mpii_cooking.prepare import VideoCache, prepare
-from examples.mpii_cooking.streams import margin_runs
-from examples.mpii_cooking.train import Trainer, TrainingDivergedError, settings_of_training
-from examples.mpii_cooking.weights import NO_WEIGHTS, Weights, origins, read_weights
+from examples.mpii_cooking.data import kitchen, mpii
+from examples.mpii_cooking.data.preparation import VideoCache, prepare
+from examples.mpii_cooking.data.readers import DataError, Dataset, open_dataset
+from examples.mpii_cooking.evaluation import features, seeds, tables
+from examples.mpii_cooking.evaluation.features import StreamFeatures
+from examples.mpii_cooking.report import page, provenance
+from examples.mpii_cooking.training.runs import margin_runs
+from examples.mpii_cooking.training.train import Trainer, TrainingDivergedError, settings_of_training
+from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, origins, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
 
 EXIT_BAD_INPUT = 2
@@ -61,7 +64,7 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (a minute or two), quick (nine minutes), standard (an hour: every network and arm, three seeds)
+        preset: smoke (a minute or two), quick (nine minutes), standard (an hour: all networks, variants; three seeds)
             or paper (the paper's sizes: days on one GPU).
         split: of MPII Cooking's subjects: fixed5 is the paper's and the default, loso7 leaves one test subject out.
         fold: the subject that loso7 leaves out; a fold has its own folder in the output, and all share the caches.
@@ -108,31 +111,31 @@ def run(
     folder = output if split in (None, mpii.FIXED5) else output / split.name
     cache = output / "cache"  # the same for every split
     released, preset = _released(weights, preset)
-    # More arms, seeds or features on top of the same training are the same job.
-    source = data.resolve() if data else [synthetic.VERSION, preset.kitchen]
+    # More variants, seeds or features on top of the same training are the same job.
+    source = data.resolve() if data else [kitchen.VERSION, preset.kitchen]
     job = fingerprint([settings_of_training(preset), source, {name: file.sha256 for name, file in released.items()}])
     timings = provenance.Timings(folder / "timings.json", job)
     if preset.threads:
         torch.set_num_threads(preset.threads)
     environment = provenance.describe_environment(distributed.device())  # now: a checkout may change under a run
     with timings.stage("data"):
-        corpus = distributed.once(lambda: _open(data, output, preset, split))
+        dataset = distributed.once(lambda: _open(data, output, preset, split))
     if distributed.is_main():
-        print(f"{corpus.name}: {len(corpus.classes)} classes. {corpus.split}")
+        print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.split}")
     if plan_only or preset.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
             text = distributed.once(
-                lambda: plan.make(corpus, preset, folder, distributed.device(), released, written=written)
+                lambda: plan.make(dataset, preset, folder, distributed.device(), released, written=written)
             )
         if distributed.is_main():
             print(text)
         if plan_only:
             return
     with timings.stage("prepare"):
-        caches = prepare(corpus, preset, Workspace(cache))
+        caches = prepare(dataset, preset, Workspace(cache))
     trainers, others = (
-        [_trainer(seed, corpus, caches, preset, folder, released) for seed in chosen]
+        [_trainer(seed, dataset, caches, preset, folder, released) for seed in chosen]
         for chosen in (preset.seeds, preset.margin_seeds)
     )
     with timings.stage("train"):
@@ -151,7 +154,7 @@ def run(
     if distributed.is_main():
         results = _facts(data, output, trainers[0], timings, environment) | content
         write_json(folder / "results.json", results)
-        print(f"report: {report.write_report(results, folder)}")
+        print(f"report: {page.write_report(results, folder)}")
 
 
 def _released(folder: Path | None, preset: Preset) -> tuple[Weights, Preset]:
@@ -162,16 +165,16 @@ def _released(folder: Path | None, preset: Preset) -> tuple[Weights, Preset]:
 
 
 def _trainer(
-    seed: int, corpus: Corpus, caches: Mapping[str, VideoCache], preset: Preset, folder: Path, weights: Weights
+    seed: int, dataset: Dataset, caches: Mapping[str, VideoCache], preset: Preset, folder: Path, weights: Weights
 ) -> Trainer:
     chosen = dataclasses.replace(preset, seed=seed)
-    return Trainer(corpus, caches, chosen, Workspace(folder / f"seed-{seed}"), distributed.device(), weights)
+    return Trainer(dataset, caches, chosen, Workspace(folder / f"seed-{seed}"), distributed.device(), weights)
 
 
-def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Corpus:
+def _open(data: Path | None, output: Path, preset: Preset, split: mpii.Split | None) -> Dataset:
     if data is None:
-        synthetic.make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
-    return open_corpus(data or output / "kitchen", split)
+        kitchen.make_kitchen(output / "kitchen", preset.kitchen, preset.seed)
+    return open_dataset(data or output / "kitchen", split)
 
 
 def _content(
@@ -186,14 +189,14 @@ def _content(
         cells += [tables.decision_values(trainer, *clips, kind, [tables.POOLED]) for kind in preset.poolings[1:]]
         compared.append(np.concatenate(cells))
     found = [tables.table_3(*each) for each in zip(trainers, scores, strict=True)]
-    accuracies, arms = ([table(trainer) for trainer in trainers] for table in (tables.table_2, tables.arms))
-    answers = [[*table["cells"], *more] for table, more in zip(accuracies, arms, strict=True)]
+    accuracies, variants = ([table(trainer) for trainer in trainers] for table in (tables.table_2, tables.variants))
+    answers = [[*table["cells"], *more] for table, more in zip(accuracies, variants, strict=True)]
     return {
         "table2": seeds.merge_table_2(accuracies),
         "table3": seeds.merge_table_3(found, scores),
         "poolings": seeds.merge_poolings(preset.poolings, compared, found[0]["labels"]),
-        "arms": seeds.merge_accuracies(arms),
-        "arm_claims": seeds.compare_arms(answers, accuracies[0]["labels"], preset.main_localiser),
+        "variants": seeds.merge_accuracies(variants),
+        "variant_claims": seeds.compare_variants(answers, accuracies[0]["labels"], preset.main_localizer),
         "overlap": seeds.merge_overlaps([tables.overlap(trainer) for trainer in trainers]),
         "curves": [curve for trainer in trainers for curve in tables.curves(trainer)],
         "looks": tables.looks(trainers[0], folder),
@@ -203,8 +206,8 @@ def _content(
 def _facts(
     data: Path | None, output: Path, trainer: Trainer, timings: provenance.Timings, environment: Mapping[str, Any]
 ) -> dict[str, Any]:
-    corpus = provenance.describe_corpus(
-        trainer.corpus, data or output / "kitchen", trainer.caches, synthetic=data is None
+    dataset = provenance.describe_dataset(
+        trainer.dataset, data or output / "kitchen", trainer.caches, synthetic=data is None
     )
     return {
         "schema": 2,
@@ -214,8 +217,8 @@ def _facts(
         "command": shlex.join(["python", *sys.argv]),
         "settings": dataclasses.asdict(trainer.preset),
         "weights": origins(trainer.preset, trainer.weights),
-        "corpus": corpus,
-        "levels": provenance.describe_levels(trainer.preset, corpus["frame_size"]),
+        "dataset": dataset,
+        "levels": provenance.describe_levels(trainer.preset, dataset["frame_size"]),
         "environment": environment,
         "timings": timings.rows(),
         "timings_total": timings.total(),

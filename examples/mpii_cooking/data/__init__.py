@@ -1,0 +1,1 @@
+"""Clips, videos, flow and samples: everything that networks read."""

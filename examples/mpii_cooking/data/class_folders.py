@@ -1,0 +1,90 @@
+"""A folder per class, one video file per clip."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
+from examples.mpii_cooking.workspace import visible
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"})
+TRAIN_SHARE = 2 / 3
+
+
+def read_dataset(folder: Path) -> Dataset:
+    """Read every class folder; of each class the first two thirds of the files, in natural order, are for training.
+
+    Folders without videos and files that are no videos, by their suffix, are left out and named in a warning.
+
+    Raises:
+        DataError: if there are fewer than two classes, a class has fewer than two videos, or videos are broken (all
+            of them are listed).
+    """
+    folders = [path for path in visible(folder) if path.is_dir()]
+    classes = {path.name: files for path in folders if (files := _video_files(path))}
+    _warn_of_ignored(folder, folders, classes)
+    if len(classes) < 2:
+        raise DataError(
+            f"{folder} must hold an annotation file (*.csv), or at least two class folders with videos "
+            f"({_suffixes()}), got {len(classes)} of those"
+        )
+    problems = [f"class {name} must have at least two videos" for name, files in classes.items() if len(files) < 2]
+    clips: dict[str, list[Clip]] = {"train": [], "test": []}
+    videos = {}
+    for label, files in enumerate(classes.values()):
+        for place, path in enumerate(files):
+            key = path.relative_to(folder).as_posix()
+            videos[key] = path
+            try:
+                clip = Clip(key, 0, video.count_frames(path), label, key)
+            except video.VideoError as problem:
+                problems.append(str(problem))
+                continue
+            clips["train" if place < TRAIN_SHARE * len(files) and place < len(files) - 1 else "test"].append(clip)
+    if problems:
+        raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+    train, test = tuple(clips["train"]), tuple(clips["test"])
+    return Dataset(
+        name=folder.resolve().name,
+        videos=videos,
+        classes=tuple(classes),
+        train=train,
+        test=test,
+        split=(
+            f"{len(videos)} videos in {len(classes)} classes; in each class, by file number, the first two thirds "
+            f"train ({len(train)} clips) and the rest test ({len(test)} clips)"
+        ),
+        has_paper_protocol=False,
+    )
+
+
+def _warn_of_ignored(folder: Path, folders: Iterable[Path], classes: Mapping[str, Sequence[Path]]) -> None:
+    ignored = []
+    for path in folders:
+        if path.name in classes:
+            ignored += [f"{path.name}/{file.name}" for file in visible(path) if file not in classes[path.name]]
+        else:
+            ignored.append(f"{path.name}/")
+    if ignored:
+        log.warning("%s: ignored, for they hold no videos (%s): %s", folder, _suffixes(), ", ".join(ignored))
+
+
+def _suffixes() -> str:
+    return ", ".join(sorted(SUFFIXES))
+
+
+def _video_files(folder: Path) -> list[Path]:
+    files = (path for path in visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(files, key=_natural_order)
+
+
+def _natural_order(path: Path) -> tuple[list[int | str], str]:
+    """Order 2 before 10. Digits and other text alternate, so like is always compared with like."""
+    parts = re.split(r"(\d+)", path.name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name

@@ -1,0 +1,1 @@
+"""What trained networks say about test clips, and how sure that is."""

@@ -1,0 +1,174 @@
+"""How far a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts on them.
+
+Networks trained from several seeds and tested on the same clips vary for two reasons: other seeds would have given
+other networks, and other clips other hits. Each has an interval of its own, for either may be the larger one; what is
+said to hold must hold against both (Dietterich, Approximate Statistical Tests for Comparing Supervised Classification
+Learning Algorithms, Neural Computation 10(7), 1998, tells the sources apart; Bouthillier et al., Accounting for
+Variance in Machine Learning Benchmarks, MLSys 2021, https://arxiv.org/abs/2103.03098, measures them). Neither is
+corrected for the number of comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+SIGNIFICANCE = 0.05
+RESAMPLES = 1000
+"""Resamples of the test clips behind an interval: 25 lie beyond each end."""
+
+Floats = NDArray[np.floating]
+Labels = NDArray[np.int64]
+Interval = tuple[float, float]
+
+
+class Verdict(StrEnum):
+    """What may be said about a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "cannot be told"
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds of a value, or of a paired difference, and how far it could be chance."""
+
+    value: float
+    clips: Interval
+    """95 % interval over the choice of test clips, for these networks."""
+    seeds: Interval | None
+    """95 % interval over the choice of seeds, for these clips; None for one seed, which says nothing about others."""
+    p: float | None = None
+    """Two-sided p-value of an exact test over clips, where there is one: of a difference of top-1 accuracies."""
+
+    @property
+    def interval(self) -> Interval:
+        """The interval that covers those that are known."""
+        lows, highs = zip(*(known for known in (self.clips, self.seeds) if known), strict=True)
+        return min(lows), max(highs)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the difference is above or below zero beyond chance: by every interval, and by the test if any."""
+        low, high = self.interval
+        if low <= 0 <= high or (self.p is not None and self.p >= SIGNIFICANCE):
+            return Verdict.OPEN
+        return Verdict.HOLDS if low > 0 else Verdict.FAILS
+
+
+def wilson(correct: float, total: int) -> Interval:
+    """Return the 95 % interval of ``correct / total``, in percent (Wilson, JASA 22, 1927).
+
+    ``correct`` may be the mean of several seeds' counts on the same clips. Then the interval is a little wide: clips
+    that some seeds get right vary less than those that all or none do.
+    """
+    z = stats.norm.ppf(1 - SIGNIFICANCE / 2)
+    share = correct / total
+    center = share + z**2 / (2 * total)
+    reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = ((center + side) / (1 + z**2 / total) for side in (-reach, reach))
+    return 100 * float(max(low, 0)), 100 * float(min(high, 1))
+
+
+def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
+    """Return the exact two-sided p-value of two classifiers' hits on the same clips (McNemar, Psychometrika 12, 1947).
+
+    Each clip's difference is as likely to be turned round as not, if the classifiers are equally good. With several
+    pairs of them, a clip's differences add up and are turned round together, for they are not independent.
+
+    Args:
+        better: ``(..., clips)`` hits, over pairs of classifiers and clips.
+        worse: the other ones' hits, of the same shape.
+    """
+    sums = (better.astype(np.int64) - worse).reshape(-1, better.shape[-1]).sum(0)
+    sizes, counts = np.unique(np.abs(sums), return_counts=True)
+    lattice = np.arange(2 * (sizes @ counts) + 1)
+    # The sum's distribution from its characteristic function: a clip of difference s has cos(s angle).
+    angles = 2 * np.pi * lattice / len(lattice)
+    distribution = np.fft.fft(np.prod(np.cos(angles[:, None] * sizes) ** counts, axis=1)).real / len(lattice)
+    reach = np.minimum(lattice, len(lattice) - lattice)
+    return float(np.clip(distribution[reach >= abs(sums.sum())].sum(), 0, 1))
+
+
+def seed_interval(values: Sequence[float]) -> Interval | None:
+    """Return the 95 % Student-t interval of the mean of ``values``, one for each seed; None for a single one."""
+    if len(values) < 2:
+        return None
+    reach = stats.t.ppf(1 - SIGNIFICANCE / 2, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(np.mean(values) - reach), float(np.mean(values) + reach)
+
+
+def draw(clips: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """Return how often each clip is in each resample, (clips, resamples) in float32, where all counts are exact."""
+    shares = np.full(clips, 1 / clips)
+    return np.random.default_rng(seed).multinomial(clips, shares, size=resamples).T.astype(np.float32)
+
+
+def bootstrap_maps(scores: Sequence[Floats], truth: Labels, draws: Floats) -> Floats:
+    """Return the mean average precision of resampled test clips, the same ones for every cell.
+
+    Average precision is the mean over a class's clips of the precision among all that score at least as high, so that
+    equal scores are one step, as in scikit-learn. A class that is not in a resample is left out of its mean.
+
+    Args:
+        scores: decision values of each cell, (clips, classes).
+        truth: (clips,) true class of each clip.
+        draws: (clips, resamples), from ``draw``.
+
+    Returns:
+        (resamples, cells), between 0 and 1.
+    """
+    maps = [
+        np.nanmean([_resampled_precision(cell[:, label], truth == label, draws) for label in np.unique(truth)], axis=0)
+        for cell in scores
+    ]
+    return np.stack(maps, axis=1)
+
+
+def _resampled_precision(scores: Floats, truth: NDArray[np.bool_], draws: Floats) -> Floats:
+    """Return one class's average precision in every resample, NaN where the class is not in it."""
+    as_high = (scores >= scores[truth, None]).astype(np.float32)  # (class's clips, clips)
+    own = draws[truth]
+    precision = (as_high[:, truth] @ own).astype(np.float64) / np.maximum(as_high @ draws, 1)
+    total = own.sum(0)
+    return np.where(total > 0, (own * precision).sum(0) / np.maximum(total, 1), np.nan)
+
+
+def estimate(by_seed: Sequence[float], resampled: Floats, p: float | None = None) -> Estimate:
+    """Return the mean of a statistic over seeds with its intervals.
+
+    The interval over clips is the percentile bootstrap's (Efron, Tibshirani, An Introduction to the Bootstrap, 1993),
+    moved so that the resamples' mean falls on the value: a clip that was drawn twice counts twice among those that
+    score as high as itself, which lifts the average precision of rare classes in every resample.
+
+    Args:
+        by_seed: the statistic for each seed, on the test clips as they are.
+        resampled: (resamples,) its mean over seeds in each resample of the clips.
+        p: of the exact test, where there is one.
+    """
+    value = float(np.mean(by_seed))
+    tail = 50 * SIGNIFICANCE
+    low, high = np.percentile(resampled - resampled.mean(), [tail, 100 - tail])
+    return Estimate(value, (value + float(low), value + float(high)), seed_interval(by_seed), p)
+
+
+def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -> Estimate:
+    """Return the difference of two variants' top-1 accuracies in points, seed by seed and clip by clip.
+
+    Over clips: bootstrap of the differences averaged over seeds, and McNemar's test (``mcnemar``). Over seeds:
+    Student's t on each seed's difference; the two variants of a seed saw the same samples in the same order, as a pair.
+
+    Args:
+        better: ``(..., seeds, clips)`` hits of the variant that is claimed to be better; leading axes, such as
+            networks, is averaged.
+        worse: the other variant's hits, of the same shape.
+        draws: (clips, resamples), from ``draw``.
+    """
+    differences = 100 * (better.astype(np.float64) - worse).reshape(-1, *better.shape[-2:]).mean(0)
+    resampled = differences.mean(0) @ draws / draws.shape[0]
+    return estimate(differences.mean(1), resampled, mcnemar(better, worse))

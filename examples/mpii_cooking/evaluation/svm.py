@@ -1,0 +1,176 @@
+"""From frame features to Table 3: PCA, temporal correlation pooling, linear SVMs, late fusion, average precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+from sklearn.metrics import average_precision_score
+from sklearn.svm import LinearSVC
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from supervised_st import TemporalCorrelationPooling
+from supervised_st.pooling import median_gamma
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+PCA_FRAMES = 50_000
+"""Frames to which PCA is fitted, about, where there are more: in float64 and with 4096 channels they take 1.6 GB."""
+FRAMES_AT_ONCE = 1024
+"""Frames reduced and pooled in one step: bounds the memory, however long a clip is."""
+GAMMA_CLIPS = 16
+"""Clips behind the width of a pooling that has one."""
+
+
+class Frames(NamedTuple):
+    """Frame features of a shard of clips, one clip after the other."""
+
+    features: NDArray[np.floating]
+    """(frames, channels); may be a memory map."""
+    lengths: NDArray[np.int64]
+    """(clips,) frames of each clip."""
+
+
+class Gram(NamedTuple):
+    """Inner products of clip descriptors. The Gram matrix of concatenated descriptors is the sum of theirs."""
+
+    train: Floats
+    """(train clips, train clips)."""
+    test: Floats
+    """(test clips, train clips)."""
+
+    def joined(self, other: Gram) -> Gram:
+        """Return the inner products of the two descriptors laid end to end."""
+        return Gram(self.train + other.train, self.test + other.test)
+
+
+def fit_pca(shards: Sequence[Frames], components: int) -> PCA:
+    """Fit a PCA to at most ``PCA_FRAMES`` frames, spread evenly over every clip.
+
+    Where there are fewer frames or channels than ``components``, as many components are kept as there can be.
+    """
+    share = -(-PCA_FRAMES // sum(len(shard.lengths) for shard in shards))
+    sample = np.concatenate([_spread(shard, share) for shard in shards])
+    return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
+
+
+def make_pooling(kind: str, shards: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
+    """Return the pooling of one stream; where the kind has a width, it is the median of a few training clips."""
+    if kind not in ("rbf", "laplacian"):
+        return TemporalCorrelationPooling(kind)
+    few = _few(shards[0])
+    clips = [torch.cat([*parts]) for parts in trajectories(few, pca)]
+    padded, lengths = pad_sequence(clips, batch_first=True), torch.as_tensor(few.lengths)
+    return TemporalCorrelationPooling(kind, gamma=median_gamma(padded, lengths, kind=kind))
+
+
+def describe(shards: Sequence[Frames], pca: PCA, pooling: TemporalCorrelationPooling) -> Floats:
+    """Return one descriptor per clip, (clips, descriptor size), from its frames' principal components."""
+    return np.stack([_described(parts, pooling) for shard in shards for parts in trajectories(shard, pca)])
+
+
+def trajectories(shard: Frames, pca: PCA) -> Iterator[Iterator[Tensor]]:
+    """Yield for each clip its principal components, (frames, components), a stretch of frames at a time."""
+    for start, length in zip(_starts(shard), shard.lengths, strict=True):
+        stretches = range(start, start + length, FRAMES_AT_ONCE)
+        ends = [*stretches[1:], start + length]
+        yield (
+            torch.from_numpy(pca.transform(shard.features[first:end].astype(np.float64)))
+            for first, end in zip(stretches, ends, strict=True)
+        )
+
+
+def _described(parts: Iterable[Tensor], pooling: TemporalCorrelationPooling) -> Floats:
+    running = pooling.accumulate()
+    for part in parts:
+        running.add(part)
+    return running.descriptor().numpy()
+
+
+def _few(shard: Frames) -> Frames:
+    """Return a few clips, spread over the shard, in which they may stand class by class."""
+    count = len(shard.lengths)
+    chosen = np.linspace(0, count - 1, min(GAMMA_CLIPS, count)).round().astype(np.int64)
+    starts = _starts(shard)
+    rows = np.concatenate([np.arange(starts[i], starts[i] + shard.lengths[i]) for i in chosen])
+    return Frames(shard.features[rows], shard.lengths[chosen])
+
+
+def _starts(shard: Frames) -> NDArray[np.int64]:
+    return np.cumsum(shard.lengths) - shard.lengths
+
+
+def gram(train: Floats, test: Floats) -> Gram:
+    """Return the inner products of the clips' descriptors, (clips, size) each."""
+    return Gram(train @ train.T, test @ train.T)
+
+
+def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats:
+    """Train one linear SVM (squared hinge, L2, bias regularized) per class against the rest and score the test clips.
+
+    A linear SVM's weights lie in the span of the training descriptors (representer theorem), so it is trained on
+    coordinates in that span: same optimum as on the descriptors, however long those are. A class without training clips
+    gets a constant score below every other score, so that it is never the answer.
+
+    Returns:
+        (test clips, classes) decision values.
+    """
+    train, test = _span_coordinates(products)
+    scores = np.full((len(test), classes), -np.inf)
+    present = [label for label in range(classes) if 0 < (labels == label).sum() < len(labels)]
+    for label in present:
+        machine = LinearSVC(C=c, dual=False, tol=1e-6, max_iter=10_000).fit(train, labels == label)
+        scores[:, label] = machine.decision_function(test)
+    if len(present) < classes:
+        known = scores[:, present]
+        scores[:, np.setdiff1d(np.arange(classes), present)] = known.min() - 1 if known.size else 0.0
+    return scores
+
+
+def late_fusion(scores: Sequence[Floats]) -> Floats:
+    """Return the mean of the decision values of several machines ("average fusion", sec. 4)."""
+    return np.mean(scores, axis=0)
+
+
+def average_precisions(scores: Floats, labels: Labels) -> list[float | None]:
+    """Return the non-interpolated average precision of each class, or None where no clip has the class.
+
+    Clips with equal scores are one step of the ranking, so a constant score has the class's share as its precision.
+
+    Args:
+        scores: (clips, classes).
+        labels: (clips,) true class of each clip.
+    """
+    truths = labels[:, None] == np.arange(scores.shape[1])
+    return [
+        float(average_precision_score(truth, score)) if truth.any() else None
+        for truth, score in zip(truths.T, scores.T, strict=True)
+    ]
+
+
+def mean_average_precision(precisions: Sequence[float | None]) -> float:
+    """Return the mean over the classes that have test clips."""
+    return float(np.mean([precision for precision in precisions if precision is not None]))
+
+
+def _spread(shard: Frames, share: int) -> Floats:
+    """Return up to ``share`` frames of each clip, evenly spaced."""
+    chosen = [
+        start + np.linspace(0, length - 1, min(length, share)).round().astype(np.int64)
+        for start, length in zip(_starts(shard), shard.lengths, strict=True)
+    ]
+    return shard.features[np.concatenate(chosen)].astype(np.float64)
+
+
+def _span_coordinates(products: Gram) -> tuple[Floats, Floats]:
+    """Return coordinates of the train and test descriptors in the span of the train descriptors."""
+    values, vectors = np.linalg.eigh(products.train)
+    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps
+    basis = vectors[:, kept] / np.sqrt(values[kept])
+    return products.train @ basis, products.test @ basis

@@ -1,0 +1,50 @@
+"""What the report's figures have in common: colors that mean the same everywhere, and axes without clutter."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+
+Results = Mapping[str, Any]
+
+# Okabe and Ito's color-blind-safe set for the variants; lightness alone carries an order (epochs, zoom levels).
+VARIANT_COLORS = {"STN": "#0072B2", "SSTN": "#D55E00", "R_d": "#D55E00", "R_h": "#009E73"}
+LEVEL_COLORS = {"general": "#9ECAE1", "middle": "#4292C6", "detail": "#08306B"}
+GRAY, INK = "#666666", "#222222"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GRAY,
+    "axes.labelcolor": INK,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+    "text.parse_math": False,  # class names are shown as they are, dollar signs too
+}
+MANY_CLASSES = 20
+"""With more, rows are drawn closer together and cells have no text."""
+
+
+def shortened(name: str, width: int) -> str:
+    """Return ``name`` in at most ``width`` characters, cut between words where it can be."""
+    short = textwrap.shorten(name, width, placeholder="…")
+    return short if short != "…" else name[: width - 1] + "…"
+
+
+def name_rows(axes: Axes) -> None:
+    """Let the labels of a chart's rows stand alone, without ticks or a line."""
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
+
+
+def level_label(results: Results, level: str) -> str:
+    """Return a level's name over the height of its frames."""
+    height = next(row["height"] for row in results["levels"] if row["name"] == level)
+    return f"{level}\n{height} px"

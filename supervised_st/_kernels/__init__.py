@@ -1,9 +1,0 @@
-"""Triton device code. Knows pointers and sizes, not tensors or autograd; imports nothing of ours.
-
-One file per direction, and `coordinates`, which they share. docs/kernel.md derives what is computed here.
-"""
-
-from supervised_st._kernels.forward import forward_kernel as forward_kernel
-from supervised_st._kernels.image_gradient import image_gradient_kernel as image_gradient_kernel
-from supervised_st._kernels.theta_gradient import theta_gradient_kernel as theta_gradient_kernel
-from supervised_st._kernels.theta_gradient import theta_reduction_kernel as theta_reduction_kernel

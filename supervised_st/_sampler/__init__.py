@@ -1,0 +1,1 @@
+"""The sampler behind `affine_sample`: its definition, its fast paths and its kernels."""

@@ -1,0 +1,216 @@
+"""Machine code: what is read from it is right, and no kernel spills, loses a wide access or meets local memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton", reason="kernels are compiled by Triton")
+
+from benchmarks import roofline, static_report, tables
+from benchmarks.machine_code import ENTRY, EXIT, Code, Functions, Instruction, walk
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SOURCE = """\
+def kernel():
+    prologue
+    while rows:
+        while channels:
+            read()
+
+
+def read():
+    load
+"""
+HERE, READ = '\t//## File "/any/where/kernel.py", line 2', '\t//## File "/any/where/kernel.py", line 9'
+MACHINE_CODE = f"""
+{HERE}
+        /*0000*/                   S2R R0, SR_CTAID.X ;
+        /*0010*/               @P0 EXIT ;
+        /*0020*/               @P1 BRA `(.L_x_0) ;
+        /*0030*/                   CALL.REL.NOINC `($__internal_0_$__division) ;
+        /*0040*/                   NOP ;
+.L_x_0:
+        /*0050*/                   ISETP.GE.AND P0, PT, R0, R1, PT ;
+.L_x_5:
+        /*0054*/                   FADD R4, R4, R5 ;
+        /*0058*/               @P5 BRA `(.L_x_5) ;
+        /*0060*/                   BRA.U !UP0, `(.L_x_2) ;
+.L_x_1:
+        /*0070*/                   FADD R4, R4, R5 ;
+{READ}
+        /*0080*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0090*/               @P2 LDG.E.64 R8, desc[UR4][R2.64+0x10] ;
+{HERE}
+        /*00a0*/                   FADD R4, R4, R8 ;
+        /*00b0*/              @!P3 BRA `(.L_x_1) ;
+        /*00c0*/                   STG.E.U16 desc[UR4][R2.64], R4 ;
+.L_x_2:
+        /*00d0*/                   IADD3 R0, R0, 0x1, RZ ;
+        /*00e0*/               @P4 CALL.REL.NOINC `(.L_x_3) ;
+        /*00f0*/                   BRA `(.L_x_0) ;
+.L_x_3:
+        /*0100*/                   STL [R1], R4 ;
+        /*0110*/                   EXIT ;
+.L_x_4:
+        /*0120*/                   BRA `(.L_x_4);
+"""
+
+
+@pytest.fixture
+def code(tmp_path):
+    source = tmp_path / "kernel.py"
+    source.write_text(SOURCE)
+    return Code(MACHINE_CODE, Functions([source]))
+
+
+def test_machine_code_falls_into_blocks(code):
+    assert [len(block) for block in code.blocks] == [2, 1, 2, 1, 2, 1, 5, 1, 2, 1, 2, 1]
+    assert code.way(ENTRY, 6) == [0, 1, 3, 4, 5, 6], "the call on the longer way is skipped"
+    assert code.way(6, EXIT) == [7, 8, 10, EXIT]
+    with pytest.raises(ValueError, match="no way leads from block 10 to block 0"):
+        code.way(10, 0)
+
+
+def test_loops_are_known_by_their_first_blocks(code):
+    assert code.loops_around(6) == [3, 6], "block 4 is a loop of its own, before this one"
+    assert code.loops_around(8) == [3]
+    assert code.loops_around(0) == []
+
+
+def test_a_walk_counts_the_passes_of_both_loops(code):
+    found = walk(code, "read", 4)
+    # Around the inner loop: 1 + 2 + 1 before it and as many after it. Outside: 2 + 1 and 2, less the last jump back.
+    assert (found.inner, found.outer, found.once, found.values) == (5, 8, 4, 6.0)
+    # Two passes of the outer loop, of two of the inner one each.
+    assert found.instructions(values=12, outer=2) == 4 + 2 * (8 + 2 * 5)
+    assert walk(code, "kernel", 4) is None
+
+
+def test_accesses_have_widths_and_functions(code):
+    assert [one.width for one in code.accesses("LDG", functions=("read",))] == [16, 8]
+    assert [one.width for one in code.accesses("STG", "LDG", functions=("kernel",))] == [2]
+    assert [one.name for one in code.accesses("LDL", "STL")] == ["STL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("LDG.E", 4), ("LDG.E.U8.CONSTANT", 1), ("LDG.E.LTC128B.64", 8), ("STG.E.STRONG.SYS", 4)]
+)
+def test_widths_are_parts_of_names(name, width):
+    assert Instruction(name, "", "", "").width == width
+
+
+def test_the_limits_are_what_the_vendor_states():
+    for device in roofline.DEVICES:
+        assert 2 * device.instructions_per_second == pytest.approx(67e12, rel=2e-3)
+    h200 = roofline.DEVICES[1]
+    assert roofline.budget(h200, 8) == pytest.approx(62, abs=0.1)
+    row = {"bytes_per_element": 8, "instructions_per_element": 124}
+    assert roofline.share(h200, row) == pytest.approx(0.5, abs=1e-3)
+    assert roofline.share(h200, row | {"instructions_per_element": 10}) == 1
+
+
+@pytest.mark.parametrize(("channels", "channels_last"), static_report.LAYOUTS)
+@pytest.mark.parametrize("kernel", static_report.KERNELS)
+def test_launches_are_recorded_as_they_are(kernel, channels, channels_last):
+    from supervised_st._sampler import launches
+
+    launch = static_report.launch_of(static_report.Variant(kernel, channels=channels, channels_last=channels_last))
+    expected = launches.LAUNCHES[kernel, channels_last]
+    assert launch.arguments["BLOCK"] == expected.block
+    assert launch.options == launches.compile_options(expected)
+    assert launch.arguments["out" if kernel == "forward" else "grad"].numel() == 64 * channels * 256 * 256
+
+
+def test_reads_and_writes_are_looked_for_in_functions_that_exist():
+    from supervised_st._sampler.kernels import forward, image_gradient, theta_gradient
+
+    named = {name for used in static_report.ACCESSES.values() for _, functions in used.values() for name in functions}
+    assert not [
+        name for name in named if not any(hasattr(file, name) for file in (forward, image_gradient, theta_gradient))
+    ]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Compile the kernels in a process of its own: this one's are for the interpreter."""
+    file = tmp_path_factory.mktemp("static") / "report.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "benchmarks/static_report.py", "--check", "--json", str(file)]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_every_kernel_compiles_for_every_architecture_format_and_layout(compiled):
+    rows = {
+        (row["kernel"], row["architecture"], row["dtype"], row["channels"], row["channels_last"])
+        for row in compiled["rows"]
+        if row["is_usual"]
+    }
+    for kernel in static_report.KERNELS:
+        formats = set(static_report.DTYPES) - ({"uint8"} if kernel == "image_gradient" else set())
+        wanted = {(kernel, architecture, dtype, *layout) for architecture in (80, 90, 100) for dtype in formats
+                  for layout in ((3, False), (64, True))}  # fmt: skip
+        assert wanted <= rows
+
+
+def test_machine_code_is_what_its_kernels_can_be(compiled):
+    for row in compiled["rows"]:
+        assert not static_report.problems(row)
+        assert 0 < row["registers"] <= 255
+        if row["channels_last"] and row["channels"] % 16 == 0 and row["dtype"] != "uint8":
+            assert set(row["access_bytes"].values()) <= {16}
+        if row["access_bytes"]:
+            # Each value is read, blended and written, so there are some instructions, and not thousands of them.
+            assert 10 < row["instructions_per_element"] < 2000
+            assert row["walk"]["values"] == int(row["walk"]["values"])
+
+
+@pytest.mark.parametrize(
+    ("flaw", "message"),
+    [
+        ({"stack_bytes": 8}, "8 bytes of stack"),
+        ({"local_accesses": 2}, "2 accesses to local memory"),
+        ({"access_bytes": {"image": 16, "out": 4}}, "accesses to out of 4 bytes, not 16"),
+        ({"access_bytes": {"image": 0, "out": 16}}, "accesses to image of 0 bytes, not 16"),
+        ({"instructions_per_element": None}, "no loop that reads"),
+    ],
+)
+def test_flaws_are_named(compiled, flaw, message):
+    name = "forward, sm_90, float32, 64 channels innermost, bilinear, zeros"
+    flawed = [row | flaw if row["name"] == name else row for row in compiled["rows"]]
+    with pytest.raises(SystemExit, match=f"^{name}: {message}$"):
+        static_report.check(flawed)
+
+
+def test_the_interpreters_kernels_are_refused():
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "benchmarks/static_report.py", "--check"]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "TRITON_INTERPRET is set" in done.stderr
+
+
+def test_the_published_report_is_of_these_kernels(compiled):
+    published = tables.newest("static")
+    if published["versions"] != compiled["versions"]:
+        pytest.skip(f"it was made with {published['versions']}")
+    found, expected = ({row["name"]: row for row in report["rows"]} for report in (compiled, published))
+    assert list(found) == list(expected)
+    for name, row in found.items():
+        counted = row["instructions_per_element"]
+        assert counted == (counted and pytest.approx(expected[name]["instructions_per_element"], rel=0.1)), name
+
+
+def test_the_table_has_the_usual_variants(compiled):
+    table = roofline.table(compiled)
+    assert "| forward | float32 | 64, innermost |" in table
+    assert "theta reduction" not in table
+    assert table.count("\n| ") == 1 + sum(
+        row["is_usual"] and row["architecture"] == 90 and bool(row["access_bytes"]) for row in compiled["rows"]
+    )

@@ -1,0 +1,279 @@
+"""The example as its user runs it: one command, from nothing to a report; killed and started again; given bad data."""
+
+import copy
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.mpii_cooking import run_all
+from examples.mpii_cooking.config import PRESETS
+from examples.mpii_cooking.data import mpii, preparation
+from examples.mpii_cooking.training.runs import all_runs, extra_runs
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT = 300
+LEVELS = ("general", "middle", "detail")
+
+
+def command(output, *arguments):
+    script = ROOT / "examples" / "mpii_cooking" / "run_all.py"
+    return [sys.executable, str(script), "--preset", "smoke", "--output", str(output), *arguments]
+
+
+def run(output, *arguments):
+    return subprocess.run(command(output, *arguments), capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
+def by_two(output, *arguments):
+    """The command that has torchrun start two processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return torchrun + command(output, *arguments)[1:]
+
+
+def results_of(output):
+    return json.loads((output / "results.json").read_text(encoding="utf-8"))
+
+
+def outcome(output):
+    """Everything in the results that was computed from data, without times."""
+    results = results_of(output)
+    curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
+    parts = ("table2", "table3", "poolings", "variants", "margin", "overlap", "looks")
+    return {key: results[key] for key in parts} | {"curves": curves}
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory):
+    output = tmp_path_factory.mktemp("smoke")
+    finished = run(output)
+    assert finished.returncode == 0, finished.stderr
+    return output
+
+
+def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
+    table = results_of(smoke)["table2"]
+    cells = {(cell["localizer"], cell["level"], cell["variant"]): cell for cell in table["cells"]}
+    compared = set(product(("vgg-f", "vgg-m", "vgg-16"), LEVELS, ("STN", "SSTN")))
+    assert set(cells) == compared | {(None, level, variant) for level in LEVELS for variant in ("R_h", "random crop")}
+    for cell in cells.values():
+        (found,) = cell["seeds"]
+        hits = np.asarray(found["predictions"]) == np.asarray(table["labels"])
+        assert (found["correct"], cell["total"]) == (hits.sum(), table["clips"])
+        assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_every_extra_variant_has_a_cell_like_those_of_table_2(smoke):
+    results = results_of(smoke)
+    labels = np.asarray(results["table2"]["labels"])
+    runs = [(run.localizer, run.level.name, run.variant) for run in extra_runs(PRESETS["smoke"])]
+    assert [(cell["localizer"], cell["level"], cell["variant"]) for cell in results["variants"]] == runs
+    for cell in results["variants"]:
+        (found,) = cell["seeds"]
+        hits = np.asarray(found["predictions"]) == labels
+        assert (found["correct"], cell["total"]) == (hits.sum(), len(labels))
+        assert cell["percent"] == pytest.approx(100 * hits.mean())
+
+
+def test_the_overlap_of_the_guided_window_is_known_for_every_stream(smoke):
+    results = results_of(smoke)
+    streams = list(product(("spatial", "temporal"), LEVELS))
+    assert [(cell["modality"], cell["level"]) for cell in results["overlap"]] == streams
+    for cell in results["overlap"]:
+        (found,) = cell["seeds"]
+        assert len(found["iou"]) == results["table2"]["clips"]
+        assert 0 < cell["mean"] <= 1
+        assert 0 <= cell["above_half"] <= 1
+
+
+def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
+    table = results_of(smoke)["table3"]
+    cells = {(cell["row"], cell["stream"], cell["variant"]): cell for cell in table["cells"]}
+    rows, streams = (*LEVELS, "late fusion"), ("spatial", "temporal", "S+T")
+    assert set(cells) == {(row, stream, variant) for row in rows for stream in streams for variant in ("R_d", "R_h")}
+    for cell in cells.values():
+        present = [cell["ap"][label] for label in table["classes_present"]]
+        assert cell["map"] == pytest.approx(np.mean(present))
+    fused = results_of(smoke)["poolings"]
+    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].poolings]
+    assert fused["cells"][0]["map"] == pytest.approx(cells[fused["row"], fused["stream"], fused["variant"]]["map"])
+
+
+def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
+    table = results_of(smoke)["table3"]
+    scores = np.load(smoke / "seed-0" / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
+    assert (scores.shape, scores.dtype) == ((24, table["clips"], len(table["cells"][0]["ap"])), np.float32)
+    for cell, values in zip(table["cells"], scores, strict=True):
+        assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
+
+
+def test_networks_without_weights_are_said_to_start_at_random(smoke):
+    assert results_of(smoke)["weights"] == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
+
+
+def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
+    results = results_of(smoke)
+    assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
+    epochs = PRESETS["smoke"].joint.epochs
+    for curve in results["curves"]:
+        followed = (curve["phase"], curve["modality"], curve["localizer"]) == ("joint", "spatial", "vgg-16")
+        assert len(curve["distortion"] or []) == followed * (epochs + 1)
+    extra = [
+        [variant for variant in ("STN-level", "frozen", "annealed", "center") if variant in look]
+        for look in results["looks"]
+    ]
+    assert extra == [[], [], ["STN-level", "frozen", "annealed"]]
+    assert results["looks"][2]["frozen"][0] == results["looks"][2]["frozen"][-1]
+    for look in results["looks"]:
+        assert all((smoke / image).is_file() for image in look["images"])
+        for variant in ("STN", "SSTN"):
+            assert np.asarray(look[variant]).shape == (epochs + 1, len(look["images"]), 2, 3)
+            assert not np.array_equal(look[variant][0], look[variant][-1]), "joint training moves the windows"
+
+
+def test_the_report_is_one_file_that_needs_no_other(smoke):
+    page = (smoke / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page.replace('href="https://doi.org', "")
+
+
+def test_a_second_start_does_nothing_again(smoke):
+    before = {path: path.stat().st_mtime_ns for path in (smoke / "seed-0" / "models").rglob("*") if path.is_file()}
+    first = copy.deepcopy(outcome(smoke))
+    assert run(smoke).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert outcome(smoke) == first
+
+
+def test_killed_on_the_way_the_run_ends_with_the_same_tables(smoke, tmp_path):
+    """SIGKILL cannot be caught, so whatever is on disk at that moment is what the next start finds."""
+    generator = random.Random(0)
+    target = generator.randrange(2, len(list(smoke.rglob("manifest.json"))) - 8)
+    process = subprocess.Popen(command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = time.monotonic()
+    while process.poll() is None and len(list(tmp_path.rglob("manifest.json"))) < target:
+        assert time.monotonic() - started < TIMEOUT
+        time.sleep(0.02)
+    time.sleep(generator.random() / 5)
+    process.kill()
+    assert process.wait() != 0, "the run was over before it could be killed"
+    assert not (tmp_path / "results.json").exists()
+    finished = run(tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert outcome(tmp_path) == outcome(smoke)
+
+
+def running(pid):
+    """Whether a process still runs; one that has ended but was not waited for does not."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells by /proc whether processes have ended")
+def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_path):
+    together = by_two(tmp_path)
+    process = subprocess.Popen(together, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    started = time.monotonic()
+    trained = tmp_path / "seed-0" / "models" / "joint-spatial-general-vgg-16-sstn" / "manifest.json"
+    while process.poll() is None and not trained.exists():
+        assert time.monotonic() - started < TIMEOUT
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    workers = [pid for pid in children if b"run_all.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(workers) == 2
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    killed = time.monotonic()
+    while any(running(pid) for pid in workers):
+        assert time.monotonic() - killed < 10, "a worker outlived torchrun, and would write beside the next start"
+        time.sleep(0.05)
+    assert not (tmp_path / "results.json").exists()
+    finished = subprocess.run(together, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("report: ") == 1, "one process speaks for all"
+    assert outcome(tmp_path) == outcome(smoke)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: None, "must be an existing folder"),
+        (lambda folder: folder.mkdir(), "must hold an annotation file"),
+    ],
+    ids=["missing folder", "empty folder"],
+)
+def test_unusable_data_ends_with_one_message_and_code_2(tmp_path, prepare, message):
+    data = tmp_path / "data"
+    prepare(data)
+    finished = run(tmp_path / "output", "--data", str(data))
+    assert finished.returncode == 2
+    assert message in finished.stderr
+    assert str(data) in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_two_processes_have_one_message(tmp_path):
+    process = by_two(tmp_path / "output", "--data", str(tmp_path / "data"))
+    finished = subprocess.run(process, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode != 0
+    assert finished.stderr.count("must be an existing folder") == 1
+    assert "DataError" not in finished.stderr, "no process ends with a traceback"
+
+
+class PreparedError(Exception):
+    """Training would begin."""
+
+
+def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
+    trainers, prepared = [], []
+
+    def train_all(trainer):
+        trainers.append(trainer)
+        raise PreparedError
+
+    prepare_video = preparation._prepare_video
+    monkeypatch.setattr(run_all.Trainer, "train_all", train_all)
+    monkeypatch.setattr(
+        preparation, "_prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args)
+    )
+    for split in (None, mpii.FIXED5, mpii.choose_split("loso7", 8), mpii.choose_split("loso7", 10)):
+        with pytest.raises(PreparedError):
+            run_all.run(None, tmp_path, PRESETS["smoke"], split, None, plan_only=False)
+    assert len(prepared) == len(set(prepared)) == 12
+    folders = ["", "", "loso7-8", "loso7-10"]
+    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder / "seed-0" for folder in folders]
+    clips = [(len(trainer.dataset.train), len(trainer.dataset.test)) for trainer in trainers]
+    assert clips == [(20, 28), (20, 28), (44, 4), (44, 4)]
+
+
+def test_options_reach_the_run(tmp_path, monkeypatch):
+    runs = []
+    monkeypatch.setattr(run_all, "run", lambda *args, plan_only: runs.append(args))
+    run_all.main(output=tmp_path, preset="paper")
+    run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
+    run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
+    assert [split for _, _, _, split, _ in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
+    assert [preset.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "raft"]
+    assert [preset.raft_weights for _, _, preset, *_ in runs] == [None, None, "raft.pth"]
+    assert runs[0][2] == PRESETS["paper"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"split": "loso7"}, "split loso7 needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
+    ({"fold": 8}, "only split loso7 has folds, got fold 8 with fixed5"),
+    ({"flow": "raft"}, "flow raft needs a file with torchvision's weights"),
+    ({"raft_weights": Path("raft.pth")}, "weights belong to flow raft, got raft.pth with flow dis"),
+], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
+def test_options_that_do_not_fit_end_with_one_message_and_code_2(tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(output=tmp_path, preset="smoke", **options)
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")

@@ -1,0 +1,128 @@
+"""The networks of the example: the published sizes at full scale, and what remains of them at a fraction of it."""
+
+import pytest
+import torch
+from torch import nn
+
+from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.training.networks import Backbone, Recognizer, transformer
+
+PAPER, QUICK = PRESETS["paper"], PRESETS["quick"]
+
+
+def backbone(name, **changes):
+    return Backbone(name, **({"channels": 3, "input_size": 224, "width": 1.0, "dropout": 0.5} | changes))
+
+
+def parameters(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def chain(network, image):
+    """Side of the map after every convolution and pool."""
+    sides = []
+    for layer in network.features:
+        image = layer(image)
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            sides.append(image.shape[-1])
+    return sides
+
+
+@pytest.fixture
+def on_meta():
+    """Shapes and counts need no numbers: full-size networks cost nothing there."""
+    with torch.device("meta"):
+        yield
+
+
+@pytest.mark.parametrize(("name", "count"), [("vgg-f", 56_762_118), ("vgg-m", 98_836_102), ("vgg-16", 134_285_126)])
+@pytest.mark.usefixtures("on_meta")
+def test_parameter_counts_with_a_six_number_head_are_the_published_ones(name, count):
+    level = levels(PAPER)[2]
+    assert parameters(transformer(name, level, "spatial", PAPER)) == count
+
+
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        ("vgg-f", [54, 27, 27, 13, 13, 13, 13, 6]),
+        ("vgg-m", [109, 54, 26, 13, 13, 13, 13, 6]),
+        ("vgg-16", [224, 224, 112, 112, 112, 56, 56, 56, 56, 28, 28, 28, 28, 14, 14, 14, 14, 7]),
+    ],
+)
+@pytest.mark.usefixtures("on_meta")
+def test_full_scale_maps_have_the_published_sides(name, sides):
+    assert chain(backbone(name), torch.zeros(1, 3, 224, 224)) == sides
+
+
+@pytest.mark.usefixtures("on_meta")
+def test_full_scale_recognizer_has_the_names_and_shapes_of_torchvisions_vgg16():
+    shapes = {name: tuple(tensor.shape) for name, tensor in Recognizer(64, "temporal", PAPER).state_dict().items()}
+    convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    assert set(shapes) == {
+        f"{layer}.{kind}"
+        for layer in [*(f"features.{i}" for i in convolutions), *(f"classifier.{i}" for i in (0, 3, 6))]
+        for kind in ("weight", "bias")
+    }
+    assert shapes["features.0.weight"] == (64, 20, 3, 3)
+    assert shapes["features.28.weight"] == (512, 512, 3, 3)
+    assert shapes["classifier.0.weight"] == (4096, 512 * 7 * 7)
+    assert shapes["classifier.6.weight"] == (64, 4096)
+
+
+@pytest.mark.parametrize("name", ["vgg-f", "vgg-m", "vgg-16"])
+def test_an_eighth_of_the_size_keeps_every_layer_and_some_map(name):
+    with torch.device("meta"):
+        full = backbone(name)
+    small = backbone(name, input_size=28, width=1 / 8)
+    assert [type(layer) for layer in small.features] == [type(layer) for layer in full.features]
+    assert chain(small, torch.zeros(1, 3, 28, 28))[-1] >= 1
+    assert small.width == 512
+    assert small(torch.zeros(2, 3, 28, 28)).shape == (2, 512)
+
+
+def test_normalization_divides_by_the_neighboring_channels_energy():
+    """MatConvNet's [5 2 1e-4 0.75]: x / (2 + 1e-4 * sum of five neighbors' squares) ** 0.75."""
+    layer = backbone("vgg-f", input_size=28, width=1 / 8).features[2]
+    x = torch.randn(2, 8, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 300
+    energy = torch.stack([x[:, max(0, c - 2) : c + 3].square().sum(1) for c in range(8)], dim=1)
+    expected = x / (2 + 1e-4 * energy) ** 0.75
+    torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(layer(x.float()), expected.float())
+    # torch divides alpha by the number of channels, MatConvNet does not.
+    torch.testing.assert_close(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)(x), expected)
+
+
+def test_he_initialization_keeps_the_signal_through_sixteen_layers():
+    torch.manual_seed(0)
+    network = backbone("vgg-16", width=1 / 4, input_size=56).eval()
+    features = network(torch.randn(16, 3, 56, 56))
+    assert 0.1 < features.square().mean().sqrt() < 10
+
+
+def test_dropout_is_the_papers_only_where_training_starts_from_large_networks():
+    def rates(recognizer):
+        return [layer.p for layer in recognizer.classifier if isinstance(layer, nn.Dropout)]
+
+    with torch.device("meta"):
+        assert rates(Recognizer(8, "spatial", PAPER)) == [0.85, 0.85]
+        assert rates(Recognizer(8, "temporal", PAPER)) == [0.5, 0.5]
+    assert rates(Recognizer(8, "spatial", QUICK)) == [0.2, 0.2]
+
+
+def test_fc6_is_the_first_classifier_layer_after_its_relu():
+    torch.manual_seed(0)
+    recognizer = Recognizer(3, "spatial", QUICK).eval()
+    image = torch.randn(2, 3, 28, 28)
+    flat = recognizer.features(image).flatten(1)
+    fc6 = recognizer.classifier[0]
+    torch.testing.assert_close(recognizer.fc6(image), (flat @ fc6.weight.T + fc6.bias).clamp(min=0))
+    assert recognizer(image).shape == (2, 3)
+
+
+@pytest.mark.parametrize("level", levels(QUICK), ids=lambda level: level.name)
+def test_a_transformer_starts_from_a_random_head_as_in_the_paper(level):
+    torch.manual_seed(0)
+    head = transformer("vgg-16", level, "spatial", QUICK).head
+    assert torch.equal(head.bias, torch.zeros(6))
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.1)

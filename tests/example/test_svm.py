@@ -1,0 +1,129 @@
+"""The classifier end of the example, against brute force, scikit-learn and hand-made truths."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+from sklearn.svm import LinearSVC
+
+from examples.mpii_cooking.evaluation import svm
+from examples.mpii_cooking.evaluation.svm import Frames, Gram
+
+
+def clips_of(rng, lengths, channels):
+    lengths = np.asarray(lengths)
+    return Frames(rng.standard_normal((lengths.sum(), channels)).astype(np.float16), lengths)
+
+
+def raw_svm_scores(train, test, labels, classes, c):
+    """One-vs-rest on the descriptors themselves."""
+    machines = [LinearSVC(C=c, dual=True, tol=1e-8, max_iter=200_000, random_state=0) for _ in range(classes)]
+    return np.stack([m.fit(train, labels == k).decision_function(test) for k, m in enumerate(machines)], axis=1)
+
+
+@pytest.mark.parametrize("size", [6, 300], ids=["fewer dimensions than clips", "more"])
+def test_the_gram_matrix_leads_to_the_same_machine_as_the_descriptors(size):
+    rng = np.random.default_rng(0)
+    train, test = rng.standard_normal((40, size)) / np.sqrt(size), rng.standard_normal((25, size)) / np.sqrt(size)
+    labels = np.arange(40) % 4
+    got = svm.svm_scores(svm.gram(train, test), labels, classes=4, c=1.0)
+    np.testing.assert_allclose(got, raw_svm_scores(train, test, labels, 4, 1.0), atol=2e-5)
+
+
+def test_joined_grams_are_the_gram_of_descriptors_laid_end_to_end():
+    rng = np.random.default_rng(1)
+    (a, b), (c, d) = rng.standard_normal((2, 7, 5)), rng.standard_normal((2, 7, 3))
+    joined = svm.gram(a, b).joined(svm.gram(c, d))
+    together = svm.gram(np.hstack([a, c]), np.hstack([b, d]))
+    np.testing.assert_allclose(joined.train, together.train, atol=1e-12)
+    np.testing.assert_allclose(joined.test, together.test, atol=1e-12)
+
+
+def test_a_class_without_training_clips_is_never_the_answer_and_its_precision_is_its_share():
+    rng = np.random.default_rng(2)
+    descriptors, labels = rng.standard_normal((30, 8)), np.arange(30) % 3
+    scores = svm.svm_scores(svm.gram(descriptors, descriptors), labels, classes=4, c=1.0)
+    assert len(np.unique(scores[:, 3])) == 1
+    assert 3 not in scores.argmax(1)
+    truths = np.where(np.arange(30) < 6, 3, labels)
+    assert svm.average_precisions(scores, truths)[3] == pytest.approx(6 / 30)
+
+
+def test_one_class_alone_gets_constant_scores():
+    products = Gram(np.eye(4), np.ones((3, 4)))
+    np.testing.assert_array_equal(svm.svm_scores(products, np.zeros(4, dtype=int), 2, 1.0), np.zeros((3, 2)))
+
+
+def brute_force_average_precision(truth, score):
+    """Mean over the positives of the precision among everything that scores at least as high."""
+    return np.mean([truth[score >= score[i]].mean() for i in np.flatnonzero(truth)])
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data(), clips=st.integers(1, 30), classes=st.integers(1, 5))
+def test_average_precision_is_the_mean_precision_at_each_positive_ties_included(data, clips, classes):
+    row = st.lists(st.integers(0, 4), min_size=classes, max_size=classes)
+    scores = np.array(data.draw(st.lists(row, min_size=clips, max_size=clips)), dtype=float)
+    labels = np.array(data.draw(st.lists(st.integers(0, classes - 1), min_size=clips, max_size=clips)))
+    precisions = svm.average_precisions(scores, labels)
+    for label, precision in enumerate(precisions):
+        truth = labels == label
+        if not truth.any():
+            assert precision is None
+            continue
+        assert precision == pytest.approx(brute_force_average_precision(truth, scores[:, label]))
+        assert precision == pytest.approx(average_precision_score(truth, scores[:, label]))
+    present = [precision for precision in precisions if precision is not None]
+    assert svm.mean_average_precision(precisions) == pytest.approx(sum(present) / len(present))
+
+
+def test_late_fusion_is_the_mean_of_decision_values():
+    a, b = np.array([[1.0, -2.0]]), np.array([[3.0, 4.0]])
+    np.testing.assert_array_equal(svm.late_fusion([a, b]), [[2.0, 1.0]])
+
+
+def test_principal_components_do_not_depend_on_how_clips_are_sharded():
+    rng = np.random.default_rng(3)
+    whole = clips_of(rng, [5, 1, 9, 4], channels=6)
+    halves = [Frames(whole.features[:6], whole.lengths[:2]), Frames(whole.features[6:], whole.lengths[2:])]
+    one, two = svm.fit_pca([whole], 3), svm.fit_pca(halves, 3)
+    np.testing.assert_array_equal(one.components_, two.components_)
+    np.testing.assert_allclose(one.mean_, whole.features.astype(float).mean(0), atol=1e-12)
+
+
+def test_pca_keeps_what_there_is_when_frames_are_few():
+    frames = clips_of(np.random.default_rng(4), [2, 1], channels=8)
+    assert svm.fit_pca([frames], 32).n_components_ == 3
+
+
+def test_pca_takes_an_even_share_of_frames_from_long_clips(monkeypatch):
+    monkeypatch.setattr(svm, "PCA_FRAMES", 6)
+    values = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100, 200], dtype=np.float16)
+    frames = Frames(values[:, None], np.array([8, 2]))
+    kept = [0, 4, 7, 100, 200]  # three of eight, evenly spaced (3.5 rounds to even), and both of two
+    assert svm.fit_pca([frames], 1).mean_[0] == pytest.approx(np.mean(kept))
+
+
+def test_trajectories_are_each_clips_own_components_in_order(monkeypatch):
+    monkeypatch.setattr(svm, "FRAMES_AT_ONCE", 2)
+    frames = clips_of(np.random.default_rng(5), [3, 1, 4], channels=5)
+    pca = svm.fit_pca([frames], 5)
+    clips = [[*parts] for parts in svm.trajectories(frames, pca)]
+    assert [[len(part) for part in parts] for parts in clips] == [[2, 1], [1], [2, 2]]
+    exact = (frames.features.astype(float) - pca.mean_) @ pca.components_.T
+    torch.testing.assert_close(
+        torch.cat([part for parts in clips for part in parts]), torch.from_numpy(exact), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", ["distance", "rbf"])
+def test_descriptors_are_each_clip_s_however_its_frames_are_read(monkeypatch, kind):
+    monkeypatch.setattr(svm, "FRAMES_AT_ONCE", 7)
+    shards = [clips_of(np.random.default_rng(seed), [30, 1, 9], channels=6) for seed in range(2)]
+    pca = svm.fit_pca(shards, 4)
+    pooling = svm.make_pooling(kind, shards, pca)
+    clips = [clip for shard in shards for clip in np.split(shard.features, np.cumsum(shard.lengths)[:-1])]
+    expected = [pooling(torch.from_numpy(pca.transform(clip.astype(float)))[None])[0] for clip in clips]
+    np.testing.assert_allclose(svm.describe(shards, pca, pooling), np.stack(expected), atol=1e-9)

@@ -1,0 +1,478 @@
+"""Released ImageNet weights: read so that networks compute what MatConvNet or torchvision do, or refused by name."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+import tyro
+from safetensors.torch import save_file
+
+from examples.mpii_cooking import plan, run_all
+from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.data.dataset import DataError, Dataset
+from examples.mpii_cooking.data.samples import RGB_MEAN
+from examples.mpii_cooking.training import weights
+from examples.mpii_cooking.training.networks import Backbone
+from examples.mpii_cooking.training.runs import Run, build
+from examples.mpii_cooking.training.train import Trainer
+from examples.mpii_cooking.workspace import Workspace
+
+WIDTH = 1 / 32
+NARROW = dataclasses.replace(PRESETS["paper"], width=WIDTH)
+GENERAL = levels(NARROW)[0]
+MEANS = {"vgg-f": (122.7, 114.9, 101.5), "vgg-m": (120.1, 117.2, 104.3), "vgg-16": RGB_MEAN}
+"""Mean colors of the made-up files; VGG-16's is the released one."""
+LAYERS = {  # ((kernel, stride, pad), published channels), "lrn", (pool, pad below and to the right)
+    "vgg-f": [((11, 4, 0), 64), "lrn", (3, 1), ((5, 1, 2), 256), "lrn", (3, 1)]
+    + [((3, 1, 1), 256)] * 3
+    + [(3, 1), ((6, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)],
+    "vgg-m": [((7, 2, 0), 96), "lrn", (3, 0), ((5, 2, 1), 256), "lrn", (3, 1)]
+    + [((3, 1, 1), 512)] * 3
+    + [(3, 0), ((6, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)],
+    "vgg-16": [
+        *(((3, 1, 1), 64), ((3, 1, 1), 64), (2, 0), ((3, 1, 1), 128), ((3, 1, 1), 128), (2, 0)),
+        *(*[((3, 1, 1), 256)] * 3, (2, 0), *[((3, 1, 1), 512)] * 3, (2, 0), *[((3, 1, 1), 512)] * 3, (2, 0)),
+        *(((7, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)),
+    ],
+}
+
+
+def released_layers(name):
+    """The layers of a released file with a 32nd of its channels: kernels of (row, column, input, output), lopsided."""
+    generator = np.random.default_rng(0)
+    layers, inputs = [], 3
+    for entry in LAYERS[name]:
+        if entry == "lrn":
+            layers.append({"type": "lrn", "param": [5.0, 2.0, 1e-4, 0.75]})
+        elif isinstance(entry[0], int):
+            pool, pad = entry
+            layers.append({"type": "pool", "method": "max", "pool": [pool] * 2, "stride": [2, 2], "pad": [0, pad] * 2})
+        else:
+            (kernel, stride, pad), outputs = entry
+            outputs = round(outputs * WIDTH)
+            filters = generator.normal(0.1, 1, (kernel, kernel, inputs, outputs)) * (2 / kernel**2 / inputs) ** 0.5
+            biases = generator.normal(0, 1, (outputs, 1))
+            layer = {"type": "conv", "filters": np.float32(filters), "biases": np.float32(biases)}
+            layers += [layer | {"pad": [pad] * 4, "stride": [stride] * 2}, {"type": "relu"}]
+            inputs = outputs
+    layers[-1] = {"type": "softmax"}  # where the loop has put a ReLU
+    return [{"name": f"{layer['type']}{number}"} | layer for number, layer in enumerate(layers, start=1)]
+
+
+def written(path, layers, mean, *, old=False):
+    """Write a SimpleNN network: as it is since 1.0-beta17, or as it was, with its fields in another order."""
+    gradient = np.linspace(-20, 20, 224, dtype=np.float32)[:, None, None]  # a mean image is not one color
+    image = np.float32(mean) + np.broadcast_to(gradient, (224, 224, 1))
+    parts = {"normalization": {"imageSize": [224.0, 224.0, 3.0], "averageImage": image}}
+    scipy.io.savemat(path, {"layers": cells(layers, old=old)} | (parts if old else {"meta": parts}))
+    return path
+
+
+def cells(layers, *, old):
+    """A MATLAB cell array, in which anything may lie instead of a layer."""
+    array = np.empty((1, len(layers)), object)
+    for place, layer in enumerate(layers):
+        if isinstance(layer, dict):
+            layer = dict(layer)
+            if old and layer.get("type") == "lrn":
+                layer["type"] = "normalize"
+            if old:
+                layer = dict(reversed(layer.items()))
+            elif "filters" in layer:
+                weights = np.empty((1, 2), object)
+                weights[0, 0], weights[0, 1] = layer.pop("filters"), layer.pop("biases")
+                layer |= {"weights": weights, "size": weights[0, 0].shape, "dilate": 1}
+        array[0, place] = layer
+    return array
+
+
+def matconvnet(layers, image):
+    """What MatConvNet computes of an image (row, column, channel): its operations, in its layout, in float64."""
+    for layer in layers:
+        if layer["type"] == "conv":
+            (top, bottom, left, right), (down, across) = layer["pad"], layer["stride"]
+            filters = layer["filters"].astype(np.float64)
+            rows, columns = filters.shape[:2]
+            image = np.pad(image, ((top, bottom), (left, right), (0, 0)))
+            image = sum(
+                image[i : image.shape[0] - rows + i + 1 : down, j : image.shape[1] - columns + j + 1 : across]
+                @ filters[i, j]
+                for i in range(rows)
+                for j in range(columns)
+            ) + layer["biases"].ravel().astype(np.float64)
+        elif layer["type"] == "relu":
+            image = np.maximum(image, 0)
+        elif layer["type"] == "lrn":
+            size, kappa, alpha, beta = layer["param"]
+            reach = int(size) // 2
+            near = [image[..., max(0, c - reach) : c + reach + 1] for c in range(image.shape[2])]
+            image = image / (kappa + alpha * np.stack([(x**2).sum(-1) for x in near], -1)) ** beta
+        elif layer["type"] == "pool":
+            top, bottom, left, right = layer["pad"]
+            side = layer["pool"][0]
+            image = np.pad(image, ((top, bottom), (left, right), (0, 0)), constant_values=-np.inf)
+            windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
+            image = windows[::2, ::2].max((-2, -1))
+    return image
+
+
+def narrow(name, channels=3):
+    return Backbone(name, channels, input_size=224, width=WIDTH, dropout=0.5)
+
+
+def without_numbers(name):
+    with torch.device("meta"):
+        return narrow(name)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new layout", "old layout"])
+@pytest.mark.parametrize("name", ["vgg-f", "vgg-m", "vgg-16"])
+def test_a_network_from_a_file_computes_what_matconvnet_does(tmp_path, name, old):
+    layers = released_layers(name)
+    path = written(tmp_path / "network.mat", layers, MEANS[name], old=old)
+    network = narrow(name).double().eval()
+    weights.start(network, weights.read(path, without_numbers(name)))
+    photo = np.random.default_rng(1).uniform(0, 255, (224, 224, 3)) * np.linspace(0.2, 1, 224)[:, None, None]
+    expected = matconvnet(layers[:-2], photo - np.array(MEANS[name], np.float32)).ravel()  # without fc8 and softmax
+    ours = torch.from_numpy(photo - np.array(RGB_MEAN)).permute(2, 0, 1)[None]
+    assert (expected > 0).sum() > 20
+    np.testing.assert_allclose(network(ours).detach().numpy()[0], expected, rtol=0, atol=1e-5 * expected.max())
+
+
+def test_flow_starts_from_the_mean_of_the_colors_and_the_released_bias(tmp_path):
+    layers = released_layers("vgg-f")
+    released = weights.read(written(tmp_path / "network.mat", layers, MEANS["vgg-f"]), without_numbers("vgg-f"))
+    network = narrow("vgg-f", channels=20)
+    weights.start(network, released)
+    first = network.features[0]
+    colors = layers[0]["filters"].mean(2).transpose(2, 0, 1)  # (row, column, input, output)
+    for channel in range(20):
+        torch.testing.assert_close(first.weight[:, channel], torch.from_numpy(colors))
+    assert torch.equal(first.bias, torch.from_numpy(layers[0]["biases"].ravel()))
+
+
+def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
+    """All layers start from the file but for the last of each network, which is drawn as without one."""
+    path = written(tmp_path / "network.mat", released_layers("vgg-16"), MEANS["vgg-16"])
+    released = {"vgg-16": weights.read(path, without_numbers("vgg-16"))}
+    run = Run("joint", "temporal", GENERAL, "vgg-16", "STN")
+    random, begun = build(run, 5, NARROW).state_dict(), build(run, 5, NARROW, released).state_dict()
+    same = {name for name, tensor in random.items() if torch.equal(tensor, begun[name])}
+    assert same == {
+        *("recognizer.classifier.6.weight", "recognizer.classifier.6.bias"),
+        *("transformer.head.weight", "transformer.head.bias"),
+    }
+    for part in ("recognizer.", "transformer.localization."):
+        for name, tensor in released["vgg-16"].state.items():
+            if name != "features.0.weight":
+                assert torch.equal(begun[part + name], tensor)
+    rates = [layer.p for layer in build(run, 5, NARROW, released).modules() if isinstance(layer, torch.nn.Dropout)]
+    assert rates == [0.5] * 4
+
+
+def test_networks_without_a_file_start_at_random(tmp_path):
+    path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
+    released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
+    run = Run("joint", "spatial", GENERAL, "vgg-f", "STN")
+    random, begun = build(run, 5, NARROW), build(run, 5, NARROW, released)
+    torch.testing.assert_close(begun["recognizer"].state_dict(), random["recognizer"].state_dict(), rtol=0, atol=0)
+    assert torch.equal(
+        begun["transformer"].localization.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"]
+    )
+
+
+def torchvision_state():
+    generator = torch.Generator().manual_seed(0)
+    shapes = {name: tensor.shape for name, tensor in without_numbers("vgg-16").state_dict().items()}
+    state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    return state | {"classifier.6.weight": torch.zeros(1000, 128), "classifier.6.bias": torch.zeros(1000)}
+
+
+SAVE = {
+    "vgg16.safetensors": save_file,
+    "vgg16-397923af.pth": torch.save,
+    "vgg16.pth": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),  # as before 1.6
+}
+
+
+@pytest.mark.parametrize("file", SAVE)
+def test_torchvisions_state_dict_sees_its_own_input_in_ours(tmp_path, file):
+    state = torchvision_state()
+    SAVE[file](state, tmp_path / file)
+    network = narrow("vgg-16").double()
+    weights.start(network, weights.read(tmp_path / file, without_numbers("vgg-16")))
+    pixels = torch.randint(256, (1, 3, 224, 224), generator=torch.Generator().manual_seed(1)).double()
+    mean, std = (torch.tensor(of).double()[:, None, None] for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    first = (state["features.0.weight"].double(), state["features.0.bias"].double())
+    expected = torch.nn.functional.conv2d((pixels / 255 - mean) / std, *first, padding=1)
+    ours = network.features[0](pixels - torch.tensor(RGB_MEAN).double()[:, None, None])
+    inside = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(ours[inside], expected[inside], rtol=0, atol=1e-5 * expected.abs().max().item())
+    assert not torch.allclose(ours, expected, rtol=0, atol=1e-3), "at the border, padding is another color"
+    torch.testing.assert_close(ours, expected, rtol=0, atol=0.1)  # five taps, half a gray level in 58 each
+    after = {
+        name: tensor.float() for name, tensor in network.state_dict().items() if not name.startswith("features.0.")
+    }
+    torch.testing.assert_close(after, {name: state[name] for name in after}, rtol=0, atol=0)
+
+
+def changed(layers, number, **fields):
+    """The layers with other fields in one of them; None takes a field away."""
+    layer = {key: value for key, value in (layers[number - 1] | fields).items() if value is not None}
+    return [*layers[: number - 1], layer, *layers[number:]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layers: layers[:12], "network.mat: type must be 'conv', got the end"),
+        (lambda layers: changed(layers, 2, type="sigmoid"), r"layer 2 \(relu2\): type must be 'relu', got 'sigmoid'"),
+        (lambda layers: changed(layers, 3, type=None), r"layer 3 \(lrn3\) must have a field 'type', got param, name"),
+        (
+            lambda layers: changed(layers, 3, param=[5, 1, 2e-5, 0.75]),
+            r"layer 3 \(lrn3\): param must be \[5, 2.0, 0.0001, 0.75\], got \[5.0, 1.0, 2e-05, 0.75\]",
+        ),
+        (lambda layers: changed(layers, 4, method="avg"), r"layer 4 \(pool4\): method must be 'max', got 'avg'"),
+        (lambda layers: changed(layers, 4, pool=[2, 2]), r"pool must be \[3, 3\], got \[2.0, 2.0\]"),
+        (lambda layers: changed(layers, 4, pad=[1, 0, 1, 0]), r"pad must be 0 above .* got \[1.0, 0.0, 1.0, 0.0\]"),
+        (
+            lambda layers: changed(layers, 4, pad=0),
+            r"turn \[54, 54\] pixels into \[27, 27\], got \[0.0, 0.0, 0.0, 0.0\]",
+        ),
+        (lambda layers: changed(layers, 4, pad=[0, 1]), r"layer 4 \(pool4\): pad must be 4 numbers, got \[0, 1\]"),
+        (lambda layers: changed(layers, 5, pad=0), r"layer 5 \(conv5\): pad must be \[2, 2, 2, 2\], got \[0.0, 0.0,"),
+        (
+            lambda layers: changed(layers, 5, stride="two"),
+            r"layer 5 \(conv5\): stride must be 2 numbers, got \['two'\]",
+        ),
+        (
+            lambda layers: changed(layers, 5, filters=np.zeros((5, 5, 2, 9), np.float32)),
+            r"layer 5 \(conv5\): filters must be floating-point of shape \(5, 5, 2, 8\), got float32 of \(5, 5, 2, 9\)",
+        ),
+        (
+            lambda layers: changed(layers, 5, biases=np.zeros(7, np.float32)),
+            r"layer 5 \(conv5\): biases must be floating-point of shape \(8,\), got float32 of \(7,\)",
+        ),
+        (lambda layers: changed(layers, 5, filters=None), r"layer 5 \(conv5\) must have a field 'filters', got"),
+        (
+            lambda layers: changed(layers, 5, biases=np.full(8, np.nan, np.float32)),
+            "features.4.bias must be finite numbers",
+        ),
+        (
+            lambda layers: [*layers[:4], np.zeros(3), *layers[5:]],
+            r"layer 5 must be one struct, got float64 of shape \(1, 3\)",
+        ),
+    ],
+)
+def test_a_file_of_another_network_is_refused_by_layer_and_field(tmp_path, change, message):
+    path = written(tmp_path / "network.mat", change(released_layers("vgg-f")), MEANS["vgg-f"], old=True)
+    with pytest.raises(DataError, match=message) as caught:
+        weights.read(path, without_numbers("vgg-f"))
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"net": 1}, "must be a SimpleNN network of MatConvNet, got a file without 'layers'"),
+        ({}, "must have 'meta' or 'normalization', got neither"),
+        ({"meta": {"classes": 1}}, "meta must have a field 'normalization', got classes"),
+        ({"meta": {"normalization": {"border": 1}}}, "normalization must have a field 'averageImage', got border"),
+        (
+            {"normalization": {"averageImage": np.zeros((224, 224))}},
+            r"averageImage must be numbers, three colors last",
+        ),
+    ],
+)
+def test_a_file_without_its_parts_is_refused(tmp_path, content, message):
+    path = tmp_path / "network.mat"
+    layers = {} if "net" in content else {"layers": cells(released_layers("vgg-f"), old=True)}
+    scipy.io.savemat(path, layers | content)
+    with pytest.raises(DataError, match=message):
+        weights.read(path, without_numbers("vgg-f"))
+
+
+def test_dropout_in_a_file_changes_nothing(tmp_path):
+    """The converter of the released files leaves it out unless it is told not to."""
+    layers = released_layers("vgg-f")
+    place = next(number for number, layer in enumerate(layers) if layer["name"] == "relu17") + 1
+    dropped = [*layers[:place], {"name": "drop6", "type": "dropout", "rate": 0.5}, *layers[place:]]
+    states = [
+        weights.read(written(tmp_path / f"{len(each)}.mat", each, MEANS["vgg-f"]), without_numbers("vgg-f")).state
+        for each in (layers, dropped)
+    ]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def nan_classifier(state):
+    return state | {"classifier.0.weight": torch.full_like(state["classifier.0.weight"], torch.nan)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: {key: state[key] for key in state if key != "features.28.bias"},
+            r"features.28.bias .* got nothing",
+        ),
+        (lambda state: state | {"features.2.weight": torch.zeros(2, 2, 5, 5)}, r"\(2, 2, 3, 3\), got \(2, 2, 5, 5\)"),
+        (lambda state: {"model": 3}, "features.0.weight must be a tensor of shape"),
+        (lambda state: [1, 2], "must hold arrays by name, got list"),
+        (nan_classifier, "classifier.0.weight must be finite numbers"),  # torchvision's IMAGENET1K_FEATURES
+    ],
+)
+def test_a_state_dict_of_another_network_is_refused(tmp_path, change, message):
+    path = tmp_path / "vgg16.pth"
+    torch.save(change(torchvision_state()), path)
+    with pytest.raises(DataError, match=message):
+        weights.read(path, without_numbers("vgg-16"))
+
+
+class _Payload:
+    def __reduce__(self):
+        return (Path.touch, (Path("payload-ran"),))
+
+
+@pytest.mark.parametrize("name", ["imagenet-vgg-f.mat", "vgg16.safetensors", "vgg16.pth"])
+def test_a_broken_file_cannot_be_read(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"not what the name says" * 20)
+    with pytest.raises(DataError, match=f"{name} cannot be read: "):
+        weights.read(path, without_numbers("vgg-16"))
+
+
+def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"features.0.weight": _Payload()}, "vgg16.pth")
+    with pytest.raises(DataError, match=r"vgg16\.pth cannot be read: UnpicklingError"):
+        weights.read(Path("vgg16.pth"), without_numbers("vgg-16"))
+    assert not Path("payload-ran").exists()
+
+
+@pytest.fixture
+def _files_are_narrow(monkeypatch):
+    """Full-size networks have half a gigabyte each; which layers are asked for does not depend on their width."""
+    monkeypatch.setattr(weights, "Backbone", lambda name, channels, **sizes: without_numbers(name))
+
+
+@pytest.mark.usefixtures("_files_are_narrow")
+def test_a_folder_may_have_some_of_the_files_and_says_which(tmp_path):
+    for name in ("vgg-f", "vgg-m"):
+        written(tmp_path / f"imagenet-{name}.mat", released_layers(name), MEANS[name])
+    found = weights.read_weights(tmp_path, PRESETS["paper"])
+    assert set(found) == {"vgg-f", "vgg-m"}
+    said = weights.origins(PRESETS["paper"], found)
+    assert said["vgg-16"] == "random"
+    digest = hashlib.sha256((tmp_path / "imagenet-vgg-m.mat").read_bytes()).hexdigest()
+    assert said["vgg-m"] == f"imagenet-vgg-m.mat, SHA-256 {digest}"
+
+
+@pytest.mark.usefixtures("_files_are_narrow")
+def test_a_folder_without_weights_or_with_too_many_is_refused(tmp_path):
+    with pytest.raises(DataError, match=f"must be an existing folder, got {tmp_path}/none"):
+        weights.read_weights(tmp_path / "none", PRESETS["paper"])
+    with pytest.raises(DataError, match=r"imagenet-vgg-f\.mat, .* got none in"):
+        weights.read_weights(tmp_path, PRESETS["paper"])
+    for name in ("vgg16.pth", "imagenet-vgg-verydeep-16.mat"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"one file of vgg-16, got 2 .*: imagenet-vgg-verydeep-16.mat, vgg16.pth"):
+        weights.read_weights(tmp_path, PRESETS["paper"])
+
+
+class _StoppedError(Exception):
+    """The run got as far as the test looks."""
+
+
+@pytest.mark.usefixtures("_files_are_narrow")
+def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_path, monkeypatch):
+    written(tmp_path / "imagenet-vgg-f.mat", released_layers("vgg-f"), MEANS["vgg-f"])
+    planned = []
+
+    def trainer(_dataset, _caches, preset, _workspace, _device, released):
+        raise _StoppedError(preset, released)
+
+    monkeypatch.setattr(run_all, "_open", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False))
+    monkeypatch.setattr(run_all.plan, "make", lambda *handed, written: planned.append(handed) or "")
+    monkeypatch.setattr(run_all, "prepare", lambda *_: {})
+    monkeypatch.setattr(run_all, "Trainer", trainer)
+    for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
+        with pytest.raises(_StoppedError) as stopped:
+            run_all.run(None, tmp_path / "output", PRESETS["paper"], None, folder, plan_only=False)
+        preset, released = stopped.value.args
+        assert (preset.rgb_gain, preset.flow_gain) == gains
+        assert set(released) == files
+        _, same, *_, handed = planned.pop()
+        assert same == preset
+        assert handed is released
+
+
+def test_the_plan_says_what_each_network_starts_from():
+    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
+    released = {"vgg-16": weights.Released("vgg16.pth", "0a1b", {}, None)}
+    lines = [*plan._network_lines(dataset, PRESETS["paper"], released)]
+    ends = {"vgg-f": "random", "vgg-16": "vgg16.pth, SHA-256 0a1b"}
+    assert all(
+        any(f"localization, {name} " in line and line.endswith(end) for line in lines) for name, end in ends.items()
+    )
+    assert lines[-1].endswith("vgg16.pth, SHA-256 0a1b, 2 classes")
+
+
+def test_the_plan_measures_networks_with_their_weights(monkeypatch):
+    """Random ones may not stay finite on inputs of that size."""
+    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
+    released, built = {}, []
+
+    def build(_run, _classes, _preset, weights=weights.NO_WEIGHTS):
+        built.append(weights)
+        return torch.nn.ModuleDict()
+
+    monkeypatch.setattr(plan, "build", build)
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: plan.StepCost(0, 0))
+    plan._training_cost(dataset, PRESETS["paper"], released, None, torch.device("cpu"))
+    assert any(weights is released for weights in built)
+
+
+def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tmp_path):
+    def units(**digests):
+        found = {name.replace("_", "-"): weights.Released("a", digest, {}, None) for name, digest in digests.items()}
+        dataset = Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
+        trainer = Trainer(dataset, {}, PRESETS["paper"], Workspace(tmp_path), torch.device("cpu"), found)
+        level = levels(PRESETS["paper"])[0]
+        runs = {
+            "guide": Run("guide", "spatial", level, "vgg-f", "SSTN"),
+            "joint": Run("joint", "spatial", level, "vgg-f", "SSTN"),
+            "recognize": Run("recognize", "spatial", level),
+        }
+        return {name: trainer.unit(run).fingerprint for name, run in runs.items()}
+
+    def changes(before, after):
+        return {name for name in before if before[name] != after[name]}
+
+    assert changes(units(), units(vgg_f="1")) == {"guide", "joint"}
+    assert changes(units(vgg_f="1"), units(vgg_f="2")) == {"guide", "joint"}
+    assert changes(units(), units(vgg_16="1")) == {"joint", "recognize"}
+    assert changes(units(), units(vgg_m="1")) == set()
+
+
+def test_training_begins_at_the_weights(tmp_path):
+    path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
+    released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
+    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
+    trainer = Trainer(dataset, {}, NARROW, Workspace(tmp_path), torch.device("cpu"), released)
+    begun = trainer._initial(Run("guide", "spatial", GENERAL, "vgg-f", "SSTN"))["transformer"].localization
+    assert torch.equal(begun.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"])
+
+
+def test_small_presets_take_no_weights_and_say_why(tmp_path, capsys):
+    output = tmp_path / "output"
+    with pytest.raises(SystemExit) as ended:
+        tyro.cli(run_all.main, args=["--preset", "smoke", "--weights", str(tmp_path), "--output", str(output)])
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: weights must be for the networks as published")
+    assert "preset smoke has 28 px and 0.0625 of the channels" in message
+    assert not output.exists()

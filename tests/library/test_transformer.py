@@ -1,0 +1,272 @@
+"""The layer: its head, its state, its precision and its errors."""
+
+import copy
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from supervised_st.geometry import PARAMETERIZATIONS, theta_from_parameters, theta_to_window
+from supervised_st.transformer import Glimpse, Resize, SupervisedSpatialTransformer
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def localization(features=5, channels=3):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, features), nn.Tanh())
+
+
+def build(size=(4, 4), **options):
+    return SupervisedSpatialTransformer(localization(), size, features=5, **options)
+
+
+def diagonal(side, *, batch=2):
+    return torch.tensor([[side, 0.0, 0.0], [0.0, side, 0.0]]).expand(batch, 2, 3)
+
+
+def test_an_identity_head_returns_the_image():
+    image = torch.randn(2, 3, 8, 8)
+    glimpse = build((8, 8), head_init="identity")(image)
+    assert isinstance(glimpse, Glimpse)
+    assert torch.equal(glimpse.image, image)
+    assert torch.equal(glimpse.theta, diagonal(1.0))
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_level_head_returns_the_center_crop(align_corners):
+    image = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    scale = 3 / 11 if align_corners else 4 / 12
+    transformer = build(scale=scale, align_corners=align_corners).double()
+    transformer.reset_head()  # in float64 now
+    seen = transformer(image).image
+    torch.testing.assert_close(seen, image[..., 4:8, 4:8], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", PARAMETERIZATIONS)
+@pytest.mark.parametrize(("head_init", "side"), [("level", 0.25), ("identity", 1.0)])
+def test_every_family_starts_with_the_window_it_is_asked_for(kind, head_init, side):
+    transformer = build(parameterization=kind, head_init=head_init, scale=side)
+    assert torch.equal(transformer.localize(torch.randn(2, 3, 9, 9)), diagonal(side))
+
+
+@pytest.mark.parametrize("kind", ["crop4", "crop3", "translation"])
+def test_a_bounded_head_starts_with_the_window_it_is_asked_for(kind):
+    transformer = build(parameterization=kind, scale=0.25, bounds=(0.1, 0.5))
+    torch.testing.assert_close(transformer.localize(torch.randn(2, 3, 9, 9)), diagonal(0.25), rtol=0, atol=1e-7)
+
+
+def test_a_gaussian_head_is_the_papers():
+    head = SupervisedSpatialTransformer(nn.Flatten(), (2, 2), features=4096, head_init="gaussian").head
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    assert head.weight.mean().item() == pytest.approx(0, abs=2e-4)
+    assert not head.bias.any()
+
+
+def test_localize_and_sample_make_the_glimpse():
+    transformer = build(head_init="gaussian", parameterization="similarity", padding_mode="border", mode="nearest")
+    image = torch.randn(2, 3, 9, 9)
+    theta = transformer.localize(image)
+    parameters = transformer.head(transformer.localization(image))
+    assert torch.equal(theta, theta_from_parameters(parameters, "similarity"))
+    glimpse = transformer(image)
+    assert torch.equal(glimpse.theta, theta)
+    assert torch.equal(glimpse.image, transformer.sample(image, theta))
+
+
+@pytest.mark.parametrize(("options", "outside"), [({}, 0.0), ({"padding_mode": "border"}, 2.0)])
+def test_what_stands_outside_is_the_users_choice(options, outside):
+    seen = build((6, 6), scale=3.0, **options)(torch.full((1, 3, 4, 4), 2.0)).image
+    assert seen[0, :, 0, 0].tolist() == [outside] * 3
+    filled = build((6, 6), scale=3.0, padding_mode="fill", fill_value=(1.0, 2.0, 3.0))(torch.zeros(1, 3, 4, 4)).image
+    assert filled[0, :, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_localization_sees_the_small_image_and_the_sampler_the_large_one():
+    seen = []
+
+    class Watch(nn.Module):
+        def forward(self, image):
+            seen.append(image)
+            return image.mean((2, 3))
+
+    transformer = SupervisedSpatialTransformer(Watch(), (4, 4), features=3, downscale=nn.MaxPool2d(4), scale=0.25)
+    image = torch.randn(2, 3, 16, 16)
+    glimpse = transformer(image)
+    assert torch.equal(seen[0], nn.functional.max_pool2d(image, 4))
+    assert torch.equal(glimpse.image, image[..., 6:10, 6:10])
+
+
+def test_resize_keeps_what_an_average_must_keep():
+    """Antialiased: shrinking by a whole factor keeps a constant and a linear ramp away from the border."""
+    ramp = torch.arange(64, dtype=torch.float64).expand(1, 1, 64, 64)
+    small = Resize((16, 16))(ramp)
+    expected = (torch.arange(16, dtype=torch.float64) + 0.5) * 4 - 0.5
+    torch.testing.assert_close(small[0, 0, 8, 2:-2], expected[2:-2])
+    every_fourth = (torch.arange(64) % 4 == 0).double().expand(1, 1, 64, 64)
+    torch.testing.assert_close(Resize((16, 16))(every_fourth)[..., 2:-2], torch.full((1, 1, 16, 12), 0.25).double())
+    assert repr(Resize((16, 8))) == "Resize(size=(16, 8))"
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_theta_stays_float32_under_autocast(low):
+    """1/3 and 1/7 have no short binary form, so one half-precision step on the way would show."""
+    transformer = build((8, 8), parameterization="crop4", head_init="identity")
+    with torch.no_grad():
+        transformer.head.bias.copy_(torch.tensor([1 / 3, 1.0, 1 / 7, 0.0]))
+    image = torch.randn(2, 3, 8, 8)
+    with torch.autocast("cpu", dtype=low):
+        assert transformer.localization(image).dtype == low
+        theta = transformer.localize(image)
+    assert theta.dtype == torch.float32
+    assert torch.equal(theta, torch.tensor([[1 / 3, 0, 1 / 7], [0, 1, 0]]).expand(2, 2, 3))
+
+
+def test_the_identity_is_exact_under_autocast_and_in_half_precision():
+    image = torch.randn(2, 3, 37, 53)
+    transformer = build((37, 53), head_init="identity", backend="reference")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(transformer(image).image, image)
+    glimpse = transformer.bfloat16()(image.bfloat16())
+    assert torch.equal(glimpse.image, image.bfloat16())
+    assert glimpse.theta.dtype == torch.float32
+
+
+def test_a_half_precision_model_still_computes_theta_in_float32():
+    """Weights are bfloat16, but the sum of their products is not rounded to bfloat16."""
+    transformer = build(head_init="gaussian").bfloat16()
+    image = torch.randn(2, 3, 9, 9, dtype=torch.bfloat16)
+    head, features = transformer.head, transformer.localization(image)
+    exact = nn.functional.linear(features.double(), head.weight.double(), head.bias.double()).view(2, 2, 3)
+    torch.testing.assert_close(transformer.localize(image).double(), exact, rtol=0, atol=1e-7)
+
+
+def test_an_image_that_needs_no_gradient_still_trains_the_localization():
+    transformer = build(head_init="gaussian", backend="reference").double()
+    transformer(torch.randn(2, 3, 9, 9, dtype=torch.float64)).image.square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in transformer.parameters())
+
+
+def test_the_paths_gradient_is_exact():
+    transformer = build((3, 3), head_init="level", scale=0.55, backend="reference").double()
+    image = torch.randn(1, 3, 5, 5, dtype=torch.float64, requires_grad=True)
+    nn.init.normal_(transformer.head.weight, std=0.05)
+    assert torch.autograd.gradcheck(lambda image, bias: transformer(image).image, (image, transformer.head.bias))
+
+
+def test_state_dict_names_are_stable_and_complete():
+    downscale = nn.Conv2d(3, 3, 1)
+    transformer = build(downscale=downscale, head_init="gaussian")
+    assert {name.split(".")[0] for name in transformer.state_dict()} == {"localization", "head", "downscale"}
+    other = build(downscale=copy.deepcopy(downscale))
+    other.load_state_dict(transformer.state_dict())
+    image = torch.randn(2, 3, 9, 9)
+    assert torch.equal(other(image).image, transformer(image).image)
+
+
+def test_reset_head_forgets_training():
+    transformer = build(scale=0.5)
+    nn.init.normal_(transformer.head.weight)
+    nn.init.normal_(transformer.head.bias)
+    transformer.reset_head()
+    assert torch.equal(transformer.localize(torch.randn(2, 3, 9, 9)), diagonal(0.5))
+
+
+def test_repr_shows_what_is_fixed():
+    shown = repr(build((4, 6), parameterization="crop3", scale=0.25, bounds=(0.1, 0.5)))
+    for part in ["parameterization='crop3'", "size=(4, 6)", "head_init='level'", "scale=0.25", "bounds=(0.1, 0.5)"]:
+        assert part in shown
+
+
+def test_a_bounded_transformer_never_looks_outside():
+    transformer = build(parameterization="crop4", scale=0.3, bounds=(0.2, 0.6))
+    nn.init.normal_(transformer.head.weight, std=100)
+    window = theta_to_window(transformer.localize(torch.randn(50, 3, 9, 9)), (100, 100))
+    assert window[:, :2].min().item() >= -1e-4
+    assert (window[:, :2] + window[:, 2:]).max().item() <= 100 + 1e-4
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"parameterization": "crop5"}, "parameterization must be one of 'affine', .*, got 'crop5'"),
+        ({"head_init": "zeros"}, "head_init must be one of 'level', 'identity', 'gaussian', got 'zeros'"),
+        ({"size": (0, 4)}, "size must be two integers .* from 1"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        ({"bounds": (0.1, 0.9)}, "bounds need kind to be one of 'crop4', 'crop3', 'translation', got 'affine'"),
+        ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds need kind to be one of"),
+        (
+            {"parameterization": "translation", "scale": 0.25, "head_init": "identity"},
+            "head_init='identity' starts with side 1.0, .* parameterization='translation' with scale=0.25",
+        ),
+        (
+            {"parameterization": "crop3", "bounds": (0.1, 1.0)},
+            r"head_init='level' starts with side 1.0, .* strictly inside of bounds=\(0.1, 1.0\)",
+        ),
+    ],
+)
+def test_bad_options_are_named(options, match):
+    with pytest.raises(ValueError, match=match):
+        build(**options)
+
+
+def test_no_features_is_an_error():
+    with pytest.raises(ValueError, match="features must be positive, got 0"):
+        SupervisedSpatialTransformer(nn.Flatten(), (2, 2), features=0)
+
+
+def test_a_localization_with_other_features_is_named():
+    transformer = SupervisedSpatialTransformer(localization(features=7), (4, 4), features=5)
+    expected = "localization's output must have shape (batch features) with {'batch': 2, 'features': 5}, got (2, 7)"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        transformer(torch.randn(2, 3, 9, 9))
+
+
+def test_a_localization_that_returns_maps_or_no_tensor_is_named():
+    image = torch.randn(2, 3, 9, 9)
+    with pytest.raises(ValueError, match=r"localization's output must have shape .*, got \(2, 3, 9, 9\)"):
+        SupervisedSpatialTransformer(nn.Identity(), (4, 4), features=3)(image)
+
+    class Pair(nn.Module):
+        def forward(self, image):
+            return image, image
+
+    with pytest.raises(TypeError, match=r"localization's output must be a torch\.Tensor, got tuple"):
+        SupervisedSpatialTransformer(Pair(), (4, 4), features=3)(image)
+
+
+def test_an_image_without_a_batch_is_named():
+    with pytest.raises(ValueError, match=r"image must have shape \(batch channel height width\), got \(3, 9, 9\)"):
+        build()(torch.randn(3, 9, 9))
+    with pytest.raises(ValueError, match=r"image must have shape \(batch channel height width\), got \(3, 9, 9\)"):
+        Resize((4, 4))(torch.randn(3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"padding_mode": "zero"}, "padding_mode must be one of"),
+        ({"mode": "cubic"}, "mode must be one of"),
+        ({"backend": "cuda"}, "backend must be one of"),
+        ({"fill_value": 1.0}, "fill_value is only for padding_mode='fill'"),
+    ],
+)
+def test_bad_options_of_the_sampler_are_named_before_training(options, match):
+    with pytest.raises(ValueError, match=match):
+        SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48, **options)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_modules_run_on_a_cpu(dtype):
+    look = SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48, downscale=Resize((4, 4))).to(dtype)
+    glimpse = look(torch.rand(2, 3, 8, 8, dtype=dtype))
+    assert (glimpse.image.dtype, glimpse.theta.dtype) == (dtype, torch.float32)
+
+
+def test_the_layer_can_be_built_without_memory():
+    with torch.device("meta"):
+        look = SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48)
+        assert look(torch.rand(2, 3, 4, 4)).image.shape == (2, 3, 4, 4)

@@ -1,0 +1,54 @@
+"""The quickstart does what it says: guidance finds the motion, freedom finds the task."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib.image
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Stage(NamedTuple):
+    overlap: float
+    distance: float
+    accuracy: float
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The stages that the quickstart prints, and its picture."""
+    picture = tmp_path_factory.mktemp("quickstart") / "strip.png"
+    command = [sys.executable, "examples/quickstart.py", "--picture", str(picture)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(start|guided|free) +([\d.]+) +([\d.]+) px +(\d+)%$", done.stdout, re.M)
+    stages = {name: Stage(float(overlap), float(px), float(percent)) for name, overlap, px, percent in rows}
+    return stages, picture
+
+
+def test_guidance_finds_the_moving_hand_and_teaches_nothing_else(run):
+    stages, _ = run
+    assert stages["start"].overlap < 0.3
+    assert stages["guided"].overlap > 0.6
+    assert stages["guided"].accuracy < 35  # chance is 25: the recognizer has not been trained yet
+
+
+def test_freedom_moves_the_window_from_the_hand_to_what_it_holds(run):
+    stages, _ = run
+    assert stages["free"].distance < stages["guided"].distance - 3
+    assert stages["free"].overlap < stages["guided"].overlap
+    # The motion window shows one corner of the tile: whoever sees no more is right in half of the scenes.
+    assert stages["free"].accuracy > 80
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["just drawn", "in the README"])
+def test_the_picture_is_small_and_readable(run, committed):
+    picture = ROOT / "docs" / "images" / "overview.png" if committed else run[1]
+    height, width = matplotlib.image.imread(picture).shape[:2]
+    assert picture.stat().st_size < 300_000
+    assert 900 <= width <= 2000
+    assert height < width
