@@ -295,8 +295,8 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
     preset, clips = trainer.preset, trainer.dataset.test
     numbers = itertools.count()
     joint, baseline = features.stream_runs(trainer, modality, level)
-    attending, recognizer = trainer.trained(joint), trainer.trained(baseline)["recognizer"]
-    transformer, recognizers = attending["transformer"], (attending["recognizer"], recognizer)
+    attending, classifier = trainer.trained(joint), trainer.trained(baseline)["classifier"]
+    transformer, classifiers = attending["transformer"], (attending["classifier"], classifier)
     side = (preset.glimpse, preset.glimpse)
 
     def cold() -> Trainer:
@@ -320,7 +320,7 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         for image, glimpses in inputs:
             transformer.localize(image)
             found.append(
-                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(recognizers, glimpses, strict=True)])
+                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(classifiers, glimpses, strict=True)])
             )
         return torch.cat(found, 1)
 

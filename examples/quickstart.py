@@ -43,12 +43,12 @@ def convolution(channels: int, filters: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, filters, 3, stride, padding=1), nn.ReLU())
 
 
-def report(stage: str, transformer: nn.Module, recognizer: nn.Module) -> Tensor:
+def report(stage: str, transformer: nn.Module, classifier: nn.Module) -> Tensor:
     """Print where the transformer looks on scenes it never saw, and how well that serves; return theta."""
     image, flow, label, tile = make_scenes(512, torch.Generator().manual_seed(1))
     with torch.no_grad():
         glimpse = transformer(image)
-        accuracy = (recognizer(glimpse.image).argmax(1) == label).double().mean()
+        accuracy = (classifier(glimpse.image).argmax(1) == label).double().mean()
     overlap = geometry.window_iou(glimpse.theta, MotionWindowTarget(WINDOW)(flow).theta).mean()
     distance = (glimpse.theta - tile)[:, :, 2].norm(dim=1).mean() * SIDE / 2
     print(f"{stage:8}{overlap:28.2f}{distance:29.1f} px{accuracy:14.0%}", flush=True)
@@ -91,28 +91,28 @@ def main() -> None:
         parameterization="translation",
         scale=WINDOW / SIDE,
     )
-    recognizer = nn.Sequential(convolution(1, 16, 1), convolution(16, 32, 2), nn.Flatten(), nn.Linear(32 * 8 * 8, 4))
+    classifier = nn.Sequential(convolution(1, 16, 1), convolution(16, 32, 2), nn.Flatten(), nn.Linear(32 * 8 * 8, 4))
     motion_window = MotionWindowTarget(WINDOW)
     guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
-    optimizer = torch.optim.Adam([*transformer.parameters(), *recognizer.parameters()], lr=2e-3)
+    optimizer = torch.optim.Adam([*transformer.parameters(), *classifier.parameters()], lr=2e-3)
 
     print("        IoU with the motion window    from window to held tile    accuracy")
-    report("start", transformer, recognizer)
+    report("start", transformer, classifier)
     for step in range(GUIDED + FREE):
         image, flow, label, _ = make_scenes(64, generator)
         loss = guidance.objective(
             transformer,
             image,
             target=lambda flow=flow: motion_window(flow),
-            task=lambda glimpse, label=label: F.cross_entropy(recognizer(glimpse.image), label),
+            task=lambda glimpse, label=label: F.cross_entropy(classifier(glimpse.image), label),
         )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         guidance.step()
         if step + 1 == GUIDED:
-            guided = report("guided", transformer, recognizer)
-    free = report("free", transformer, recognizer)
+            guided = report("guided", transformer, classifier)
+    free = report("free", transformer, classifier)
     if find_spec("matplotlib"):
         draw(picture, guided, free, example=94)  # one of the 512, chosen because the two tiles lie close together
         print(f"picture: {picture}")

@@ -38,7 +38,7 @@ class Phase:
     epochs: int
     """How many there are; with ``patience``, at most."""
     rate: float
-    """Learning rate of the recognizer, or of the only network that learns."""
+    """Learning rate of the classifier, or of the only network that learns."""
     localization_rate: float | None = None
     """Learning rate of the localization network where it differs."""
     patience: int = 0
@@ -108,8 +108,8 @@ class Preset:
     """Multiplies mean-subtracted RGB."""
     flow_gain: float
     """Multiplies 8-bit flow after 128 is subtracted."""
-    recognizer: str
-    """The recognition network of every stream."""
+    classifier: str
+    """The classifier of every stream."""
     pca: int
     poolings: tuple[str, ...]
     """Kinds of temporal correlation pooling: the first fills Table 3, the others are compared with it."""
@@ -155,7 +155,7 @@ class Preset:
     @property
     def networks(self) -> tuple[str, ...]:
         """Every network that the run trains, in whichever place."""
-        return tuple(dict.fromkeys((*self.localizers, self.main_localizer, self.recognizer)))
+        return tuple(dict.fromkeys((*self.localizers, self.main_localizer, self.classifier)))
 
 
 def levels(preset: Preset) -> tuple[Level, Level, Level]:
@@ -184,7 +184,7 @@ SMOKE = Preset(
     flow_bound=8.0,  # 20 px at 256 rows (two-stream networks), scaled to 112 rows and rounded
     rgb_gain=1 / 64,  # networks trained from scratch want inputs near unit variance
     flow_gain=1 / 16,
-    recognizer="vgg-m",  # ours, see quick
+    classifier="vgg-m",  # ours, see quick
     pca=16,
     poolings=("rbf", "distance"),
     svm_c=1.0,  # liblinear's default
@@ -217,7 +217,7 @@ QUICK = Preset(
     rgb_gain=1 / 64,
     flow_gain=1 / 16,
     # Ours: of the three, VGG-M leaves chance soonest. VGG-16, without ImageNet's weights, does not within minutes.
-    recognizer="vgg-m",
+    classifier="vgg-m",
     pca=32,
     poolings=("rbf", "distance"),
     svm_c=1.0,
@@ -264,7 +264,7 @@ PAPER = Preset(
     # released weights, --weights, both gains are 1.
     rgb_gain=1 / 64,
     flow_gain=1 / 16,
-    recognizer="vgg-16",  # sec. 4
+    classifier="vgg-16",  # sec. 4
     pca=256,  # sec. 4
     poolings=("distance", "rbf"),  # eq. 3, and the kernel of the pooling it simplifies (Cherian, Gould)
     svm_c=1.0,

@@ -124,7 +124,7 @@ ERRATA: tuple[Erratum, ...] = (
 SETTINGS: dict[str, tuple[str, object]] = {
     "scale": ("Frames and windows are divided by", 1),
     "width": ("Channels of every network are multiplied by", 1.0),
-    "recognizer": ("Recognition network", "vgg-16"),
+    "classifier": ("Classifier", "vgg-16"),
     "batch": ("Batch", 128),
     "guide.rate": ("Learning rate of guidance", 1e-3),
     "recognize.rate": ("Learning rate of recognition on random crops", 1e-4),

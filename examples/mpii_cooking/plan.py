@@ -18,7 +18,7 @@ from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
-from examples.mpii_cooking.training.networks import Recognizer
+from examples.mpii_cooking.training.networks import Classifier
 from examples.mpii_cooking.training.objectives import Outcome, make_objective
 from examples.mpii_cooking.training.runs import Run, all_runs, build, margin_runs
 from examples.mpii_cooking.training.train import TrainingDivergedError, autocast, make_optimizer, split, train_step
@@ -167,11 +167,11 @@ def _feature_cost(
     def both_regions() -> None:
         sample = samples(run, SAMPLES)
         for theta in (networks["transformer"].localize(sample.image), sample.theta):
-            networks["recognizer"].fc6(affine_sample(sample.image, theta, side)).sum().item()
+            networks["classifier"].fc6(affine_sample(sample.image, theta, side)).sum().item()
 
     streams = len(preset.seeds) * len(MODALITIES) * len(levels(preset))
     clips = len(dataset.train) + len(dataset.test)
-    features = frames * REGIONS * networks["recognizer"].width * FLOAT16
+    features = frames * REGIONS * networks["classifier"].width * FLOAT16
     grams = REGIONS * clips * len(dataset.train) * FLOAT64
     seconds = streams * frames * _seconds(both_regions) / SAMPLES
     return Cost("features", f"{frames} frames, {streams} streams", seconds, streams * (features + grams))
@@ -209,11 +209,11 @@ def _network_lines(dataset: Dataset, preset: Preset, weights: Weights) -> Iterat
             name: build(Run("guide", "spatial", levels(preset)[0], name, "SSTN"), len(dataset.classes), preset)
             for name in preset.localizers
         }
-        recognizer = Recognizer(len(dataset.classes), "spatial", preset)
+        classifier = Classifier(len(dataset.classes), "spatial", preset)
     for name, localizer in localizers.items():
         yield f"  localization, {name:<8} {_parameters(localizer):>13,}  {first[name]}"
-    count = f"{_parameters(recognizer):>13,}  {first[preset.recognizer]}, {len(dataset.classes)} classes"
-    yield f"  recognition, {preset.recognizer:<10}{count}"
+    count = f"{_parameters(classifier):>13,}  {first[preset.classifier]}, {len(dataset.classes)} classes"
+    yield f"  recognition, {preset.classifier:<10}{count}"
 
 
 def _cost_lines(costs: list[Cost], device: torch.device) -> Iterator[str]:

@@ -95,7 +95,7 @@ BROKEN = {
     "search, score": ("search", pipeline_stages, "window_scores", lower),
     "pool": ("pool", TemporalCorrelationPooling, "forward", lambda pool: lambda *a: pool(*a) + 1e-6),
     "features, order": ("features", features, "affine_sample", lambda sample: lambda *a: sample(*a).flip(0)),
-    "features, values": ("features", features.Recognizer, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
+    "features, values": ("features", features.Classifier, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
 }
 
 

@@ -116,10 +116,10 @@ def test_on_the_kitchen_plain_transformers_tell_the_place_and_guided_ones_the_th
 
 def test_on_the_kitchen_some_verdicts_are_losses_or_open():
     kitchen = markdown.recorded("kitchen")
-    open_ = {claim["claim"] for claim in kitchen["variant_claims"] if claim["mean"]["verdict"] == "cannot be told"}
+    open_ = {claim["claim"] for claim in kitchen["variant_claims"] if claim["mean"]["verdict"] == "inconclusive"}
     assert open_ == {"initialization", "freedom", "learning", "turning off"}
     (initialization,) = (claim for claim in kitchen["variant_claims"] if claim["claim"] == "initialization")
-    assert {pair["verdict"] for pair in initialization["pairs"]} == {"cannot be told"}
+    assert {pair["verdict"] for pair in initialization["pairs"]} == {"inconclusive"}
     variants = {
         cell["variant"]: cell
         for cell in (*kitchen["table2"]["cells"], *kitchen["variants"])
@@ -133,7 +133,7 @@ def test_on_the_kitchen_some_verdicts_are_losses_or_open():
     )
     assert all(a > b["percent"] for a, b in zip(better, ours["seeds"], strict=True))
     (region,) = (claim for claim in kitchen["table3"]["comparisons"] if claim["claim"] == "region")
-    assert region["mean"]["verdict"] == "cannot be told"
+    assert region["mean"]["verdict"] == "inconclusive"
     lost = [pair["better"][:2] for pair in region["pairs"] if pair["verdict"] == "does not hold"]
     assert lost == [["detail", "spatial"]]
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from examples.mpii_cooking.config import PRESETS, levels
-from examples.mpii_cooking.training.networks import Backbone, Recognizer, transformer
+from examples.mpii_cooking.training.networks import Backbone, Classifier, transformer
 
 PAPER, QUICK = PRESETS["paper"], PRESETS["quick"]
 
@@ -56,8 +56,8 @@ def test_full_scale_maps_have_the_published_sides(name, sides):
 
 
 @pytest.mark.usefixtures("on_meta")
-def test_full_scale_recognizer_has_the_names_and_shapes_of_torchvisions_vgg16():
-    shapes = {name: tuple(tensor.shape) for name, tensor in Recognizer(64, "temporal", PAPER).state_dict().items()}
+def test_full_scale_classifier_has_the_names_and_shapes_of_torchvisions_vgg16():
+    shapes = {name: tuple(tensor.shape) for name, tensor in Classifier(64, "temporal", PAPER).state_dict().items()}
     convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     assert set(shapes) == {
         f"{layer}.{kind}"
@@ -101,23 +101,23 @@ def test_he_initialization_keeps_the_signal_through_sixteen_layers():
 
 
 def test_dropout_is_the_papers_only_where_training_starts_from_large_networks():
-    def rates(recognizer):
-        return [layer.p for layer in recognizer.classifier if isinstance(layer, nn.Dropout)]
+    def rates(classifier):
+        return [layer.p for layer in classifier.classifier if isinstance(layer, nn.Dropout)]
 
     with torch.device("meta"):
-        assert rates(Recognizer(8, "spatial", PAPER)) == [0.85, 0.85]
-        assert rates(Recognizer(8, "temporal", PAPER)) == [0.5, 0.5]
-    assert rates(Recognizer(8, "spatial", QUICK)) == [0.2, 0.2]
+        assert rates(Classifier(8, "spatial", PAPER)) == [0.85, 0.85]
+        assert rates(Classifier(8, "temporal", PAPER)) == [0.5, 0.5]
+    assert rates(Classifier(8, "spatial", QUICK)) == [0.2, 0.2]
 
 
 def test_fc6_is_the_first_classifier_layer_after_its_relu():
     torch.manual_seed(0)
-    recognizer = Recognizer(3, "spatial", QUICK).eval()
+    classifier = Classifier(3, "spatial", QUICK).eval()
     image = torch.randn(2, 3, 28, 28)
-    flat = recognizer.features(image).flatten(1)
-    fc6 = recognizer.classifier[0]
-    torch.testing.assert_close(recognizer.fc6(image), (flat @ fc6.weight.T + fc6.bias).clamp(min=0))
-    assert recognizer(image).shape == (2, 3)
+    flat = classifier.features(image).flatten(1)
+    fc6 = classifier.classifier[0]
+    torch.testing.assert_close(classifier.fc6(image), (flat @ fc6.weight.T + fc6.bias).clamp(min=0))
+    assert classifier(image).shape == (2, 3)
 
 
 @pytest.mark.parametrize("level", levels(QUICK), ids=lambda level: level.name)

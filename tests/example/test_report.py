@@ -297,8 +297,8 @@ def test_the_paper_preset_keeps_to_what_the_paper_states(tmp_path):
 
 def test_a_small_preset_s_departures_are_all_listed(written):
     found = {row.what: (row.paper, row.here) for row in page.differences(written[1])}
-    assert found["Recognition network"] == ("vgg-16", "vgg-m")
-    assert found["Dropout of the recognition networks"] == ("0.85 spatial, 0.5 temporal", "0.2")
+    assert found["Classifier"] == ("vgg-16", "vgg-m")
+    assert found["Dropout of the classifiers"] == ("0.85 spatial, 0.5 temporal", "0.2")
     assert found["Dropout of the localization networks"] == ("0.5", "0.2")
     assert found["Learning rate of recognition on random crops"] == ("0.0001", "0.001")
     assert found["Learning rate of recognition in joint training"] == ("1e-05", "0.001")

@@ -35,7 +35,7 @@ def test_what_follows_guidance_goes_on_from_the_guided_transformer():
     for run in runs:
         follows = run.variant in ("frozen", "SSTN-slow", "guided", "annealed")
         assert run.origins().get("transformer") == (dataclasses.replace(guide, level=run.level) if follows else None)
-        assert run.origins()["recognizer"] == Run("recognize", "spatial", run.level)
+        assert run.origins()["classifier"] == Run("recognize", "spatial", run.level)
 
 
 @pytest.mark.parametrize(

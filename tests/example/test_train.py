@@ -176,25 +176,25 @@ def test_joint_training_moves_both_networks_by_classification_alone(variant):
     assert {
         "transformer.head.weight",
         "transformer.localization.features.0.weight",
-        "recognizer.features.0.weight",
+        "classifier.features.0.weight",
     } <= moved_by(variant_of(variant), no_target)
 
 
-def test_a_frozen_transformer_never_moves_while_its_recognizer_learns():
+def test_a_frozen_transformer_never_moves_while_its_classifier_learns():
     batch = made_up(4)
     no_target = batch._replace(theta=torch.full_like(batch.theta, math.nan))
     moved = moved_by(variant_of("frozen"), no_target)
-    assert "recognizer.features.0.weight" in moved
+    assert "classifier.features.0.weight" in moved
     assert not [name for name in moved if name.startswith("transformer")]
 
 
 def test_a_frozen_transformer_shows_what_it_looks_at_in_evaluation():
     run, batch = variant_of("frozen"), made_up(4)
     networks = build(run, CLASSES, PRESET)
-    networks["recognizer"].eval()
+    networks["classifier"].eval()
     networks["transformer"].train()  # as the loop leaves it
     loss = make_objective(run, networks, run.guidance(PRESET, 0))(batch).loss
-    scores = networks["recognizer"](networks["transformer"].eval()(batch.image).image)
+    scores = networks["classifier"](networks["transformer"].eval()(batch.image).image)
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, batch.label))
 
 
@@ -211,7 +211,7 @@ def test_guidance_beside_the_task_adds_its_share_of_the_distance(variant, epoch,
     networks = build(run, CLASSES, PRESET).eval()
     loss = make_objective(run, networks, run.guidance(PRESET, epoch))(batch).loss
     glimpse = networks["transformer"](batch.image)
-    task = torch.nn.functional.cross_entropy(networks["recognizer"](glimpse.image), batch.label)
+    task = torch.nn.functional.cross_entropy(networks["classifier"](glimpse.image), batch.label)
     torch.testing.assert_close(loss, task + strength * (batch.theta - glimpse.theta).abs().sum((1, 2)).mean())
 
 
@@ -228,7 +228,7 @@ def test_the_center_variant_sees_the_center_window_alone():
     run, batch = Run("baseline", "spatial", MIDDLE, variant="center"), made_up(4, MIDDLE)
     networks = build(run, CLASSES, PRESET).eval()
     loss = make_objective(run, networks, run.guidance(PRESET, 0))(batch).loss
-    scores = networks["recognizer"](batch.image[:, :, 14:42, 14:42])
+    scores = networks["classifier"](batch.image[:, :, 14:42, 14:42])
     torch.testing.assert_close(loss, torch.nn.functional.cross_entropy(scores, batch.label))
 
 
@@ -236,7 +236,7 @@ def test_recognition_is_trained_on_the_random_windows():
     run = Run("recognize", "spatial", DETAIL)
     networks, batch = build(run, CLASSES, PRESET).eval(), made_up(6, DETAIL)
     outcome = make_objective(run, networks, run.guidance(PRESET, 0))(batch)
-    scores = networks["recognizer"](affine_sample(batch.image, batch.random, (28, 28)))
+    scores = networks["classifier"](affine_sample(batch.image, batch.random, (28, 28)))
     torch.testing.assert_close(outcome.loss, torch.nn.functional.cross_entropy(scores, batch.label))
 
 
@@ -311,6 +311,6 @@ def test_more_variants_and_seeds_are_the_same_training_and_more_epochs_are_not()
 )
 def test_variants_may_learn_where_to_look_at_another_rate(variant, pace):
     run = variant_of(variant)
-    transformer, recognizer = train.make_optimizer(run, build(run, CLASSES, PRESET), PRESET).param_groups
+    transformer, classifier = train.make_optimizer(run, build(run, CLASSES, PRESET), PRESET).param_groups
     assert transformer["lr"] == pytest.approx(pace * PRESET.joint.localization_rate)
-    assert recognizer["lr"] == PRESET.joint.rate
+    assert classifier["lr"] == PRESET.joint.rate

@@ -163,10 +163,10 @@ def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
     random, begun = build(run, 5, NARROW).state_dict(), build(run, 5, NARROW, released).state_dict()
     same = {name for name, tensor in random.items() if torch.equal(tensor, begun[name])}
     assert same == {
-        *("recognizer.classifier.6.weight", "recognizer.classifier.6.bias"),
+        *("classifier.classifier.6.weight", "classifier.classifier.6.bias"),
         *("transformer.head.weight", "transformer.head.bias"),
     }
-    for part in ("recognizer.", "transformer.localization."):
+    for part in ("classifier.", "transformer.localization."):
         for name, tensor in released["vgg-16"].state.items():
             if name != "features.0.weight":
                 assert torch.equal(begun[part + name], tensor)
@@ -179,7 +179,7 @@ def test_networks_without_a_file_start_at_random(tmp_path):
     released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
     run = Run("joint", "spatial", GENERAL, "vgg-f", "STN")
     random, begun = build(run, 5, NARROW), build(run, 5, NARROW, released)
-    torch.testing.assert_close(begun["recognizer"].state_dict(), random["recognizer"].state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(begun["classifier"].state_dict(), random["classifier"].state_dict(), rtol=0, atol=0)
     assert torch.equal(
         begun["transformer"].localization.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"]
     )

@@ -33,10 +33,10 @@ class Model(nn.Module):
         self.transformer = SupervisedSpatialTransformer(
             net, (4, 4), features=5, head_init="gaussian", backend="reference"
         )
-        self.recognizer = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
 
     def task(self, labels):
-        return lambda glimpse: nn.functional.cross_entropy(self.recognizer(glimpse.image), labels)
+        return lambda glimpse: nn.functional.cross_entropy(self.classifier(glimpse.image), labels)
 
 
 def build(dtype=torch.float32):
@@ -195,7 +195,7 @@ def test_the_papers_way_trains_only_what_locates(wrap, monkeypatch):
     assert torch.equal(loss, guidance(model.transformer.localize(image), target))
     loss.backward()
     for name, gradient in gradients(model).items():
-        assert (gradient is None) == name.startswith("recognizer"), name
+        assert (gradient is None) == name.startswith("classifier"), name
         assert gradient is None or gradient.abs().sum() > 0, name
 
 

@@ -34,7 +34,7 @@ def test_guidance_finds_the_moving_hand_and_teaches_nothing_else(run):
     stages, _ = run
     assert stages["start"].overlap < 0.3
     assert stages["guided"].overlap > 0.6
-    assert stages["guided"].accuracy < 35  # chance is 25: the recognizer has not been trained yet
+    assert stages["guided"].accuracy < 35  # chance is 25: the classifier has not been trained yet
 
 
 def test_freedom_moves_the_window_from_the_hand_to_what_it_holds(run):

@@ -58,7 +58,13 @@ def test_the_wheel_holds_the_package_and_its_type_marker_only(built):
 def test_the_source_distribution_holds_what_the_tests_need(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {"tests/project/test_package.py", "examples/quickstart.py", "constraints.txt", "tasks.py", "LICENSE"} <= names
+    assert {
+        "tests/project/test_package.py",
+        "examples/quickstart.py",
+        "constraints.txt",
+        "tasks.py",
+        "LICENSE",
+    } <= names
     assert not [name for name in names if name.endswith((".avi", ".mp4", ".csv", ".pyc"))]
 
 

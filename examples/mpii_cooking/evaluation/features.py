@@ -17,7 +17,7 @@ from examples.mpii_cooking.config import MODALITIES, Level, levels
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
 from examples.mpii_cooking.evaluation.svm import Frames
-from examples.mpii_cooking.training.networks import Recognizer
+from examples.mpii_cooking.training.networks import Classifier
 from examples.mpii_cooking.training.objectives import center_windows
 from examples.mpii_cooking.training.runs import Run, extra_runs, margin_runs
 from examples.mpii_cooking.training.train import Trainer, autocast
@@ -47,7 +47,7 @@ def frame_features(trainer: Trainer, clips: Sequence[Clip], split: str) -> Strea
     """Return FC6 of every ``feature_stride``-th frame of ``clips``.
 
     R_d is what the SSTN of the main localization network looks at, R_h the window of most motion; each has its own
-    recognition network. Features are float16 on disk and read through memory maps.
+    classifier. Features are float16 on disk and read through memory maps.
     """
     streams, shards = list(product(MODALITIES, levels(trainer.preset))), list(enumerate(chunks(clips, SHARD)))
 
@@ -148,15 +148,15 @@ def _test_frames(trainer: Trainer, run: Run) -> ClipSamples:
 def _predicted(trainer: Trainer, run: Run) -> dict[str, Any]:
     unit = trainer.workspace.unit(f"predictions/{run.name}", {"run": trainer.unit(run).fingerprint})
     if not unit.done:
-        recognizer, window = _looker(trainer, run)
+        classifier, window = _looker(trainer, run)
         samples = _test_frames(trainer, run)
-        scores = _scores(trainer, samples, lambda sample: recognizer(_glimpse(recognizer, window, sample)))
+        scores = _scores(trainer, samples, lambda sample: classifier(_glimpse(classifier, window, sample)))
         unit.commit(predictions=torch.cat([*scores]).argmax(1).tolist())
     return {"predictions": unit.facts["predictions"]}
 
 
 def stream_runs(trainer: Trainer, modality: str, level: Level) -> tuple[Run, Run]:
-    """Return the runs whose recognition networks describe a stream's frames, in the order of ``REGIONS``."""
+    """Return the runs whose classifiers describe a stream's frames, in the order of ``REGIONS``."""
     joint = Run("joint", modality, level, trainer.preset.main_localizer, "SSTN")
     return joint, Run("baseline", modality, level, variant="R_h")
 
@@ -177,22 +177,22 @@ def shard(trainer: Trainer, modality: str, level: Level, clips: Sequence[Clip], 
     return unit
 
 
-def _looker(trainer: Trainer, run: Run) -> tuple[Recognizer, Window]:
-    """Return the run's recognition network and where it looks."""
+def _looker(trainer: Trainer, run: Run) -> tuple[Classifier, Window]:
+    """Return the run's classifier and where it looks."""
     networks = trainer.trained(run)
     if run.attends:
-        return networks["recognizer"], lambda sample: networks["transformer"].localize(sample.image)
+        return networks["classifier"], lambda sample: networks["transformer"].localize(sample.image)
     if run.variant == "R_h":
-        return networks["recognizer"], lambda sample: sample.theta
-    return networks["recognizer"], lambda sample: center_windows(sample, networks["recognizer"].input_size)
+        return networks["classifier"], lambda sample: sample.theta
+    return networks["classifier"], lambda sample: center_windows(sample, networks["classifier"].input_size)
 
 
-def _glimpse(recognizer: Recognizer, window: Window, sample: Sample) -> Tensor:
-    return affine_sample(sample.image, window(sample), (recognizer.input_size, recognizer.input_size))
+def _glimpse(classifier: Classifier, window: Window, sample: Sample) -> Tensor:
+    return affine_sample(sample.image, window(sample), (classifier.input_size, classifier.input_size))
 
 
 def _write_features(
-    trainer: Trainer, samples: FrameSamples, lookers: Sequence[tuple[Recognizer, Window]], unit: Unit
+    trainer: Trainer, samples: FrameSamples, lookers: Sequence[tuple[Classifier, Window]], unit: Unit
 ) -> None:
     """Write one file per region, batch by batch, so that memory stays flat however many frames there are."""
     names = [f"{region}.npy" for region in REGIONS]

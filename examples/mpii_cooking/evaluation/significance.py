@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    OPEN = "cannot be told"
+    OPEN = "inconclusive"
 
 
 class Estimate(NamedTuple):

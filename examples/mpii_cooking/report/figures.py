@@ -93,7 +93,7 @@ _FIGURES: dict[str, tuple[Painter, str, str, str]] = {
         figures_windows.figure_8,
         "Figure 8. Regions of the plain and of the guided transformer",
         "The same test frames at each level, after joint training: the regions that the plain (STN) and the guided "
-        "transformer (SSTN) sample, and beside them what the recognition network then sees. "
+        "transformer (SSTN) sample, and beside them what the classifier then sees. "
         "Gray: outside the frame.",
         "A row of test frames for each level, with the outlines of two regions, STN's and SSTN's, and both regions "
         "as they are sampled. The regions are in results.json, under looks.",

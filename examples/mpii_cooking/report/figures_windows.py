@@ -114,7 +114,7 @@ def _draw_drift(axes: Axes, look: Mapping[str, Any], highest: float) -> None:
 
 
 def figure_8(results: Results, folder: Path) -> Figure:
-    """Draw the regions of STN and SSTN after joint training, and what the recognizer sees in them."""
+    """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
     looks, shown = results["looks"], FRAMES_SHOWN["figure-8"]
     figure = Figure(figsize=(13, 2.45 * len(looks) + 0.5), layout="constrained")
     rows = figure.subfigures(len(looks), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
@@ -137,7 +137,7 @@ def figure_8(results: Results, folder: Path) -> Figure:
 
 
 def glimpse(picture: np.ndarray, theta: ArrayLike, side: int) -> np.ndarray:
-    """Sample what the recognition network sees, (side, side, 3) in [0, 1]; gray is outside the picture."""
+    """Sample what the classifier sees, (side, side, 3) in [0, 1]; gray is outside the picture."""
     image = torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1)[None].float()
     sampled = affine_sample(
         image,

@@ -16,7 +16,7 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.significance import Interval
 from examples.mpii_cooking.report import figures, verdicts
 from examples.mpii_cooking.report.variants import VARIANTS, Variant, localizers, variant_cells, variant_levels
-from examples.mpii_cooking.training.networks import LOCALIZER_DROPOUT, RECOGNIZER_DROPOUT, SMALL_DROPOUT
+from examples.mpii_cooking.training.networks import CLASSIFIER_DROPOUT, LOCALIZER_DROPOUT, SMALL_DROPOUT
 from examples.mpii_cooking.training.weights import RANDOM
 
 Results = Mapping[str, Any]
@@ -255,8 +255,8 @@ def differences(results: Results) -> tuple[Difference, ...]:
         if here != theirs:
             rows.append(Difference(what, _plain(theirs), _plain(here)))
     if settings["scale"] != 1:
-        dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in RECOGNIZER_DROPOUT.items())
-        rows.append(Difference("Dropout of the recognition networks", dropout, _plain(SMALL_DROPOUT)))
+        dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
+        rows.append(Difference("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT)))
         rows.append(
             Difference("Dropout of the localization networks", _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT))
         )

@@ -22,7 +22,7 @@ from supervised_st import Resize, SupervisedSpatialTransformer
 FULL_INPUT = 224
 FULL_FC = 4096
 LOCALIZER_DROPOUT = 0.5  # sec. 4
-RECOGNIZER_DROPOUT = {"spatial": 0.85, "temporal": 0.5}  # sec. 4; for networks that start from ImageNet
+CLASSIFIER_DROPOUT = {"spatial": 0.85, "temporal": 0.5}  # sec. 4; for networks that start from ImageNet
 # Ours: at 0.5, narrow networks started from scratch stay at chance for hundreds of steps, and their windows jump about.
 SMALL_DROPOUT = 0.2
 
@@ -128,13 +128,13 @@ class Backbone(nn.Module):
         return self.classifier[:2](self.features(image).flatten(1))
 
 
-class Recognizer(Backbone):
-    """The preset's recognition network with class scores on top; the paper's is VGG-16 for every stream (sec. 4)."""
+class Classifier(Backbone):
+    """The preset's classifier with class scores on top; the paper's is VGG-16 for every stream (sec. 4)."""
 
     def __init__(self, classes: int, modality: str, preset: Preset) -> None:
-        dropout = RECOGNIZER_DROPOUT[modality] if preset.scale == 1 else SMALL_DROPOUT
+        dropout = CLASSIFIER_DROPOUT[modality] if preset.scale == 1 else SMALL_DROPOUT
         super().__init__(
-            preset.recognizer, MODALITIES[modality], input_size=preset.glimpse, width=preset.width, dropout=dropout
+            preset.classifier, MODALITIES[modality], input_size=preset.glimpse, width=preset.width, dropout=dropout
         )
         self.classifier.append(nn.Linear(self.width, classes))
         nn.init.normal_(self.classifier[-1].weight, std=0.01)  # a new last layer starts almost silent, as in MatConvNet

@@ -37,14 +37,14 @@ def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Object
     if run.phase == "guide":
         return _guidance_objective(networks["transformer"], guidance)
     if run.phase == "recognize":
-        return _window_objective(networks["recognizer"], _random_windows)
+        return _window_objective(networks["classifier"], _random_windows)
     if run.variant == "R_h":
-        return _window_objective(networks["recognizer"], lambda sample, side: sample.theta)
+        return _window_objective(networks["classifier"], lambda sample, side: sample.theta)
     if run.variant == "center":
-        return _window_objective(networks["recognizer"], center_windows)
+        return _window_objective(networks["classifier"], center_windows)
     if run.variant == "frozen":
-        return _window_objective(networks["recognizer"], _frozen_windows(networks["transformer"]))
-    return _joint_objective(networks["transformer"], networks["recognizer"], guidance)
+        return _window_objective(networks["classifier"], _frozen_windows(networks["transformer"]))
+    return _joint_objective(networks["transformer"], networks["classifier"], guidance)
 
 
 def center_windows(sample: Sample, side: int) -> Tensor:
@@ -64,14 +64,14 @@ def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
     return objective
 
 
-def _joint_objective(transformer: nn.Module, recognizer: nn.Module, strength: float) -> Objective:
+def _joint_objective(transformer: nn.Module, classifier: nn.Module, strength: float) -> Objective:
     guidance = RegressiveGuidance("l1", weight=strength, joint=True)
 
     def objective(sample: Sample) -> Outcome:
         hits: list[Tensor] = []
 
         def recognize(glimpse: Glimpse) -> Tensor:
-            scores = recognizer(glimpse.image)
+            scores = classifier(glimpse.image)
             hits.append(_hits(scores, sample.label))
             return F.cross_entropy(scores, sample.label)
 
@@ -81,11 +81,11 @@ def _joint_objective(transformer: nn.Module, recognizer: nn.Module, strength: fl
     return objective
 
 
-def _window_objective(recognizer: nn.Module, windows: Callable[[Sample, int], Tensor]) -> Objective:
-    side = recognizer.input_size
+def _window_objective(classifier: nn.Module, windows: Callable[[Sample, int], Tensor]) -> Objective:
+    side = classifier.input_size
 
     def objective(sample: Sample) -> Outcome:
-        scores = recognizer(affine_sample(sample.image, windows(sample, side), (side, side)))
+        scores = classifier(affine_sample(sample.image, windows(sample, side), (side, side)))
         return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
 
     return objective

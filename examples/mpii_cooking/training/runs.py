@@ -1,6 +1,6 @@
 """Which networks are trained, in which order, and what each starts from.
 
-A *stream* is a modality at a level. Each stream has one recognition network, pre-trained on random windows, from which
+A *stream* is a modality at a level. Each stream has one classifier, pre-trained on random windows, from which
 every variant goes on. Tested as it is, on the center window, it is the variant "random crop". The others:
 
 STN           transformer with a random head, trained jointly by the classification loss alone; the paper's baseline
@@ -8,9 +8,9 @@ STN-identity  the same, but its head starts with the whole crop, as Jaderberg et
 STN-level     the same, but its head starts with the center window of the level's size
 STN-slow      as STN, but localization learns at a tenth of its rate
 STN-fast      as STN, but localization learns at ten times its rate
-center        no transformer: the recognizer trained further on the center window
-R_h           no transformer: the recognizer trained further on the window of most motion
-frozen        guided transformer that stays as it is, while the recognizer is trained on what it shows
+center        no transformer: the classifier trained further on the center window
+R_h           no transformer: the classifier trained further on the window of most motion
+frozen        guided transformer that stays as it is, while the classifier is trained on what it shows
 SSTN          guided transformer, then joint training with guidance off; the paper's method
 SSTN-slow     the same, but localization learns at a tenth of its rate in joint training
 guided        as SSTN, but guidance stays on beside the classification loss
@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from examples.mpii_cooking.config import MODALITIES, Level, Phase, Preset, levels
-from examples.mpii_cooking.training.networks import Recognizer, transformer
+from examples.mpii_cooking.training.networks import Classifier, transformer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, start
 from supervised_st.guidance import LinearAnneal
 
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def recognizes(self) -> bool:
-        """Whether the run has a recognition network."""
+        """Whether the run has a classifier."""
         return self.phase != "guide"
 
     def settings(self, preset: Preset) -> Phase:
@@ -108,13 +108,13 @@ class Run:
 
     def backbones(self, preset: Preset) -> tuple[str, ...]:
         """Return the names of the run's networks."""
-        return (self.localizer,) * self.attends + (preset.recognizer,) * self.recognizes
+        return (self.localizer,) * self.attends + (preset.classifier,) * self.recognizes
 
     def origins(self) -> dict[str, Run]:
-        """Return the runs whose results this one goes on from: part ("transformer", "recognizer") -> run."""
+        """Return the runs whose results this one goes on from: part ("transformer", "classifier") -> run."""
         origins = {}
         if self.phase in ("joint", "baseline"):
-            origins["recognizer"] = Run("recognize", self.modality, self.level)
+            origins["classifier"] = Run("recognize", self.modality, self.level)
         if self.phase == "joint" and self.variant in AFTER_GUIDANCE:
             origins["transformer"] = Run("guide", self.modality, self.level, self.localizer, "SSTN")
         return origins
@@ -156,7 +156,7 @@ def margin_runs(preset: Preset) -> tuple[Run, ...]:
 
 
 def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS) -> nn.ModuleDict:
-    """Return the run's networks as they are before any training: "transformer" and "recognizer", where it has them.
+    """Return the run's networks as they are before any training: "transformer" and "classifier", where it has them.
 
     The random numbers depend on the seed, the stream and the localization network only, so all variants start from the
     same weights, but for the heads that do not start at random.
@@ -171,9 +171,9 @@ def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS)
         networks["transformer"].requires_grad_(run.variant != "frozen")
     if run.recognizes:
         torch.manual_seed(seed_of(preset, run.modality, run.level.name))
-        networks["recognizer"] = Recognizer(classes, run.modality, preset)
-        if preset.recognizer in weights:
-            start(networks["recognizer"], weights[preset.recognizer])
+        networks["classifier"] = Classifier(classes, run.modality, preset)
+        if preset.classifier in weights:
+            start(networks["classifier"], weights[preset.classifier])
     return networks
 
 

@@ -251,7 +251,7 @@ def autocast(preset: Preset, device: torch.device) -> torch.autocast:
 def make_optimizer(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.optim.Optimizer:
     """Return the preset's optimizer; each part learns at its own rate."""
     phase = run.settings(preset)
-    rates = {"recognizer": phase.rate, "transformer": phase.localization_rate or phase.rate}
+    rates = {"classifier": phase.rate, "transformer": phase.localization_rate or phase.rate}
     if preset.optimizer == "adam":
         groups = [{"params": [*part.parameters()], "lr": rates[key]} for key, part in networks.items()]
         return torch.optim.Adam(groups, fused=True)
