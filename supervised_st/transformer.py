@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st._checks import check_choice, check_shape, check_size
+from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.sampling import affine_sample, check_sampling
 
@@ -158,12 +159,9 @@ class SupervisedSpatialTransformer(nn.Module):
         return Glimpse(self.sample(image, theta), theta)
 
     def extra_repr(self) -> str:
-        """Show what is fixed about theta and the output."""
-        bounds = "" if self.bounds is None else f", bounds={self.bounds}"
-        return (
-            f"parameterization={self.parameterization!r}, size={self.size}, head_init={self.head_init!r}, "
-            f"scale={self.scale}{bounds}"
-        )
+        """Return the size and the settings that differ from their defaults, for ``repr``."""
+        submodules = ("localization", "features", "downscale")
+        return shown_settings(self, SupervisedSpatialTransformer, hidden=submodules)
 
 
 class WideLinear(nn.Linear):
