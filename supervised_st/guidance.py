@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -81,13 +81,16 @@ class Plateau(Schedule):
     """Full strength until the loss stops falling, then none for good.
 
     The mean loss over each ``patience`` optimizer steps is compared with the lowest such mean before it; guidance ends
-    when it is not lower by more than ``min_delta``. The loss is read from the device once per ``patience`` steps. With
-    an initialized process group all ranks compare the mean over all of them, so that they switch together; its state is
-    each rank's own, so a run on several ranks resumes exactly only at the end of such a window.
+    when it is not lower by more than ``min_delta``. A network that starts from scratch may stay at chance for a while
+    before it learns: with ``min_fall > 0`` guidance ends only at a mean below ``1 - min_fall`` times the first mean.
+    The loss is read from the device once per ``patience`` steps. With an initialized process group all ranks compare
+    the mean over all of them, so that they switch together; its state is each rank's own, so a run on several ranks
+    resumes exactly only at the end of such a window.
     """
 
     patience: int
     min_delta: float = 0.0
+    min_fall: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the numbers and start to wait."""
@@ -95,7 +98,9 @@ class Plateau(Schedule):
             raise ValueError(f"patience must be positive, got {self.patience}")
         if self.min_delta < 0:
             raise ValueError(f"min_delta must not be negative, got {self.min_delta}")
-        self._best, self._flat = math.inf, False
+        if not 0 <= self.min_fall < 1:
+            raise ValueError(f"min_fall must lie in [0, 1), got {self.min_fall}")
+        self._first, self._best, self._flat = math.inf, math.inf, False
         self._steps = 0
         self._sums: Tensor | None = None
 
@@ -115,17 +120,22 @@ class Plateau(Schedule):
         if self._steps < self.patience or self._flat or self._sums is None:
             return
         mean = _mean_over_ranks(self._sums)
-        self._flat = mean >= self._best - self.min_delta
+        if self._first == math.inf:
+            self._first = mean
+        has_fallen = self.min_fall == 0 or mean < (1 - self.min_fall) * self._first
+        self._flat = has_fallen and mean >= self._best - self.min_delta
         self._best = min(self._best, mean)
         self._sums, self._steps = None, 0
 
     def state(self) -> dict[str, float]:
-        """Return the window's sums and the best mean so far."""
+        """Return the sums of the current window, and the first and the lowest mean so far."""
         total, count = (0.0, 0.0) if self._sums is None else self._sums.tolist()
-        return {"best": self._best, "flat": self._flat, "total": total, "count": count, "steps": self._steps}
+        means = {"first": self._first, "best": self._best}
+        return {**means, "flat": self._flat, "total": total, "count": count, "steps": self._steps}
 
     def restore(self, state: dict[str, float]) -> None:
         """Go on where the state was taken."""
+        self._first = state.get("first", math.inf)  # version 0.2.0 did not save it
         self._best, self._flat, self._steps = state["best"], bool(state["flat"]), int(state["steps"])
         self._sums = torch.tensor([state["total"], state["count"]]) if state["count"] else None
 

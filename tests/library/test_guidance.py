@@ -291,6 +291,23 @@ def test_plateau_ends_when_the_mean_stops_falling():
     assert steps_until_off(RegressiveGuidance(schedule=Plateau(1)), [8.0 / 2**k for k in range(12)]) is None
 
 
+def test_plateau_waits_at_chance_until_the_loss_has_fallen():
+    chance, learns = [4.0, 4.0, 4.1, 4.0], [3.5, 2.0, 1.0, 1.0, 9.0]
+    assert steps_until_off(RegressiveGuidance(schedule=Plateau(1)), chance + learns) == 2
+    assert steps_until_off(RegressiveGuidance(schedule=Plateau(1, min_fall=0.01)), chance + learns) == 8
+    assert steps_until_off(RegressiveGuidance(schedule=Plateau(1, min_fall=0.5)), [*chance, 3.0, 3.0, 2.0, 2.0]) is None
+    assert steps_until_off(RegressiveGuidance(schedule=Plateau(2, min_fall=0.5)), chance + [1.0] * 5) == 8
+
+
+def test_plateau_loads_the_state_of_version_0_2_0():
+    saved = {"best": 2.0, "flat": False, "total": 3.0, "count": 2.0, "steps": 2}
+    schedule = Plateau(3)
+    schedule.restore(saved)
+    schedule.observe(torch.tensor(3.0))
+    schedule.advance()
+    assert schedule.factor(3) == 0  # the mean 6 / 3 is not below 2
+
+
 def test_plateau_stays_off_and_counts_every_sub_batch():
     guidance = RegressiveGuidance(schedule=Plateau(1))
     train_on(guidance, 1.0, 3.0)
@@ -327,7 +344,10 @@ def test_plateau_ends_on_all_ranks_at_once(tmp_path):
     mp.spawn(one_rank, args=(tmp_path,), nprocs=2)
 
 
-@pytest.mark.parametrize("make", [lambda: LinearAnneal(2, 9), lambda: HardSwitch(6), lambda: Plateau(3), Always])
+@pytest.mark.parametrize(
+    "make",
+    [lambda: LinearAnneal(2, 9), lambda: HardSwitch(6), lambda: Plateau(3), lambda: Plateau(2, min_fall=0.3), Always],
+)
 @pytest.mark.parametrize("stop", [1, 4, 7])
 def test_a_resumed_run_goes_on_identically(make, stop):
     losses = [5.0, 4.0, 4.5, 3.0, 3.25, 3.125, 6.0, 6.0, 6.0]
@@ -370,7 +390,9 @@ def test_repr_shows_the_state():
     )
     guidance.off()
     assert "off by hand, strength=0," in repr(guidance)
-    assert "schedule=Plateau(patience=3, min_delta=0.5)" in repr(RegressiveGuidance(schedule=Plateau(3, 0.5)))
+    assert "schedule=Plateau(patience=3, min_delta=0.5, min_fall=0.0)" in repr(
+        RegressiveGuidance(schedule=Plateau(3, 0.5))
+    )
 
 
 @pytest.mark.parametrize(
@@ -383,6 +405,7 @@ def test_repr_shows_the_state():
         (lambda: LinearAnneal(5, 5), "hold and until must satisfy 0 <= hold < until, got 5 and 5"),
         (lambda: Plateau(0), "patience must be positive, got 0"),
         (lambda: Plateau(1, -0.5), "min_delta must not be negative, got -0.5"),
+        (lambda: Plateau(1, min_fall=1.0), r"min_fall must lie in \[0, 1\), got 1.0"),
     ],
 )
 def test_bad_options_are_named(make, match):
