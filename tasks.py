@@ -1,21 +1,37 @@
-"""The project's two commands. They need Python 3.11 or newer and nothing else.
+"""Set the project up and run it. This needs Python 3.11 or newer and nothing else.
 
-    python tasks.py demo [ARGUMENTS]   set up what the example needs and run it; arguments go to run_all.py
-    python tasks.py test [ARGUMENTS]   set up what the tests need and run every check; arguments go to pytest
+    python tasks.py demo [ARGUMENTS]   run the paper's example; the arguments go to run_all.py
+    python tasks.py test [ARGUMENTS]   run every check and test; the arguments go to pytest
+    python tasks.py help               print this text
 
-Both work in an environment of their own, `.venv` beside this file, at the versions of `constraints.txt`.
+The first start installs the versions in `constraints.txt` into an environment of its own, `.venv`, next to this file.
+Later starts use it as it is, also without a network. Delete the folder to start over.
 """
 
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
 import os
+import re
+import shutil
+import signal
 import subprocess
 import sys
-import venv
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
 PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+STAMP = ENVIRONMENT / "installed.sha256"  # written last: without it, the installation is not complete
+PYTHON_VERSION = "{}.{}".format(*sys.version_info)
+
+GRACE_SECONDS = 0.5  # from the request to stop until the processes are killed
+STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 CHECKS = (
     ("-m", "ruff", "format", "--check", "."),
@@ -27,7 +43,7 @@ CHECKS = (
 
 
 def demo(arguments: Sequence[str]) -> None:
-    """Run the paper's example, in the caller's folder, to which the arguments may refer."""
+    """Run the paper's example in the current folder, so that relative paths in the arguments work."""
     set_up("example")
     run(str(ROOT / "examples" / "mpii_cooking" / "run_all.py"), *arguments)
 
@@ -41,31 +57,134 @@ def test(arguments: Sequence[str]) -> None:
     run("-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *arguments, folder=ROOT)
 
 
+TASKS = {"demo": demo, "test": test}
+
+
 def set_up(extra: str) -> None:
-    """Make the environment unless a whole one is there, and install the project with one of its extras into it."""
-    whole = PYTHON.exists() and not subprocess.run([PYTHON, "-m", "pip", "--version"], capture_output=True).returncode
-    if not whole:
-        print(f"Making {ENVIRONMENT}", flush=True)
-        try:
-            venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        except subprocess.CalledProcessError:
-            sys.exit("This Python cannot make environments with pip. On Debian and Ubuntu: apt install python3-venv")
-    print(f"Installing supervised-st[{extra}] (the first time takes minutes: torch is large)", flush=True)
-    run("-m", "pip", "install", "--quiet", "--constraint", "constraints.txt", "--editable", f".[{extra}]", folder=ROOT)
+    """Install the project and one of its extras, unless that is done. The extra `test` includes every other."""
+    if PYTHON.exists() and STAMP.exists() and STAMP.read_text() in (fingerprint(extra), fingerprint("test")):
+        return
+    STAMP.unlink(missing_ok=True)
+    if not is_usable():
+        print(f"Creating {ENVIRONMENT}", flush=True)
+        if execute([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)]):
+            sys.exit("This Python cannot create environments. On Debian and Ubuntu: apt install python3-venv")
+    print(f"Installing supervised-st[{extra}]: the first time takes minutes, mostly for torch", flush=True)
+    install(extra)
+    STAMP.write_text(fingerprint(extra))
+
+
+def fingerprint(extra: str) -> str:
+    """Hash everything an installation depends on. It is editable, so it depends on the folder too."""
+    parts = [(ROOT / name).read_text(encoding="utf-8") for name in ("pyproject.toml", "constraints.txt")]
+    return hashlib.sha256("\0".join([*parts, extra, PYTHON_VERSION, str(ROOT)]).encode()).hexdigest()
+
+
+def is_usable() -> bool:
+    """Whether the environment has pip and this version of Python."""
+    if not PYTHON.exists():
+        return False
+    script = "import pip, sys; print('{}.{}'.format(*sys.version_info))"
+    done = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == PYTHON_VERSION
+
+
+def install(extra: str) -> None:
+    """Install into the environment; stop with pip's exit code if it fails."""
+    options = ("--disable-pip-version-check", "--no-input", "--constraint", "constraints.txt")
+    command = [str(PYTHON), "-m", "pip", "install", *options, "--editable", f".[{extra}]"]
+    with started(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as pip:
+        for line in pip.stdout or ():
+            show_progress(line.strip())
+    if sys.stdout.isatty():
+        print()
+    check(pip.returncode)
+
+
+def show_progress(line: str) -> None:
+    """Show what pip does: on a terminal as one changing line, elsewhere the large downloads and the last step."""
+    if not line.startswith(("Collecting", "Processing", "Downloading", "Using cached", "Installing")):
+        return
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        print(f"\r{line[:width]:<{width}}", end="", flush=True)
+    elif line.startswith("Installing") or re.search(r"\([\d.]+ [MG]B\)$", line):
+        print(f"  {line[:100]}", flush=True)
 
 
 def run(*arguments: str, folder: Path | None = None) -> None:
     """Run the environment's Python; stop with its exit code if it fails."""
-    done = subprocess.run([PYTHON, *arguments], cwd=folder, check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
+    check(execute([str(PYTHON), *arguments], cwd=folder))
 
 
-TASKS = {"demo": demo, "test": test}
+def execute(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - passed on to Popen
+    """Run a command to its end and return its exit code."""
+    with started(command, **options) as process:
+        return process.wait()
+
+
+def check(code: int) -> None:
+    """Stop with an exit code that is not 0; a negative one stands for a signal, as in `subprocess`."""
+    if code:
+        sys.exit(code if code > 0 else 128 - code)
+
+
+@contextlib.contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - as above
+    """Start a process, and stop it with all its children if this block is interrupted; wait for it otherwise.
+
+    It gets a session of its own, out of reach of Ctrl-C: the processes are stopped from here, silently and together.
+    """
+    alone = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **alone, **options)
+    try:
+        yield process
+        process.wait()
+    except BaseException:
+        stop(process)
+        raise
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    """Stop a process and its children: ask them, wait for a moment, then kill those that are left."""
+    for name in STOP_SIGNALS:
+        signal.signal(name, signal.SIG_IGN)
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        deadline = time.monotonic() + GRACE_SECONDS
+        with contextlib.suppress(OSError):  # none are left
+            os.killpg(process.pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def main(command: str = "help", *arguments: str) -> None:
+    """Run one command."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - the environment needs it, and an older Python reads this file too
+        sys.exit(f"supervised-st needs Python 3.11 or newer; this is {PYTHON_VERSION}")
+    if command in ("help", "--help", "-h"):
+        print((__doc__ or "").strip())
+        return
+    if command not in TASKS:
+        similar = difflib.get_close_matches(command, TASKS, n=1)
+        hint = f"did you mean {similar[0]!r}?" if similar else f"the commands are {', '.join(TASKS)} and help"
+        print(f"unknown command {command!r}; {hint}", file=sys.stderr)
+        sys.exit(2)
+    for name in STOP_SIGNALS:
+        if signal.getsignal(name) != signal.SIG_IGN:  # nohup ignores one of them
+            signal.signal(name, signal.default_int_handler)
+    try:
+        TASKS[command](arguments)
+    except KeyboardInterrupt:
+        lead = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
+        print(f"{lead}stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):  # noqa: UP036 - this is for whoever has an older one
-        sys.exit(f"supervised-st needs Python 3.11 or newer; this is {sys.version.split()[0]}")
-    if len(sys.argv) < 2 or sys.argv[1] not in TASKS:
-        sys.exit(__doc__)
-    TASKS[sys.argv[1]](sys.argv[2:])
+    main(*sys.argv[1:])
