@@ -103,7 +103,7 @@ def install(extra: str) -> None:
 
 def show_progress(line: str) -> None:
     """Show what pip does: on a terminal as one changing line, elsewhere the large downloads and the last step."""
-    if not line.startswith(("Collecting", "Processing", "Downloading", "Using cached", "Installing")):
+    if not line.startswith(("Collecting", "Processing", "Downloading", "Using cached", "Installing collected")):
         return
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns - 1

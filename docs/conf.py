@@ -7,7 +7,7 @@ author = "The supervised-st authors"
 release = version = version_of("supervised-st")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 2
 exclude_patterns = ["_build"]
 
