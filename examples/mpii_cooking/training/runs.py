@@ -72,7 +72,7 @@ class Run:
     @property
     def seed_name(self) -> str:
         """The run's name in version 0.2. It seeds dropout, so runs keep their random numbers and their results."""
-        return self.name.replace("recognize", "recognise").replace("center", "centre")
+        return self.name.replace("recognize", "recognise").replace("center", "centre")  # codespell:ignore
 
     @property
     def attends(self) -> bool:
