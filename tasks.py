@@ -124,7 +124,7 @@ def execute(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - pa
 
 
 def check(code: int) -> None:
-    """Stop with an exit code that is not 0; a negative one stands for a signal, as in `subprocess`."""
+    """Stop with an exit code that is not 0; a negative one is a signal, as in `subprocess`."""
     if code:
         sys.exit(code if code > 0 else 128 - code)
 

@@ -1,4 +1,4 @@
-"""What is written is true: code in README and docs runs, docs build, records agree."""
+"""The documents are true: their code runs, the docs build, links lead somewhere, and versions agree."""
 
 import re
 import subprocess
@@ -34,7 +34,7 @@ def test_links_to_files_of_the_project_lead_somewhere(page):
     assert not [target for target in targets if not (page.parent / target).exists()]
 
 
-def test_the_version_stands_the_same_everywhere():
+def test_the_version_is_the_same_everywhere():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     newest = re.search(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]
