@@ -10,19 +10,16 @@ Later starts use it as it is, also without a network. Delete the folder to start
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import hashlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENT = ROOT / ".venv"
@@ -30,8 +27,9 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 STAMP = ENVIRONMENT / "installed.sha256"  # written last: without it, the installation is not complete
 PYTHON_VERSION = "{}.{}".format(*sys.version_info)
 
-GRACE_SECONDS = 0.5  # from the request to stop until the processes are killed
-STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+GRACE_SECONDS = 1.5  # for a child to end by itself after Ctrl-C
+STOPPED = 130  # exit code after Ctrl-C, as shells have it
+LINES_OF_A_FAILURE = 40
 
 CHECKS = (
     ("-m", "ruff", "format", "--check", "."),
@@ -67,7 +65,7 @@ def set_up(extra: str) -> None:
     STAMP.unlink(missing_ok=True)
     if not is_usable():
         print(f"Creating {ENVIRONMENT}", flush=True)
-        if execute([sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)]):
+        if subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=False).returncode:
             sys.exit("This Python cannot create environments. On Debian and Ubuntu: apt install python3-venv")
     print(f"Installing supervised-st[{extra}]: the first time takes minutes, mostly for torch", flush=True)
     install(extra)
@@ -90,14 +88,20 @@ def is_usable() -> bool:
 
 
 def install(extra: str) -> None:
-    """Install into the environment; stop with pip's exit code if it fails."""
+    """Install into the environment; if that fails, show what pip said and stop with its exit code."""
     options = ("--disable-pip-version-check", "--no-input", "--constraint", "constraints.txt")
-    command = [str(PYTHON), "-m", "pip", "install", *options, "--editable", f".[{extra}]"]
-    with started(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8", errors="replace") as pip:
-        for line in pip.stdout or ():
-            show_progress(line.strip())
+    command = [PYTHON, "-m", "pip", "install", *options, "--editable", f".[{extra}]"]
+    pip = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    )
+    last = deque(maxlen=LINES_OF_A_FAILURE)
+    for line in pip.stdout or ():
+        last.append(line)
+        show_progress(line.strip())
     if sys.stdout.isatty():
         print()
+    if pip.wait():
+        sys.stderr.writelines(last)
     check(pip.returncode)
 
 
@@ -114,53 +118,29 @@ def show_progress(line: str) -> None:
 
 def run(*arguments: str, folder: Path | None = None) -> None:
     """Run the environment's Python; stop with its exit code if it fails."""
-    check(execute([str(PYTHON), *arguments], cwd=folder))
+    process = subprocess.Popen([PYTHON, *arguments], cwd=folder)
+    try:
+        check(process.wait())
+    except KeyboardInterrupt:
+        if stop(process) == STOPPED:  # it has said so itself
+            sys.exit(STOPPED)
+        raise
 
 
-def execute(command: Sequence[str], **options: Any) -> int:  # noqa: ANN401 - passed on to Popen
-    """Run a command to its end and return its exit code."""
-    with started(command, **options) as process:
-        return process.wait()
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a process that Ctrl-C has reached too, and end it if it goes on. Return its exit code."""
+    for end in (process.terminate, process.kill):
+        try:
+            return process.wait(GRACE_SECONDS / 2)
+        except subprocess.TimeoutExpired:
+            end()
+    return process.wait()
 
 
 def check(code: int) -> None:
     """Stop with an exit code that is not 0; a negative one is a signal, as in `subprocess`."""
     if code:
         sys.exit(code if code > 0 else 128 - code)
-
-
-@contextlib.contextmanager
-def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:  # noqa: ANN401 - as above
-    """Start a process, and stop it with all its children if this block is interrupted; wait for it otherwise.
-
-    It gets a session of its own, out of reach of Ctrl-C: the processes are stopped from here, silently and together.
-    """
-    alone = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **alone, **options)
-    try:
-        yield process
-        process.wait()
-    except BaseException:
-        stop(process)
-        raise
-
-
-def stop(process: subprocess.Popen[str]) -> None:
-    """Stop a process and its children: ask them, wait for a moment, then kill those that are left."""
-    for name in STOP_SIGNALS:
-        signal.signal(name, signal.SIG_IGN)
-    if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        deadline = time.monotonic() + GRACE_SECONDS
-        with contextlib.suppress(OSError):  # none are left
-            os.killpg(process.pid, signal.SIGTERM)
-            while time.monotonic() < deadline:
-                process.poll()
-                os.killpg(process.pid, 0)
-                time.sleep(0.02)
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def main(command: str = "help", *arguments: str) -> None:
@@ -175,15 +155,12 @@ def main(command: str = "help", *arguments: str) -> None:
         hint = f"did you mean {similar[0]!r}?" if similar else f"the commands are {', '.join(TASKS)} and help"
         print(f"unknown command {command!r}; {hint}", file=sys.stderr)
         sys.exit(2)
-    for name in STOP_SIGNALS:
-        if signal.getsignal(name) != signal.SIG_IGN:  # nohup ignores one of them
-            signal.signal(name, signal.default_int_handler)
     try:
         TASKS[command](arguments)
     except KeyboardInterrupt:
         lead = "\n" if sys.stderr.isatty() else ""  # after the terminal's ^C
         print(f"{lead}stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":
