@@ -1,4 +1,4 @@
-"""Checks of arguments: one pattern language for shapes, one form of message for everything."""
+"""Checks of arguments. Every error names the argument, says what it must be, and what it is."""
 
 from collections.abc import Collection, Sequence
 from operator import index
@@ -9,11 +9,11 @@ from torch import Tensor
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 LONGEST_SIDE = 2**30
-"""Pixels of an image along one axis, at most: coordinates beyond it are clamped to it."""
+"""The longest side of an image, in pixels. Coordinates further out are clamped to it."""
 
 
 def check_tensor(name: str, tensor: object) -> None:
-    """Raise TypeError unless ``tensor`` is a tensor whose numbers lie in memory by strides."""
+    """Raise TypeError unless ``tensor`` is a dense `torch.Tensor`."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
     if tensor.layout != torch.strided or tensor.is_nested:
@@ -34,19 +34,33 @@ def check_floating(name: str, tensor: Tensor) -> None:
     check_dtype(name, tensor, FLOATING)
 
 
+def check_integer(name: str, tensor: Tensor) -> None:
+    """Raise TypeError unless ``tensor`` has an integer dtype; bool is none."""
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must have an integer dtype, got {tensor.dtype}")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise ValueError unless every sample ``[batch ...]`` is free of infinite and NaN entries."""
+    broken = ~tensor.isfinite().flatten(1).all(1)
+    if broken.any():
+        raise ValueError(f"{name} must be finite, got inf or nan in sample {first_true(broken)}")
+
+
 def check_device(name: str, tensor: Tensor, image: Tensor) -> None:
-    """Raise ValueError unless ``tensor`` is where the image is."""
+    """Raise ValueError unless ``tensor`` is on the image's device."""
     if tensor.device != image.device:
         raise ValueError(f"{name} must be on the image's device {image.device}, got {tensor.device}")
 
 
 def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[str, int]:
-    """Hold a tensor's shape against a pattern such as ``"batch 2 3"`` and return the sizes it names.
+    """Compare a tensor's shape with a pattern such as ``"batch 2 3"`` and return the sizes of the named axes.
 
     Args:
         name: what the caller calls the tensor.
         tensor: the tensor.
-        pattern: one word per axis: a number is the size itself, a name stands for any size.
+        pattern: one word per axis: a number is the size itself, a name allows any size. A leading ``...`` allows any
+            number of axes in front.
         **known: sizes that named axes must have.
 
     Raises:
@@ -55,15 +69,20 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
     """
     check_tensor(name, tensor)
     axes = pattern.split()
+    shape = tuple(tensor.shape)
+    if axes[0] == "...":
+        axes = axes[1:]
+        shape = shape[-len(axes) :]
     sizes = dict(known)
-    fits = tensor.ndim == len(axes)
+    fits = len(shape) == len(axes)
     if fits:
-        for axis, size in zip(axes, tensor.shape, strict=True):
+        for axis, size in zip(axes, shape, strict=True):
             expected = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
             fits = fits and size == expected
     if not fits:
-        given = f" with {known}" if known else ""
-        raise ValueError(f"{name} must have shape ({pattern}){given}, got {tuple(tensor.shape)}")
+        words = [str(known.get(word, word)) for word in pattern.split()]
+        comma = "," if len(words) == 1 else ""
+        raise ValueError(f"{name} must have shape ({', '.join(words)}{comma}), got {tuple(tensor.shape)}")
     return sizes
 
 
@@ -88,3 +107,8 @@ def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < 1 or max(height, width) > LONGEST_SIDE:
         raise ValueError(f"{name} must be two integers (height, width) from 1 to {LONGEST_SIDE}, got {size!r}")
     return height, width
+
+
+def first_true(flags: Tensor) -> int:
+    """Return the index of the first True in ``[batch]``."""
+    return int(flags.nonzero()[0])

@@ -533,8 +533,8 @@ def test_sizes_that_are_none(size, error, match, antialias):
 @pytest.mark.parametrize(
     ("shape", "match"),
     [
-        ((2**60, 2, 3), r"theta must have shape \(batch 2 3\) with \{'batch': 1\}"),
-        ((1, 1, 1, 1, 2, 3), r"theta must have shape \(batch 2 3\)"),
+        ((2**60, 2, 3), r"theta must have shape \(1, 2, 3\)"),
+        ((1, 1, 1, 1, 2, 3), r"theta must have shape \(1, 2, 3\)"),
         ((1, 3, 3), r"theta must have shape"),
         ((3, 2), r"theta must have shape"),
     ],

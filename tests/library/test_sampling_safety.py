@@ -184,12 +184,12 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
 @pytest.mark.parametrize(
     ("image", "theta", "size", "options", "error", "match"),
     [
-        ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch channel height width\), got"),
-        (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\) with \{'batch': 2\}, got"),
+        ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch, channel, height, width\), got"),
+        (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\), got"),
         (IMAGE, (2, 3, 3), (2, 2), {}, ValueError, r"theta must have shape"),
-        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) .*\(2, 5, 2, 2\)"),
-        (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch map 2 3\) with \{'batch': 2\}"),
-        (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(batch 2 3\)"),
+        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(2, map, 2, 3\), got \(2, 5, 2, 2\)"),
+        (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, map, 2, 3\)"),
+        (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\)"),
         ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have sides of 1 to 1073741824 pixels, got shape"),
         (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two integers .* from 1 to 1073741824, got \(0, 2\)"),
         (IMAGE, THETA, (2, -2), {}, ValueError, r"size must be two integers \(height, width\) from 1"),
