@@ -1,57 +1,62 @@
-"""What ``theta`` means: windows, compositions, parameter families and measures of distortion.
+"""What ``theta`` means: windows, compositions, parameterizations and measures of distortion.
 
 Convention:
     ``theta = [A | t]`` maps *output* to *input* coordinates, ``x_in = A x_out + t``. Both are ``(x, y)``, and the
-    square ``[-1, 1] x [-1, 1]`` is the whole image: measured to the pixel **edges** with ``align_corners=False``,
-    to the **centers** of the corner pixels with ``align_corners=True``. A window is ``(x0, y0, width, height)`` in
-    pixels, where ``(x0, y0)`` is its top-left pixel. Every function takes any number of leading batch axes.
+    square ``[-1, 1] x [-1, 1]`` is the whole image: -1 and 1 are the outer **edges** of the outer pixels with
+    ``align_corners=False``, and their **centers** with ``align_corners=True``. A window is
+    ``(x0, y0, width, height)`` in pixels, where ``(x0, y0)`` is its top-left pixel. Every function accepts any number
+    of leading batch axes.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from supervised_st._checks import check_choice, check_floating, check_size, check_tensor
+from supervised_st._checks import check_choice, check_floating, check_shape, check_size
+from supervised_st._deprecated import renamed_globals
 
 PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
-"""The families of ``theta`` a localization head can predict, and how many numbers each one takes."""
+"""The kinds of ``theta`` that a localization head can predict, and how many parameters each one has."""
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed_globals(__name__, PARAMETERISATIONS=f"{__name__}.PARAMETERIZATIONS")
 
 _BOUNDABLE = ("crop4", "crop3", "translation")
-_OUTSIDE_POINTS = 32  # per side; the share outside is then known to about one part in 32 per edge that is crossed
-_SATURATION = 1e-6  # how near to its bound the inverse of a bounded parameter may come, so that it stays finite
+_LATTICE = 32  # points per side; measures the fraction out of bounds to about 1/32 per image edge that is crossed
+_SATURATION = 1e-6  # closest relative distance to a bound at which a bounded parameter is inverted; keeps it finite
 
 
 class Distortion(NamedTuple):
-    """How far a sampled region is from an upright, undistorted window; every field has theta's batch axes."""
+    """How much a sampled region differs from an upright, undistorted window. Fields have theta's batch axes."""
 
-    scale: Tensor  #: ``sqrt(|det A|)``, side of the region as a share of the image's side
-    anisotropy: Tensor  #: ratio of the pixel steps' singular values, 1 = undistorted, inf = collapsed to a line
-    rotation: Tensor  #: radians in ``(-pi, pi]``, of the nearest rotation, after undoing a reflection in x
+    scale: Tensor  #: ``sqrt(|det A|)``, side of the region as a fraction of the image's side
+    anisotropy: Tensor  #: ratio of the pixel steps' singular values; 1: undistorted, inf: collapsed to a line
+    rotation: Tensor  #: angle of the nearest rotation in radians, ``(-pi, pi]``, after undoing a reflection in x
     reflected: Tensor  #: bool, ``det A < 0``
-    outside: Tensor  #: share of the region that lies outside the image, in [0, 1]
+    outside: Tensor  #: fraction of the region that lies out of bounds, in [0, 1]
     minification: Tensor  #: largest step in input pixels per output pixel; above 1 the sampler skips pixels
 
 
 def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Return the ``theta`` whose sampled region is a pixel window; at the window's own size the crop is exact.
+    """Return the ``theta`` that samples a pixel window. At the window's own size the crop is exact.
 
     Args:
         window: ``[... 4]``, ``(x0, y0, width, height)`` in pixels, integer or floating point.
         image_size: ``(height, width)`` of the image in pixels.
-        align_corners: see the module's convention.
+        align_corners: see the convention above.
 
     Returns:
         ``[... 2 3]``, computed in float64 and rounded once: to float64 for float64 windows, else to float32.
 
     Raises:
-        TypeError: if ``window`` is not a tensor or ``image_size`` not two numbers.
-        ValueError: if ``window`` is not ``[... 4]`` or ``image_size`` not positive.
+        TypeError: if ``window`` is not a tensor or ``image_size`` is not two integers.
+        ValueError: if ``window`` is not ``[... 4]`` or ``image_size`` is not positive.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
-    _check_trailing("window", window, (4,))
+    check_shape("window", window, "... 4")
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     x0, y0, window_width, window_height = window.double().unbind(-1)
@@ -67,20 +72,20 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
 
 
 def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Return the smallest upright window, in fractional pixels, around the region that ``theta`` samples.
+    """Return the smallest upright window around the region that ``theta`` samples, in fractional pixels.
 
     Args:
         theta: ``[... 2 3]``, floating point.
         image_size: ``(height, width)`` of the image in pixels.
-        align_corners: see the module's convention.
+        align_corners: see the convention above.
 
     Returns:
-        ``[... 4]``, ``(x0, y0, width, height)`` in pixels, in theta's dtype, at least float32. Inverse of
-        `window_to_theta` on windows.
+        ``[... 4]``, ``(x0, y0, width, height)`` in pixels, in theta's dtype, at least float32. For upright windows it
+        is the inverse of `window_to_theta`.
 
     Raises:
         TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]`` or ``image_size`` not positive.
+        ValueError: if ``theta`` is not ``[... 2 3]`` or ``image_size`` is not positive.
     """
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
@@ -92,12 +97,15 @@ def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners
 
 
 def flip_theta(theta: Tensor) -> Tensor:
-    """Return the ``theta`` that samples, from the horizontally mirrored image, the mirror of what ``theta`` samples.
+    """Return the ``theta`` for the horizontally mirrored image: it samples the mirror image of the same region.
 
-    With ``F = diag(-1, 1)``: ``A' = F A F`` and ``t' = F t``; an upright window changes only the sign of ``tx``.
+    With ``F = diag(-1, 1)``: ``A' = F A F`` and ``t' = F t``. For an upright window only the sign of ``tx`` changes.
 
     Args:
         theta: ``[... 2 3]``, floating point.
+
+    Returns:
+        ``[... 2 3]`` in theta's dtype.
 
     Raises:
         TypeError: if ``theta`` is not a floating-point tensor.
@@ -109,13 +117,16 @@ def flip_theta(theta: Tensor) -> Tensor:
 
 
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """Return the one ``theta`` that equals sampling with ``outer`` first and with ``inner`` on the result.
+    """Return the one ``theta`` for sampling with ``outer`` first, and then sampling the result with ``inner``.
 
     ``A = A_outer A_inner`` and ``t = A_outer t_inner + t_outer``, in float64, rounded once.
 
     Args:
         outer: ``[... 2 3]``, floating point.
         inner: ``[... 2 3]``, floating point; batch axes broadcast.
+
+    Returns:
+        ``[... 2 3]`` in the wider dtype of the two, at least float32.
 
     Raises:
         TypeError: if an argument is not a floating-point tensor.
@@ -130,14 +141,14 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def corners(theta: Tensor) -> Tensor:
-    """Return where the corners of the output square lie in the input.
+    """Return the corners of the sampled region.
 
     Args:
         theta: ``[... 2 3]``, floating point.
 
     Returns:
-        ``[... 4 2]``, ``(x, y)`` in normalized coordinates: top-left, top-right, bottom-right, bottom-left of the
-        output. Linear in ``theta``.
+        ``[... 4 2]``, ``(x, y)`` in normalized input coordinates: where the top-left, top-right, bottom-right and
+        bottom-left corners of the output are sampled. Linear in ``theta``.
 
     Raises:
         TypeError: if ``theta`` is not a floating-point tensor.
@@ -149,14 +160,14 @@ def corners(theta: Tensor) -> Tensor:
 
 
 def window_iou(theta: Tensor, other: Tensor) -> Tensor:
-    """Return intersection over union of the upright hulls of two sampled regions.
+    """Return the intersection over union of the upright bounding boxes of two sampled regions.
 
     Args:
         theta: ``[... 2 3]``, floating point.
         other: ``[... 2 3]``, floating point; batch axes broadcast.
 
     Returns:
-        ``[...]`` in [0, 1], in the wider dtype of the two, at least float32; 0 where neither hull has an area.
+        ``[...]`` in [0, 1], in the wider dtype of the two, at least float32; 0 where neither box has an area.
 
     Raises:
         TypeError: if an argument is not a floating-point tensor.
@@ -176,19 +187,19 @@ def distortion(
 ) -> Distortion:
     """Measure what the paper calls the distortion effect of an unguided transformer.
 
-    Anisotropy, rotation and minification are those of the step in input pixels per output pixel, so that a pixel-exact
-    crop counts as undistorted in an image of any shape; on square images and outputs they are those of ``A``.
+    Anisotropy, rotation and minification describe the step in input pixels per output pixel. So a pixel-exact crop
+    counts as undistorted in an image of any shape. For square images and outputs they describe ``A`` itself.
 
     Args:
         theta: ``[... 2 3]``, floating point.
         image_size: ``(height, width)`` of the image in pixels.
         size: ``(height, width)`` of the output in pixels.
-        align_corners: see the module's convention.
+        align_corners: see the convention above.
 
     Returns:
         One tensor ``[...]`` per measure, in theta's dtype, at least float32. No measure of a finite ``theta`` is NaN: a
         region collapsed to a line has anisotropy inf, one collapsed to a point has anisotropy 1 and rotation 0.
-        ``outside`` is counted on a fixed lattice of 32 x 32 points of the output square, not integrated.
+        ``outside`` counts the points of a fixed 32 x 32 lattice in the output square.
 
     Raises:
         TypeError: if ``theta`` is not a floating-point tensor.
@@ -199,7 +210,7 @@ def distortion(
     out_height, out_width = check_size("size", size)
     edge = int(align_corners)
     wide = theta.detach().double()
-    # Measured on A / max|A|, because the products below would overflow for huge and underflow for tiny matrices.
+    # Measured on A / max|A|: the products below would overflow for huge matrices and underflow for tiny ones.
     largest = wide[..., :2].abs().amax((-2, -1))
     unit = wide[..., :2] / torch.where(largest > 0, largest, 1)[..., None, None]
     in_pixels = unit.new_tensor([max(width - edge, 1), max(height - edge, 1)])
@@ -215,7 +226,7 @@ def distortion(
         anisotropy=anisotropy.to(dtype),
         rotation=_rotation(step, reflected).to(dtype),
         reflected=reflected,
-        outside=_share_outside(wide).to(dtype),
+        outside=_fraction_out_of_bounds(wide).to(dtype),
         minification=(largest * major).to(dtype),
     )
 
@@ -235,13 +246,14 @@ def theta_from_parameters(
     translation  ``tx, ty``              ``[[scale, 0, tx], [0, scale, ty]]``
     ===========  ======================  ===============================
 
-    With ``bounds = (s0, s1)`` a parameter z stands for ``s = s0 + (s1 - s0) sigmoid(z)`` or ``t = (1 - s) tanh(z)``:
-    the window keeps a side between s0 and s1 of the image's and never leaves it (but for the last rounding).
+    With ``bounds = (s0, s1)`` a parameter z means ``s = s0 + (s1 - s0) sigmoid(z)`` or ``t = (1 - s) tanh(z)``. The
+    window's side is then between s0 and s1 of the image's side, and the window never leaves the image (except by the
+    last rounding).
 
     Args:
         parameters: ``[... count]`` with the count that `PARAMETERIZATIONS` gives for ``kind``, floating point.
         kind: a key of `PARAMETERIZATIONS`.
-        scale: the fixed side of a translation's window, as a share of the image's side; unused by the other kinds.
+        scale: the fixed side of a translation's window, as a fraction of the image's side; unused by the other kinds.
         bounds: smallest and largest side, ``0 < s0 < s1 <= 1``; for crop4, crop3 and translation only.
 
     Returns:
@@ -255,7 +267,7 @@ def theta_from_parameters(
         crop3 is the attention transform of Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, section 3.2.
     """
     check_choice("kind", kind, PARAMETERIZATIONS)
-    _check_trailing("parameters", parameters, (PARAMETERIZATIONS[kind],))
+    check_shape("parameters", parameters, f"... {PARAMETERIZATIONS[kind]}")
     check_floating("parameters", parameters)
     _check_bounds(kind, scale, bounds)
     values = parameters.to(_coordinate_dtype(parameters)).unbind(-1)
@@ -276,10 +288,11 @@ def theta_from_parameters(
 
 
 def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, float] | None = None) -> Tensor:
-    """Return the parameters of ``theta`` in a family: the inverse of `theta_from_parameters`.
+    """Return the parameters of ``theta``: the inverse of `theta_from_parameters`.
 
-    A ``theta`` outside the family is first projected onto it (least squares over the entries). With ``bounds``, a side
-    or a shift at or beyond its bound gives the finite parameter of a point just (1e-6 of the range) inside.
+    A ``theta`` that the kind cannot express is first projected onto it (least squares over the entries). With
+    ``bounds``, a side or shift at or beyond its bound is moved inside by 1e-6 of the range, so that its parameter is
+    finite.
 
     Args:
         theta: ``[... 2 3]``, floating point.
@@ -319,14 +332,14 @@ def _theta(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -
 
 
 def _hull(theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest ``(x, y)`` of the sampled region, both ``[... 2]``."""
+    """Return the lowest and highest ``(x, y)`` of the sampled region, both ``[... 2]``."""
     matrix, center = theta[..., :2], theta[..., 2]
     reach = matrix.abs().sum(-1)
     return center - reach, center + reach
 
 
 def _singular_values(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Both singular values of ``[... 2 2]`` in closed form; the smaller by the determinant, free of cancellation."""
+    """Return both singular values of ``[... 2 2]``; the smaller from the determinant, which avoids cancellation."""
     (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
     major = (torch.hypot(a + d, c - b) + torch.hypot(a - d, c + b)) / 2
     minor = torch.linalg.det(matrix).abs() / torch.where(major > 0, major, 1)
@@ -334,17 +347,17 @@ def _singular_values(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rotation(matrix: Tensor, reflected: Tensor) -> Tensor:
-    """Angle of the orthogonal polar factor; a reflected matrix is mirrored back in the output's x first."""
+    """Return the angle of the orthogonal polar factor; a reflected matrix is first mirrored in the output's x."""
     (a, b), (c, d) = (row.unbind(-1) for row in matrix.unbind(-2))
     sign = torch.where(reflected, -1.0, 1.0)
     return torch.atan2(sign * c - b, sign * a + d)
 
 
-def _share_outside(theta: Tensor) -> Tensor:
-    ticks = (torch.arange(_OUTSIDE_POINTS, device=theta.device, dtype=theta.dtype) + 0.5) * (2 / _OUTSIDE_POINTS) - 1
+def _fraction_out_of_bounds(theta: Tensor) -> Tensor:
+    ticks = (torch.arange(_LATTICE, device=theta.device, dtype=theta.dtype) + 0.5) * (2 / _LATTICE) - 1
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     points = torch.stack([x.flatten(), y.flatten(), torch.ones_like(x).flatten()])
-    # A NaN (infinity minus infinity, far out) compares as not inside, which is where it belongs.
+    # NaN (inf - inf, for a huge theta) compares as out of bounds, which is right.
     return 1 - ((theta @ points).abs() <= 1).all(-2).to(theta.dtype).mean(-1)
 
 
@@ -354,18 +367,12 @@ def _unbounded_shift(shift: Tensor, side: Tensor) -> Tensor:
 
 
 def _coordinate_dtype(tensor: Tensor) -> torch.dtype:
-    """Coordinates are never narrower than float32: half precision is a quarter of a pixel off at 896 pixels."""
+    """Return at least float32: in half precision, coordinates in 896 pixels are off by a quarter of a pixel."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _check_trailing(name: str, tensor: Tensor, trailing: tuple[int, ...]) -> None:
-    check_tensor(name, tensor)
-    if tuple(tensor.shape[-len(trailing) :]) != trailing:
-        raise ValueError(f"{name} must have shape (... {' '.join(map(str, trailing))}), got {tuple(tensor.shape)}")
-
-
 def _check_theta(name: str, theta: Tensor) -> None:
-    _check_trailing(name, theta, (2, 3))
+    check_shape(name, theta, "... 2 3")
     check_floating(name, theta)
 
 
@@ -378,6 +385,4 @@ def _check_bounds(kind: str, scale: float | None, bounds: tuple[float, float] | 
     if not 0 < low < high <= 1:
         raise ValueError(f"bounds must be (s0, s1) with 0 < s0 < s1 <= 1, got {bounds}")
     if kind == "translation" and scale is not None and not (low <= scale <= high and scale < 1):
-        raise ValueError(
-            f"scale must lie within bounds {bounds} and leave room to move for a bounded translation, got {scale}"
-        )
+        raise ValueError(f"scale must lie within bounds={bounds} and below 1, so that the window can move, got {scale}")

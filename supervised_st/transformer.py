@@ -1,4 +1,4 @@
-"""The layer: look at the whole image small, decide where to look, and look there in full resolution."""
+"""The layer: decide on a small copy of the image where to look, and sample that region at full resolution."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,17 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st._checks import check_choice, check_shape, check_size
+from supervised_st._deprecated import renamed_arguments
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.sampling import affine_sample, check_sampling
 
-HEAD_INITS = ("level", "identity", "gaussian")
+_HEAD_INITS = ("level", "identity", "gaussian")
 
 
 class Glimpse(NamedTuple):
     """What the transformer saw, and where it looked."""
 
-    image: Tensor  #: ``[batch channel height width]``, the attended region at the output size
+    image: Tensor  #: ``[batch channel height width]``, the sampled region at the output size
     theta: Tensor  #: ``[batch 2 3]``, the region: output to input coordinates, at least float32
 
 
@@ -27,6 +28,10 @@ class Resize(nn.Module):
 
     Args:
         size: output ``(height, width)`` in pixels.
+
+    Raises:
+        TypeError: if ``size`` is not two integers.
+        ValueError: if ``size`` is not positive.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -34,54 +39,56 @@ class Resize(nn.Module):
         self.size = check_size("size", size)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Resize ``[batch channel height width]``."""
+        """Resize ``[batch channel height width]`` to ``(batch, channel, *size)``, in the image's dtype."""
         check_shape("image", image, "batch channel height width")
-        wide = image.to(torch.promote_types(image.dtype, torch.float32))  # half formats have no antialiasing on a CPU
+        wide = image.to(torch.promote_types(image.dtype, torch.float32))  # no half precision on CPUs
         return F.interpolate(wide, self.size, mode="bilinear", antialias=True).to(image.dtype)
 
     def extra_repr(self) -> str:
-        """Show the size."""
-        return f"size={self.size}"
+        """Return the size, for ``repr``."""
+        return shown_settings(self, Resize)
 
 
+@renamed_arguments(localisation="localization", parameterisation="parameterization")
 class SupervisedSpatialTransformer(nn.Module):
-    """A spatial transformer whose localization can be used, and so supervised, on its own.
+    """A spatial transformer whose localization can be called, and so supervised, on its own.
 
     Convention:
         ``theta`` maps *output* to *input* coordinates, both ``(x, y)`` in ``[-1, 1]``. With ``align_corners=False`` it
-        means the same region at every resolution, so it may be predicted on a small image and applied to a large one.
+        means the same region at every resolution, so it can be predicted on a small image and applied to a large one.
 
-    Submodules, and thus the names in a state dict: ``downscale``, ``localization`` and ``head``, a linear layer from
-    the features to the parameters of theta whose arithmetic is at least float32, also under autocast.
+    Submodules, and so the names in a state dict, are ``downscale``, ``localization`` and ``head``. The head is a linear
+    layer from the features to the parameters of theta. It computes in at least float32, also under autocast.
 
     Args:
         localization: maps the downscaled image to features ``(batch, features)``.
         size: ``(height, width)`` of the output in pixels.
-        features: how many features ``localization`` returns.
-        downscale: what stands between the image and ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`.
-        parameterization: the family of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
+        features: number of features that ``localization`` returns.
+        downscale: applied to the image before ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`; None: nothing.
+        parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
         head_init: ``"level"`` starts with a centered window of side ``scale``, ``"identity"`` with the whole image,
-            ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and no bias.
-        scale: side of the window that ``"level"`` starts with, and at which a translation is fixed, as a share of the
-            image's side: 224 / 896 for the paper's detail level.
-        bounds: smallest and largest side, keeps the window inside the image; see `geometry.theta_from_parameters`. The
-            window must start strictly between them: on a bound it would have no gradient.
+            ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and zero biases.
+        scale: side of the window at the start for ``"level"``, and always for a translation, as a fraction of the
+            image's side; 224 / 896 for the paper's detail level.
+        bounds: smallest and largest side of the window, which then never leaves the image; see
+            `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
+            gradient is zero at a bound.
         mode: see `affine_sample`, as for the five arguments after it.
-        padding_mode: what stands outside of the image.
+        padding_mode: the value of samples out of bounds.
         align_corners: the convention of ``theta``.
         fill_value: for ``padding_mode="fill"``.
         antialias: whether to average over the footprints of minified pixels.
         backend: which implementation samples.
 
     Raises:
-        ValueError: if a choice is unknown, a size is not positive, or ``head_init`` asks for a window that the
-            parameterization cannot express.
+        ValueError: if a choice is unknown, a size is not positive, or the parameterization cannot express the window
+            that ``head_init`` starts with.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.3; the head's
         initializations are those of Jaderberg et al., Spatial Transformer Networks, 2015, section 4.2 (identity).
-        Differs from the paper: ``"level"`` is the default, because it leaves only the position to be learned where
-        ``scale`` is that of the windows.
+        Differs from the paper: ``"level"`` is the default. If ``scale`` is the side of the target windows, only the
+        position is left to learn.
     """
 
     def __init__(
@@ -104,7 +111,7 @@ class SupervisedSpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("parameterization", parameterization, PARAMETERIZATIONS)
-        check_choice("head_init", head_init, HEAD_INITS)
+        check_choice("head_init", head_init, _HEAD_INITS)
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
@@ -114,11 +121,11 @@ class SupervisedSpatialTransformer(nn.Module):
         self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
         self.downscale = nn.Identity() if downscale is None else downscale
         self.localization = localization
-        self.head = WideLinear(features, PARAMETERIZATIONS[parameterization])
+        self.head = _WideLinear(features, PARAMETERIZATIONS[parameterization])
         self.reset_head()
 
     def reset_head(self) -> None:
-        """Give the head the weights that ``head_init`` asks for."""
+        """Reset the head to the weights of ``head_init``."""
         bias = _initial_bias(self.head_init, self.parameterization, self.scale, self.bounds)
         with torch.no_grad():
             self.head.bias.copy_(bias)
@@ -128,11 +135,11 @@ class SupervisedSpatialTransformer(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def localize(self, image: Tensor) -> Tensor:
-        """Decide where to look, without looking: ``[batch channel height width]`` to theta ``[batch 2 3]``.
+        """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``.
 
         Raises:
             TypeError: if ``image`` is not a tensor, or ``localization`` does not return one.
-            ValueError: if ``image`` has another shape, or ``localization`` returns anything but ``(batch, features)``.
+            ValueError: if ``image`` has another shape, or ``localization`` does not return ``(batch, features)``.
         """
         batch = check_shape("image", image, "batch channel height width")["batch"]
         features = self.localization(self.downscale(image))
@@ -140,7 +147,7 @@ class SupervisedSpatialTransformer(nn.Module):
         return theta_from_parameters(self.head(features), self.parameterization, scale=self.scale, bounds=self.bounds)
 
     def sample(self, image: Tensor, theta: Tensor) -> Tensor:
-        """Look there: ``[batch channel height width]`` and theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
+        """Sample the region: ``[batch channel height width]``, theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
         return affine_sample(
             image,
             theta,
@@ -154,7 +161,7 @@ class SupervisedSpatialTransformer(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Glimpse:
-        """Decide where to look, and look: ``[batch channel height width]`` to a `Glimpse`."""
+        """Predict where to look and sample there: ``[batch channel height width]`` to a `Glimpse`."""
         theta = self.localize(image)
         return Glimpse(self.sample(image, theta), theta)
 
@@ -164,8 +171,8 @@ class SupervisedSpatialTransformer(nn.Module):
         return shown_settings(self, SupervisedSpatialTransformer, hidden=submodules)
 
 
-class WideLinear(nn.Linear):
-    """A linear layer that computes in float32 at least: bfloat16 coordinates would be 1.75 px off at 896 px."""
+class _WideLinear(nn.Linear):
+    """A linear layer that computes in at least float32. In bfloat16, coordinates in 896 px would be off by 1.75 px."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., in_features)`` of any floating-point dtype to ``(..., out_features)``, at least float32."""
@@ -186,7 +193,7 @@ def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, 
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
     if head_init != "gaussian" and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
         raise ValueError(
-            f"head_init={head_init!r} starts with side {side}, which must be one that parameterization={kind!r} with "
-            f"scale={scale} can have, and lie strictly inside of bounds={bounds}, where it can be learned"
+            f"head_init={head_init!r} starts with side {side}; parameterization={kind!r} with scale={scale} must be "
+            f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient"
         )
     return bias

@@ -160,7 +160,7 @@ def test_composition_has_an_identity_is_associative_and_broadcasts():
     assert compose(a.float(), b.half()).dtype == torch.float32
 
 
-def test_corners_are_where_the_map_sends_the_square():
+def test_corners_are_where_theta_sends_the_square():
     theta = noise(2, 2, 3)
     square = torch.tensor([[-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], dtype=torch.float64)
     torch.testing.assert_close(corners(theta), (theta @ square.T).mT)
@@ -232,7 +232,7 @@ def test_extreme_anisotropy_keeps_its_digits():
 
 
 @pytest.mark.parametrize(("x0", "outside"), [(0, 0.0), (-25, 0.25), (75, 0.5), (100, 1.0), (-400, 1.0)])
-def test_the_share_outside(x0, outside):
+def test_the_fraction_out_of_bounds(x0, outside):
     width = 100 if x0 < 0 else 50
     theta = window_to_theta(torch.tensor([x0, 20, width, 40]), (100, 100))
     assert distortion(theta, (100, 100), (10, 10)).outside.item() == outside
@@ -331,7 +331,7 @@ def test_gradients_reach_image_and_parameters_through_every_family(kind, bounds)
 @pytest.mark.parametrize(
     ("function", "arguments", "error", "match"),
     [
-        (window_to_theta, (torch.zeros(3), (4, 4)), ValueError, r"window must have shape \(\.\.\. 4\), got \(3,\)"),
+        (window_to_theta, (torch.zeros(3), (4, 4)), ValueError, r"window must have shape \(\.\.\., 4\), got \(3,\)"),
         (window_to_theta, ([0, 0, 1, 1], (4, 4)), TypeError, "window must be a torch.Tensor, got list"),
         (
             window_to_theta,
@@ -343,17 +343,17 @@ def test_gradients_reach_image_and_parameters_through_every_family(kind, bounds)
             theta_to_window,
             (torch.zeros(3, 2), (4, 4)),
             ValueError,
-            r"theta must have shape \(\.\.\. 2 3\), got \(3, 2\)",
+            r"theta must have shape \(\.\.\., 2, 3\), got \(3, 2\)",
         ),
         (theta_to_window, (torch.zeros(2, 3), (4, -1)), ValueError, "image_size must be two integers"),
         (flip_theta, (torch.zeros(2, 3).int(),), TypeError, "theta must be .*, got torch.int32"),
-        (corners, (torch.zeros(6),), ValueError, r"theta must have shape \(\.\.\. 2 3\), got \(6,\)"),
+        (corners, (torch.zeros(6),), ValueError, r"theta must have shape \(\.\.\., 2, 3\), got \(6,\)"),
         (compose, (torch.zeros(2, 3), torch.zeros(3)), ValueError, r"inner must have shape .*, got \(3,\)"),
         (compose, (torch.zeros(3), torch.zeros(2, 3)), ValueError, r"outer must have shape .*, got \(3,\)"),
         (window_iou, (torch.zeros(2, 3), torch.zeros(3)), ValueError, r"other must have shape .*, got \(3,\)"),
         (distortion, (torch.zeros(2, 3), (4, 4), (0, 1)), ValueError, r"size must be two integers .*\(0, 1\)"),
         (theta_from_parameters, (torch.zeros(3), "crop5"), ValueError, "kind must be one of 'affine', .*, got 'crop5'"),
-        (theta_from_parameters, (torch.zeros(3), "crop4"), ValueError, r"parameters must have shape \(\.\.\. 4\)"),
+        (theta_from_parameters, (torch.zeros(3), "crop4"), ValueError, r"parameters must have shape \(\.\.\., 4\)"),
         (theta_from_parameters, (torch.zeros(3).long(), "crop3"), TypeError, "parameters must be .*, got torch.int64"),
         (parameters_from_theta, (torch.zeros(2, 3), "crop"), ValueError, "kind must be one of"),
     ],
@@ -369,7 +369,7 @@ def test_bad_arguments_are_named(function, arguments, error, match):
         ("affine", 1.0, (0.1, 0.9), "bounds need kind to be one of 'crop4', 'crop3', 'translation', got 'affine'"),
         ("crop3", 1.0, (0.9, 0.1), r"bounds must be \(s0, s1\) with 0 < s0 < s1 <= 1, got \(0.9, 0.1\)"),
         ("crop3", 1.0, (0.5, 1.5), "bounds must be"),
-        ("translation", 1.0, (0.1, 0.9), r"scale must lie within bounds \(0.1, 0.9\) .*, got 1.0"),
+        ("translation", 1.0, (0.1, 0.9), r"scale must lie within bounds=\(0.1, 0.9\) .*, got 1.0"),
     ],
 )
 def test_impossible_bounds_are_named(kind, scale, bounds, match):
