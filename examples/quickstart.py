@@ -1,7 +1,7 @@
-"""A transformer learns where to look: guided by motion, then set free. On a CPU, in less than twenty seconds.
+"""A transformer learns where to look: first guided by motion, then free. Takes less than twenty seconds on a CPU.
 
-A hand moves over clutter and holds a tile with one dark corner; which corner is the class. Motion finds the hand, where
-only one corner of the tile can be seen. With guidance off, the classification loss alone moves the window to the tile.
+A hand moves over clutter and holds a tile with one dark corner; the class is which corner. Motion leads to the hand,
+where only one corner of the tile is visible. Without guidance, the classification loss moves the window to the tile.
 """
 
 import argparse
@@ -12,8 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st import MotionWindowTarget, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample, geometry
-from supervised_st.guidance import HardSwitch
+from supervised_st import (
+    HardSwitch,
+    MotionWindowTarget,
+    RegressiveGuidance,
+    SupervisedSpatialTransformer,
+    affine_sample,
+    geometry,
+)
 from supervised_st.motion import motion_map
 
 SIDE, WINDOW, TILE = 48, 16, 8  # pixels
@@ -21,12 +27,12 @@ GUIDED, FREE = 200, 300  # optimizer steps
 
 
 def make_scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return images (N, 1, 48, 48), their flow (N, 1, 2, 48, 48), the classes (N,), and theta of the held tiles."""
+    """Return images (N, 1, 48, 48), their flow (N, 1, 2, 48, 48), the classes (N,), and theta of the tiles in hand."""
     rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     hand = torch.randint(9, SIDE - 13, (count, 2, 1, 1), generator=generator)  # y, x
     blob = torch.exp(-((rows - hand[:, 0]) ** 2 + (columns - hand[:, 1]) ** 2) / 18)
     image = torch.maximum(0.35 * torch.rand(count, SIDE, SIDE, generator=generator), 0.7 * blob)
-    stray = torch.randint(SIDE - TILE, (count, 2, 1, 1), generator=generator)  # a tile that nobody holds misleads
+    stray = torch.randint(SIDE - TILE, (count, 2, 1, 1), generator=generator)  # a second tile, as a distraction
     stray_label, label = torch.randint(4, (2, count), generator=generator)
     for place, dark in ((stray, stray_label), (hand + 4, label)):
         y, x = rows - place[:, 0], columns - place[:, 1]
@@ -44,7 +50,7 @@ def convolution(channels: int, filters: int, stride: int) -> nn.Sequential:
 
 
 def report(stage: str, transformer: nn.Module, classifier: nn.Module) -> Tensor:
-    """Print where the transformer looks on scenes it never saw, and how well that serves; return theta."""
+    """Print where the transformer looks in new scenes, and the accuracy; return theta."""
     image, flow, label, tile = make_scenes(512, torch.Generator().manual_seed(1))
     with torch.no_grad():
         glimpse = transformer(image)
@@ -56,7 +62,7 @@ def report(stage: str, transformer: nn.Module, classifier: nn.Module) -> Tensor:
 
 
 def draw(path: Path, guided: Tensor, free: Tensor, example: int) -> None:
-    """Save one scene as a strip: frame, motion and three windows; below each window, what can be seen in it."""
+    """Save one scene as a strip: frame, motion and three windows; below each window, its pixels."""
     from matplotlib.figure import Figure
 
     image, flow, _, _ = (batch[example : example + 1] for batch in make_scenes(512, torch.Generator().manual_seed(1)))
@@ -76,7 +82,7 @@ def draw(path: Path, guided: Tensor, free: Tensor, example: int) -> None:
 
 
 def main() -> None:
-    """Guide, free, and say after each what has changed."""
+    """Train with guidance, then without, and report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", type=Path, default=Path("quickstart.png"), help="where to save the picture")
     picture = parser.parse_args().picture
@@ -114,7 +120,7 @@ def main() -> None:
             guided = report("guided", transformer, classifier)
     free = report("free", transformer, classifier)
     if find_spec("matplotlib"):
-        draw(picture, guided, free, example=94)  # one of the 512, chosen because the two tiles lie close together
+        draw(picture, guided, free, example=94)  # a scene where the two tiles are close together
         print(f"picture: {picture}")
 
 

@@ -3,16 +3,16 @@
 from importlib.metadata import version
 
 from supervised_st import geometry as geometry
-from supervised_st.guidance import Always as Always
-from supervised_st.guidance import HardSwitch as HardSwitch
-from supervised_st.guidance import LinearAnneal as LinearAnneal
-from supervised_st.guidance import Plateau as Plateau
 from supervised_st.guidance import RegressiveGuidance as RegressiveGuidance
 from supervised_st.motion import MotionWindow as MotionWindow
 from supervised_st.motion import MotionWindowTarget as MotionWindowTarget
 from supervised_st.motion import WindowProfile as WindowProfile
 from supervised_st.pooling import TemporalCorrelationPooling as TemporalCorrelationPooling
 from supervised_st.sampling import affine_sample as affine_sample
+from supervised_st.schedules import Always as Always
+from supervised_st.schedules import HardSwitch as HardSwitch
+from supervised_st.schedules import LinearAnneal as LinearAnneal
+from supervised_st.schedules import Plateau as Plateau
 from supervised_st.transformer import Glimpse as Glimpse
 from supervised_st.transformer import Resize as Resize
 from supervised_st.transformer import SupervisedSpatialTransformer as SupervisedSpatialTransformer

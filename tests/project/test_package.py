@@ -23,7 +23,7 @@ PUBLIC = {
 def test_the_public_names_are_these():
     """A name that disappears or slips in is noticed."""
     exported = {name for name, thing in vars(supervised_st).items() if not name.startswith("_")}
-    imported = {"version", "guidance", "motion", "pooling", "sampling", "transformer"}
+    imported = {"version", "guidance", "motion", "pooling", "sampling", "schedules", "transformer"}
     assert exported - imported == PUBLIC
 
 
@@ -52,7 +52,7 @@ def built(tmp_path_factory):
 def test_the_wheel_holds_the_package_and_its_type_marker_only(built):
     names = zipfile.ZipFile(built[0]).namelist()
     assert "supervised_st/py.typed" in names
-    assert {name.split("/")[0] for name in names} == {"supervised_st", "supervised_st-0.2.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"supervised_st", "supervised_st-0.3.0.dist-info"}
 
 
 def test_the_source_distribution_holds_what_the_tests_need(built):

@@ -30,7 +30,7 @@ from torch import nn
 from examples.mpii_cooking.config import MODALITIES, Level, Phase, Preset, levels
 from examples.mpii_cooking.training.networks import Classifier, transformer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, start
-from supervised_st.guidance import LinearAnneal
+from supervised_st import LinearAnneal
 
 Variant = Literal[
     "STN",

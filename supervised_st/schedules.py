@@ -1,0 +1,162 @@
+"""Schedules: how strongly guidance pulls after a number of optimizer steps, from 1 down to 0."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from supervised_st._settings import shown_settings
+
+
+class Schedule:
+    """The interface of a schedule. Only `factor` must be defined; the rest is for schedules that watch the loss."""
+
+    def factor(self, step: int) -> float:
+        """Return the strength in [0, 1] after ``step`` optimizer steps."""
+        raise NotImplementedError
+
+    def observe(self, loss: Tensor) -> None:
+        """Record a training loss: a detached scalar, before weight and strength are applied."""
+
+    def advance(self) -> None:
+        """Count an optimizer step."""
+
+    def state(self) -> dict[str, float]:
+        """Return what a resumed run must know besides the step."""
+        return {}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Continue from what `state` returned."""
+
+
+@dataclass(frozen=True)
+class Always(Schedule):
+    """Full strength at every step."""
+
+    def factor(self, step: int) -> float:
+        """Return 1."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class HardSwitch(Schedule):
+    """Full strength for ``steps`` optimizer steps, then none. This is the paper's schedule.
+
+    Raises:
+        ValueError: if ``steps`` is negative.
+    """
+
+    steps: int
+
+    def __post_init__(self) -> None:
+        """Check the number of steps."""
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, got {self.steps}")
+
+    def factor(self, step: int) -> float:
+        """Return 1 before the switch and 0 from it on."""
+        return 1.0 if step < self.steps else 0.0
+
+
+@dataclass(frozen=True)
+class LinearAnneal(Schedule):
+    """Full strength for ``hold`` optimizer steps, then linearly down to none at step ``until``.
+
+    Raises:
+        ValueError: unless ``0 <= hold < until``.
+    """
+
+    hold: int
+    until: int
+
+    def __post_init__(self) -> None:
+        """Check the order of the steps."""
+        if not 0 <= self.hold < self.until:
+            raise ValueError(f"hold and until must satisfy 0 <= hold < until, got {self.hold} and {self.until}")
+
+    def factor(self, step: int) -> float:
+        """Return 1 up to ``hold``, 0 from ``until`` on, and values on a straight line in between."""
+        return min(1.0, max(0.0, (self.until - step) / (self.until - self.hold)))
+
+
+@dataclass(repr=False)
+class Plateau(Schedule):
+    """Full strength until the loss stops falling, then none for good.
+
+    The mean loss of each ``patience`` optimizer steps is compared with the lowest such mean so far. Guidance ends when
+    the new mean is not lower by more than ``min_delta``. A network that starts from scratch may stay at chance for a
+    while before it learns. With ``min_fall > 0`` guidance therefore ends only at a mean that is below
+    ``(1 - min_fall)`` times the first mean.
+
+    The loss is read from its device once per ``patience`` steps. With an initialized process group, all ranks compare
+    the mean over all ranks, so they switch at the same step. Each rank saves its own sums: a run on several ranks
+    resumes exactly only from a step that is a multiple of ``patience``.
+
+    Raises:
+        ValueError: if ``patience`` is not positive, ``min_delta`` is negative or ``min_fall`` is not in [0, 1).
+    """
+
+    patience: int
+    min_delta: float = 0.0
+    min_fall: float = field(default=0.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.patience < 1:
+            raise ValueError(f"patience must be positive, got {self.patience}")
+        if self.min_delta < 0:
+            raise ValueError(f"min_delta must not be negative, got {self.min_delta}")
+        if not 0 <= self.min_fall < 1:
+            raise ValueError(f"min_fall must lie in [0, 1), got {self.min_fall}")
+        self._first, self._best, self._flat = math.inf, math.inf, False
+        self._steps = 0
+        self._sums: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """Return the settings that differ from their defaults."""
+        return f"Plateau({shown_settings(self, Plateau)})"
+
+    def factor(self, step: int) -> float:
+        """Return 1 while the loss falls and 0 afterwards."""
+        return 0.0 if self._flat else 1.0
+
+    def observe(self, loss: Tensor) -> None:
+        """Add a loss to the current mean; it stays on its device."""
+        # The count is a tensor too: compiled code would be recompiled whenever a Python number changes.
+        observed = torch.stack([loss, torch.ones_like(loss)])
+        self._sums = observed if self._sums is None else self._sums + observed
+
+    def advance(self) -> None:
+        """Count an optimizer step, and compare the mean every ``patience`` steps."""
+        self._steps += 1
+        if self._steps < self.patience or self._flat or self._sums is None:
+            return
+        mean = _mean_over_ranks(self._sums)
+        if self._first == math.inf:
+            self._first = mean
+        has_fallen = self.min_fall == 0 or mean < (1 - self.min_fall) * self._first
+        self._flat = has_fallen and mean >= self._best - self.min_delta
+        self._best = min(self._best, mean)
+        self._sums, self._steps = None, 0
+
+    def state(self) -> dict[str, float]:
+        """Return the sums of the current mean, and the first and the lowest mean so far."""
+        total, count = (0.0, 0.0) if self._sums is None else self._sums.tolist()
+        means = {"first": self._first, "best": self._best}
+        return {**means, "flat": self._flat, "total": total, "count": count, "steps": self._steps}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Continue from what `state` returned."""
+        self._first = state.get("first", math.inf)  # version 0.2.0 did not save it
+        self._best, self._flat, self._steps = state["best"], bool(state["flat"]), int(state["steps"])
+        self._sums = torch.tensor([state["total"], state["count"]]) if state["count"] else None
+
+
+def _mean_over_ranks(sums: Tensor) -> float:
+    """Return the mean over all ranks from one rank's sum of losses and number of losses."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(sums)
+    total, count = sums.tolist()
+    return float(total / count)
