@@ -1,0 +1,48 @@
+"""The matrix logarithm of symmetric positive definite matrices, differentiable at repeated eigenvalues."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def matrix_log(matrices: Tensor) -> Tensor:
+    """Return the logarithms of symmetric positive definite matrices ``(..., m, m)``. Differentiable once."""
+    apply: Callable[[Tensor], Tensor] = _MatrixLog.apply
+    return apply(matrices)
+
+
+class _Context(FunctionCtx):
+    saved_tensors: tuple[Tensor, Tensor]
+
+
+class _MatrixLog(torch.autograd.Function):
+    """The logarithm ``U log(L) U^T`` of ``S = U L U^T``.
+
+    Its derivative in the direction E is ``U (K * (U^T E U)) U^T`` with the divided differences
+    ``K_ij = (log l_i - log l_j) / (l_i - l_j)`` (Daleckii, Krein, 1965), computed here without cancellation. The
+    backward of `torch.linalg.eigh` divides by ``l_i - l_j`` alone, which is NaN for repeated eigenvalues.
+    """
+
+    @staticmethod
+    def forward(ctx: _Context, matrices: Tensor) -> Tensor:
+        eigenvalues, vectors = torch.linalg.eigh(matrices)
+        ctx.save_for_backward(eigenvalues, vectors)
+        logarithm: Tensor = vectors * torch.log(eigenvalues)[..., None, :] @ vectors.mT
+        return logarithm
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, gradient: Tensor) -> Tensor:
+        eigenvalues, vectors = ctx.saved_tensors
+        differences = _divided_difference(eigenvalues[..., :, None], eigenvalues[..., None, :])
+        symmetric = (gradient + gradient.mT) / 2
+        return vectors @ (differences * (vectors.mT @ symmetric @ vectors)) @ vectors.mT
+
+
+def _divided_difference(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``(log a - log b) / (a - b)``, and its limit ``1 / a`` where ``a = b``."""
+    lower = torch.minimum(a, b)
+    gap = (a - b).abs() / lower
+    return torch.where(gap > 0, gap.log1p() / torch.where(gap > 0, gap, 1), 1) / lower

@@ -1,0 +1,110 @@
+"""The kinds of temporal correlation pooling: from a clip's trajectories to the matrix that compares them."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, first_true
+
+_CONSTANT = 1e-12  # relative to a trajectory's length: rounding can leave this much of a constant one minus its mean
+
+
+class Clips(NamedTuple):
+    """The trajectories of clips, or of blocks of their channels, in float64, with zeros for padding."""
+
+    trajectories: Tensor  # (clip, channel, frame)
+    ones: Tensor  # (clip, 1, frame), the trajectory of a constant 1
+    lengths: Tensor  # (clip, 1, 1), numbers of frames
+
+
+def make_clips(features: Tensor, lengths: Tensor | None, blocks: int) -> Clips:
+    """Check the arguments of `TemporalCorrelationPooling.forward` and return one clip per sample and block."""
+    sizes = check_shape("features", features, "batch frame channel")
+    check_floating("features", features)
+    side = block_size(sizes["channel"], blocks)
+    frames = torch.arange(sizes["frame"], device=features.device)
+    inside = frames < _frame_counts(features, lengths)[:, None]
+    known = features.double().masked_fill(~inside[..., None], 0)
+    check_finite("features", known)
+    trajectories = known.mT.reshape(-1, side, sizes["frame"])
+    ones = inside.double().repeat_interleave(blocks, 0)[:, None]
+    return Clips(trajectories, ones, ones.sum(-1, keepdim=True))
+
+
+def block_size(channels: int, blocks: int) -> int:
+    """Return the channels per block; raise ValueError unless they divide evenly."""
+    if channels < 1 or channels % blocks:
+        raise ValueError(f"channels must be a positive multiple of blocks={blocks}, got {channels}")
+    return channels // blocks
+
+
+def distances(clips: Clips) -> Tensor:
+    """Return eq. (3) of the paper for all pairs of trajectories: ``|s - t| / sqrt(n)``."""
+    # The faster way, by a matrix product, leaves about 1e-8 between equal trajectories and on the diagonal.
+    differences = torch.cdist(clips.trajectories, clips.trajectories, compute_mode="donot_use_mm_for_euclid_dist")
+    return differences / clips.lengths.sqrt()
+
+
+def compare(kind: str, clips: Clips, gamma: float | None) -> Tensor:
+    """Return the matrix of each clip, ``(clip, channel, channel)``."""
+    if kind in DISTANCE_KINDS:
+        return DISTANCE_KINDS[kind](distances(clips), gamma or 0.0)
+    factors = PRODUCT_KINDS[kind](clips)
+    matrices = factors @ factors.mT
+    if kind in _UNIT_DIAGONAL:
+        matrices = matrices.diagonal_scatter(torch.ones_like(matrices[..., 0]), dim1=-2, dim2=-1)
+    return matrices
+
+
+def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
+    batch, frames = features.shape[:2]
+    if frames < 1:
+        raise ValueError(f"features must hold at least one frame, got shape {tuple(features.shape)}")
+    if lengths is None:
+        lengths = torch.full((batch,), frames)
+    check_shape("lengths", lengths, "batch", batch=batch)
+    check_integer("lengths", lengths)
+    wrong = (lengths < 1) | (lengths > frames)
+    if wrong.any():
+        sample = first_true(wrong)
+        raise ValueError(f"lengths must lie in [1, {frames}], got {int(lengths[sample])} in sample {sample}")
+    return lengths.to(features.device)
+
+
+def _double_centered(matrix: Tensor) -> Tensor:
+    rows_centered = matrix - matrix.mean(-1, keepdim=True)
+    return rows_centered - rows_centered.mean(-2, keepdim=True)
+
+
+def _centered(clips: Clips) -> Tensor:
+    mean = clips.trajectories @ clips.ones.mT / clips.lengths
+    return clips.trajectories - mean * clips.ones
+
+
+def _directions(rows: Tensor, clips: Clips) -> Tensor:
+    """Scale rows to length 1, or to 0 where they hold only rounding errors of the trajectory."""
+    norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    is_direction = norm > _CONSTANT * torch.linalg.vector_norm(clips.trajectories, dim=-1, keepdim=True)
+    return torch.where(is_direction, rows / torch.where(is_direction, norm, 1), 0)
+
+
+DISTANCE_KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "distance": lambda distances, _: distances,
+    "rbf": lambda distances, gamma: (-gamma * distances.square()).exp(),
+    "laplacian": lambda distances, gamma: (-gamma * distances).exp(),
+    "mds": lambda distances, _: _double_centered(distances.square() / -2),
+}
+"""Matrices computed from the distances between trajectories, and gamma."""
+
+PRODUCT_KINDS: dict[str, Callable[[Clips], Tensor]] = {
+    "inner": lambda clips: clips.trajectories / clips.lengths.sqrt(),
+    "covariance": lambda clips: _centered(clips) / (clips.lengths - 1).clamp_min(1).sqrt(),
+    "correlation": lambda clips: _directions(_centered(clips), clips),
+    "cosine": lambda clips: _directions(clips.trajectories, clips),
+}
+"""The factors Z of matrices ``Z Z^T``."""
+
+NEED_GAMMA = ("rbf", "laplacian")
+_UNIT_DIAGONAL = ("correlation", "cosine")
