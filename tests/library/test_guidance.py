@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from supervised_st.geometry import corners, window_to_theta
 from supervised_st.guidance import RegressiveGuidance
-from supervised_st.schedules import HardSwitch, LinearAnneal, Plateau
+from supervised_st.schedules import HardSwitch, Plateau
 from supervised_st.transformer import SupervisedSpatialTransformer
 
 LOSSES = ["l1", "corner_l1", "grid_mse"]
@@ -256,18 +256,6 @@ def test_an_override_survives_the_state_dict(switch):
 def test_a_state_of_another_schedule_is_refused():
     with pytest.raises(ValueError, match="schedule must be Plateau as in the saved state, got Always"):
         RegressiveGuidance().load_state_dict(RegressiveGuidance(schedule=Plateau(3)).state_dict())
-
-
-def test_repr_shows_the_settings_that_differ_from_their_defaults_and_the_state():
-    assert repr(RegressiveGuidance()) == "RegressiveGuidance(on by the schedule, strength=1, steps=0)"
-    guidance = RegressiveGuidance("grid_mse", schedule=LinearAnneal(0, 4), weight=2.0, joint=True)
-    guidance.step()
-    assert repr(guidance) == (
-        "RegressiveGuidance(loss='grid_mse', schedule=LinearAnneal(hold=0, until=4), weight=2.0, joint=True, "
-        "on by the schedule, strength=1.5, steps=1)"
-    )
-    guidance.off()
-    assert "off by hand, strength=0," in repr(guidance)
 
 
 @pytest.mark.parametrize(

@@ -252,12 +252,6 @@ class TestMotionWindowTarget:
         assert not found.theta.requires_grad
         assert not found.score.requires_grad
 
-    def test_shows_the_settings_that_differ_from_their_defaults(self):
-        assert repr(MotionWindowTarget(4)) == "MotionWindowTarget(size=(4, 4))"
-        shown = "size=(4, 5), bound=20.0, fallback='invalid', align_corners=True"
-        changed = MotionWindowTarget((4, 5), bound=20.0, fallback="invalid", align_corners=True)
-        assert repr(changed) == f"MotionWindowTarget({shown})"
-
     @pytest.mark.parametrize(
         ("crop", "error", "match"),
         [

@@ -359,10 +359,3 @@ def test_refuses_options(options, match):
 def test_refuses_features(features, lengths, error, match):
     with pytest.raises(error, match=match):
         pooling("inner", blocks=2)(features, None if lengths is None else torch.tensor(lengths))
-
-
-def test_repr_shows_the_settings_that_differ_from_their_defaults():
-    assert repr(TemporalCorrelationPooling("distance")) == "TemporalCorrelationPooling(kind='distance')"
-    changed = TemporalCorrelationPooling("rbf", gamma=0.7, shrinkage=0.1, map="none", blocks=2, power=1.0)
-    shown = "kind='rbf', gamma=0.7, shrinkage=0.1, map='none', blocks=2, power=1.0"
-    assert repr(changed) == f"TemporalCorrelationPooling({shown})"

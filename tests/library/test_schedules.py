@@ -147,14 +147,6 @@ def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
             guidance.step()
 
 
-def test_repr_shows_the_settings_that_differ_from_their_defaults():
-    assert repr(Always()) == "Always()"
-    assert repr(HardSwitch(3)) == "HardSwitch(steps=3)"
-    assert repr(LinearAnneal(0, 4)) == "LinearAnneal(hold=0, until=4)"
-    assert repr(Plateau(3)) == "Plateau(patience=3)"
-    assert repr(Plateau(3, 0.5, min_fall=0.01)) == "Plateau(patience=3, min_delta=0.5, min_fall=0.01)"
-
-
 @pytest.mark.parametrize(
     ("make", "match"),
     [
