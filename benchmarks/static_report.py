@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import supervised_st
 from benchmarks.machine_code import Code, Functions, walk
 from benchmarks.roofline import ARCHITECTURE, DEVICES, Row, share, table
-from supervised_st._sampler import fused, kernels, launches
+from supervised_st._sampler import fused, kernels, launches, operators
 
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
@@ -193,12 +193,13 @@ def launch_of(variant: Variant) -> Launch:
     fill = constant if variant.padding_mode == "fill" else None
     mean = std = constant if variant.dtype == "uint8" else None
     options = (variant.mode, variant.padding_mode, variant.align_corners)
-    with mock.patch.object(fused, "kernels", SimpleNamespace(**recorders)):
-        grad = fused._forward(image, theta, fill, mean, std, side, side, *options)
+    with mock.patch.object(fused, "kernels", SimpleNamespace(Build=kernels.Build, **recorders)):
+        grad = fused.launch_forward(operators.Forward(image, theta, fill, mean, std, side, side, *options))
         if variant.kernel == "image_gradient":
-            fused._image_gradient(grad, theta, side, side, variant.channels_last, *options)
+            last = variant.channels_last
+            fused.launch_image_gradient(operators.ImageGradient(grad, theta, side, side, last, *options))
         elif variant.kernel != "forward":
-            fused._theta_gradient(grad, image, theta, fill, mean, std, *options)
+            fused.launch_theta_gradient(operators.ThetaGradient(grad, image, theta, fill, mean, std, *options))
     launch = recorders[f"{variant.kernel}_kernel"].launch
     assert launch is not None
     return launch
@@ -285,11 +286,11 @@ def instructions(variant: Variant, launch: Launch, code: Code) -> Row:
 
 def trips(variant: Variant, launch: Launch) -> tuple[float, float]:
     """Return the values that a thread reads per pass of the outermost loop, and its passes: over blocks or maps."""
-    given = launch.arguments
-    pixels = given["BLOCK"] / launch.threads
+    given, build = launch.arguments, launch.arguments["BUILD"]
+    pixels = build.block / launch.threads
     if variant.kernel == "image_gradient":
-        return pixels * given["VECTOR"] * given["GROUPS"] * CANDIDATES[variant.mode], given["maps"]
-    return pixels * given["channels"] * TAPS[variant.mode], given["tile_rows"] * given["TILE_W"] / given["BLOCK"]
+        return pixels * build.vector * build.groups * CANDIDATES[variant.mode], given["transforms"]
+    return pixels * given["channels"] * TAPS[variant.mode], given["tile_rows"] / build.block_rows
 
 
 def problems(row: Row) -> list[str]:

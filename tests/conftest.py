@@ -36,9 +36,9 @@ def _tensors_travel_to_the_gpu(monkeypatch):
 
     sample = fused.affine_sample_fused
 
-    def there_and_back(image, theta, fill, mean, std, *options):
-        tensors = (t if t is None else t.cuda() for t in (image, theta, fill, mean, std))
-        return sample(*tensors, *options).to(image.device)
+    def there_and_back(image, theta, constants, *options):
+        constants = type(constants)(*(t if t is None else t.cuda() for t in constants))
+        return sample(image.cuda(), theta.cuda(), constants, *options).to(image.device)
 
     monkeypatch.setattr(fused, "affine_sample_fused", there_and_back)
 

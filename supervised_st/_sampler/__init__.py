@@ -1,1 +1,1 @@
-"""The sampler behind `affine_sample`: its definition, its fast paths and its kernels."""
+"""The backends of `affine_sample`. README.md says how to read this folder."""

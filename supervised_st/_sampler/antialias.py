@@ -1,27 +1,70 @@
-"""The area filter as four readings of a table of sums: what is read, and where.
+"""The area filter: averages over boxes, from four bilinear samples of a summed-area table.
 
-The sum over a box is a difference of a summed-area table between its corners. The table of an image of unit squares is
-bilinear between whole pixels, so that bilinear sampling of the table is exact, for boxes of any size at the same cost.
+The sum over a box is a difference of a summed-area table between its corners. Pixels are unit squares, so the table is
+bilinear between whole pixels and bilinear sampling of it is exact, for boxes of any size at the same cost.
 """
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supervised_st._sampler.options import ChannelConstants, Sampling
+from supervised_st._sampler.reference import pixel_transform
+from supervised_st._sampler.tensors import lay_out, normalize
+
+Sampler = Callable[[Tensor, Tensor, ChannelConstants, tuple[int, int], Sampling], Tensor]
+"""A backend, such as :func:`supervised_st._sampler.reference.affine_sample_reference`."""
+
 _LARGEST_SQUARE = 1e36
-"""Of a footprint's side in pixels, so that areas and their derivatives are numbers whatever theta is."""
+"""Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta."""
+
+
+def affine_sample_antialiased(
+    image: Tensor,
+    theta: Tensor,
+    constants: ChannelConstants,
+    size: tuple[int, int],
+    sampling: Sampling,
+    *,
+    sample: Sampler,
+) -> Tensor:
+    """Average the image over the footprint of each output pixel; arguments and result are those of ``sample``.
+
+    Out-of-bounds pixels count as zero; then the fill is added in proportion to the area of the box out of bounds.
+    """
+    image = normalize(image, constants.mean, constants.std)
+    transforms = theta if theta.ndim == 4 else theta[:, None]
+    image_size = (image.shape[2], image.shape[3])
+    pixel = pixel_transform(transforms, image_size, size, align_corners=sampling.align_corners)
+    corners, areas = footprints(pixel, image_size, size)
+    of_table = Sampling("bilinear", "border", align_corners=False)
+    sums = sample(summed_area_table(image), corners.flatten(1, 2), ChannelConstants(), size, of_table)
+    upper_left, upper_right, lower_left, lower_right = sums.view(*transforms.shape[:2], 4, *sums.shape[2:]).unbind(2)
+    averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
+    if constants.fill is not None:
+        fraction = out_of_bounds_fraction(pixel, image_size, size)[:, :, None]
+        # Boxes inside of the image ignore the fill, even if it is infinite.
+        averages = averages + torch.where(fraction > 0, fraction * constants.fill.double()[:, None, None], 0.0)
+    sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
+    return sampled if theta.ndim == 4 else sampled.squeeze(1)
 
 
 def summed_area_table(image: Tensor) -> Tensor:
-    """``[batch channel H W]`` to ``(batch, channel, H + 1, W + 1)`` float64: sums of all pixels before."""
+    """``[batch channel H W]`` to ``(batch, channel, H + 1, W + 1)`` float64: sums of all pixels above and to the left.
+
+    Reference:
+        Crow, Summed-area tables for texture mapping, 1984.
+    """
     sums = F.pad(image.double(), (1, 0, 1, 0))
     for axis in (2, 3):
-        sums = sums.cumsum(axis) if sums.is_cpu else _scan(sums, axis)
+        sums = sums.cumsum(axis) if sums.is_cpu else _cumulative_sum(sums, axis)
     return sums
 
 
-def _scan(values: Tensor, axis: int) -> Tensor:
-    """A running sum whose order is fixed, which that of ``torch.cumsum`` is not on every device."""
+def _cumulative_sum(values: Tensor, axis: int) -> Tensor:
+    """``torch.cumsum`` with a fixed order of summation, which the original does not have on every device."""
     length, step = values.shape[axis], 1
     while step < length:
         later = values.narrow(axis, step, length - step) + values.narrow(axis, 0, length - step)
@@ -31,16 +74,17 @@ def _scan(values: Tensor, axis: int) -> Tensor:
 
 
 def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Say where the footprints of output pixels have their corners, and how large they are.
+    """Return transforms that sample the table at the corners of every footprint, and the footprints' areas.
 
     Args:
-        pixel: ``[batch map 2 3]``, output to input, in the pixel units of `pixel_map`.
+        pixel: ``[batch transform 2 3]``, output to input in pixel units, from `pixel_transform`.
         image_size: ``(H, W)`` of the image.
         size: ``(h, w)`` of the output.
 
     Returns:
-        Maps ``(batch, map, 4, 2, 3)`` into the :func:`summed_area_table`, whose convention is ``align_corners=False``,
-        for the corners upper left, upper right, lower left, lower right; and the areas ``(batch, map)`` in pixels.
+        Affine transforms ``(batch, transform, 4, 2, 3)`` into the :func:`summed_area_table` with
+        ``align_corners=False``, for the corners upper left, upper right, lower left, lower right; and the areas
+        ``(batch, transform)`` in square pixels.
     """
     h, w = size
     slopes, lows, highs, sides = [], [], [], []
@@ -62,30 +106,30 @@ def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]
     return torch.cat((linear, corners), dim=-1), sides[0] * sides[1]
 
 
-def outside_share(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """How much of each footprint lies outside of the image: exactly 0 where nothing does.
+def out_of_bounds_fraction(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Return the fraction of each footprint that is out of bounds: exactly 0 where the image holds all of it.
 
     Args:
-        pixel: ``[batch map 2 3]``, output to input, in the pixel units of `pixel_map`.
+        pixel: ``[batch transform 2 3]``, output to input in pixel units, from `pixel_transform`.
         image_size: ``(H, W)`` of the image.
         size: ``(h, w)`` of the output.
 
     Returns:
-        ``(batch, map, h, w)``, float64, in ``[0, 1]``; NaN where a coordinate is.
+        ``(batch, transform, h, w)``, float64, in ``[0, 1]``; NaN where a coordinate is.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=pixel.device) for n in size)
-    beyond_axis = []
+    fractions = []
     for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
         a, b, t = row[..., None, None].unbind(-3)
         side, center = _side(a, b), a * columns + b * rows[:, None] + t
         low, high = center - side / 2 + 0.5, center + side / 2 + 0.5
-        beyond = (-low).clamp(min=0) + (high - length).clamp(min=0)
-        beyond_axis.append(torch.minimum(beyond, side) / side)
-    x, y = beyond_axis
+        out = (-low).clamp(min=0) + (high - length).clamp(min=0)
+        fractions.append(torch.minimum(out, side) / side)
+    x, y = fractions
     return x + y - x * y
 
 
 def _side(a: Tensor, b: Tensor) -> Tensor:
-    """A footprint's side; at one pixel or less nothing is minified, and the box no longer follows theta."""
+    """Return a footprint's side; it is one pixel, and does not depend on theta, where nothing is minified."""
     square = a.square() + b.square()
     return torch.where(square > 1, square, 1.0).clamp(max=_LARGEST_SQUARE).sqrt()

@@ -1,11 +1,11 @@
-"""The fused sampler: allocate, launch, differentiate. The only file that meets both torch and Triton.
+"""The fused sampler: allocate, launch, differentiate. The only file that uses both torch and Triton.
 
-Forward and backward are opaque operators, so compilers see one node each; a ``torch.autograd.Function`` is what the
-forward does where autograd looks at it, so graphs that hold it, exported ones too, can be differentiated. Second
-derivatives go through the reference, which differentiates itself.
+Forward and gradients are opaque operators: compilers see one node each. Where autograd looks at the forward, it calls a
+``torch.autograd.Function``, so graphs that hold the operator, exported ones too, can be differentiated. Second
+derivatives come from the reference, which is differentiable itself.
 """
 
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -19,294 +19,243 @@ from supervised_st._sampler.launches import (
     OUT_BLOCK,
     REDUCTION_BLOCK,
     VECTORIZED,
+    Launch,
     choose_launch,
     compile_options,
-    plan,
+    make_grid,
 )
 from supervised_st._sampler.operators import (
-    below_autograd,
+    Forward,
+    ImageGradient,
+    ThetaGradient,
     check_forward,
     check_image_gradient,
-    check_no_derivative,
+    check_no_gradient,
     check_theta_gradient,
     differentiate,
-    refuse_derivatives,
+    refuse_gradients,
     register,
+    sampling_of,
 )
-from supervised_st._sampler.reference import (
-    affine_sample_reference,
-    has_tangent,
-    is_channels_last,
-    is_transformed,
-    normalize,
-)
+from supervised_st._sampler.options import ChannelConstants, Sampling
+from supervised_st._sampler.reference import affine_sample_reference
+from supervised_st._sampler.tensors import below_autograd, has_tangent, is_channels_last, is_transformed
 
 INTERPRETED = not isinstance(kernels.forward_kernel, triton.JITFunction)
 """Whether Triton's interpreter runs the kernels, which it does on any device."""
 
 
-def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """All memory that kernels write comes from here."""
-    return torch.empty(shape, dtype=dtype, device=like.device)
-
-
 def affine_sample_fused(
-    image: Tensor,
-    theta: Tensor,
-    fill: Tensor | None,
-    mean: Tensor | None,
-    std: Tensor | None,
-    size: tuple[int, int],
-    mode: str,
-    padding_mode: str,
-    align_corners: bool,
+    image: Tensor, theta: Tensor, constants: ChannelConstants, size: tuple[int, int], sampling: Sampling
 ) -> Tensor:
-    """Sample by one kernel.
-
-    Args:
-        image: ``[batch channel height width]``, floating point or uint8.
-        theta: ``[batch 2 3]`` or ``[batch maps 2 3]``, float32 or float64.
-        fill: ``[channel]`` for ``padding_mode="fill"``.
-        mean: ``[channel]``, subtracted from uint8 images; both or neither of it and ``std``.
-        std: ``[channel]``, by which the difference is divided.
-        size: ``(h, w)`` of the output.
-        mode: ``"bilinear"`` or ``"nearest"``.
-        padding_mode: see `affine_sample`.
-        align_corners: see `affine_sample`.
-
-    Returns:
-        ``(batch, channel, h, w)`` or ``(batch, maps, channel, h, w)`` in the image's dtype (float32 for uint8) and
-        layout.
+    """Sample with one kernel, which also normalizes uint8 images; see :func:`affine_sample_reference`.
 
     Raises:
-        RuntimeError: if the image is on a device on which Triton cannot run.
+        RuntimeError: if Triton cannot run on the image's device.
     """
     if not (image.is_cuda or INTERPRETED):
         raise RuntimeError(f"backend='triton' needs an image on a CUDA or ROCm device, got one on {image.device}")
-    sampled: Tensor = forward_op(image, theta, fill, mean, std, *size, mode, padding_mode, align_corners)
+    sampled: Tensor = forward_op(*Forward(image, theta, *constants, size[0], size[1], *sampling))
     return sampled
+
+
+def empty(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Allocate memory for a kernel to write. All of it comes from here."""
+    return torch.empty(shape, dtype=dtype, device=like.device)
 
 
 @cache
 def _processors(device: torch.device) -> int:
-    """Multiprocessors of a GPU; the interpreter walks the ways of an H100's."""
+    """Return a GPU's number of multiprocessors; the interpreter pretends to have an H100's 132."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
 
 
 def _offset(*tensors: Tensor) -> Any:
-    """Offsets inside one image take 64 bits only where an image is that large."""
+    """Return the dtype of offsets inside an image: 64 bits only for images that need them."""
     reach = max(sum((n - 1) * abs(s) for n, s in zip(t.shape[-3:], t.stride()[-3:], strict=True)) for t in tensors)
     return tl.int64 if reach >= 2**31 else tl.int32
 
 
-def _common(blended_in: torch.dtype, theta: Tensor, padding_mode: str, align_corners: bool) -> dict[str, object]:
-    """The compile-time arguments that all kernels share."""
-    # A float64 map is formed with one rounding more than theta itself has.
+def _build(dtype: torch.dtype, theta: Tensor, offset: Any, launch: Launch, **others: Any) -> kernels.Build:
+    """Return a kernel's compile-time constants; ``dtype`` is that of the output or of its gradient."""
+    # Computing a float64 row adds one rounding to that of theta itself.
     rounding = 2 * torch.finfo(torch.float64).eps if theta.dtype == torch.float64 else torch.finfo(torch.float32).eps
-    acc = tl.float64 if blended_in == torch.float64 else tl.float32
-    return {"PADDING": padding_mode, "ALIGN": align_corners, "ROUNDING": rounding, "ACC": acc}
+    acc = tl.float64 if dtype == torch.float64 else tl.float32
+    return kernels.Build(acc, rounding, offset, launch.block, launch.tile_width, launch.vector, **others)
 
 
-def _forward(
-    image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
-    height: int, width: int, mode: str, padding_mode: str, align_corners: bool,
-) -> Tensor:  # fmt: skip
+def launch_forward(inputs: Forward) -> Tensor:
     """Launch the forward."""
-    channels, maps = image.shape[1], theta.shape[:-2].numel()
-    out = _empty_output(image, theta, height, width)
+    image, theta, sampling = inputs.image, inputs.theta, sampling_of(inputs)
+    size, channels, transforms = (inputs.height, inputs.width), image.shape[1], theta.shape[:-2].numel()
+    out = _empty_output(inputs)
     if not out.numel():
         return out
-    last = is_channels_last(image)
-    offset = _offset(image, out)
-    launch = choose_launch(
-        "forward", last and channels % VECTORIZED == 0, image, mode, padding_mode, offset == tl.int64
-    )
-    grid = plan(launch, maps, channels, (height, width), _processors(image.device))
+    last, offset = is_channels_last(image), _offset(image, out)
+    launch = choose_launch("forward", last and channels % VECTORIZED == 0, image, sampling, offset == tl.int64)
+    grid = make_grid(launch, transforms, channels, size, _processors(image.device))
+    build = _build(out.dtype, theta, offset, launch, normalized=inputs.mean is not None, channels_last=last)
     with torch.cuda.device_of(image):
-        kernels.forward_kernel[(maps * grid.tiles, grid.groups)](
-            image, theta.contiguous(), fill, mean, std, out,
-            channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
-            maps // image.shape[0], *image.stride(),
-            MODE=mode, **_common(out.dtype, theta, padding_mode, align_corners),
-            NORMALIZED=mean is not None, OFFSET=offset, LAST=last,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector,
-            **compile_options(launch),
+        kernels.forward_kernel[(transforms * grid.tiles, grid.groups)](
+            image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, out,
+            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
+            transforms // image.shape[0], *image.stride(),
+            SAMPLING=sampling, BUILD=build, **compile_options(launch),
         )  # fmt: skip
     return out
 
 
-def _empty_output(image: Tensor, theta: Tensor, height: int, width: int) -> Tensor:
-    """Uninitialized ``(batch, [maps,] channel, height, width)`` in the image's layout."""
-    channels, leading = image.shape[1], theta.shape[:-2]
+def _empty_output(inputs: Forward) -> Tensor:
+    """Allocate ``(batch, [transform,] channel, height, width)`` in the image's layout."""
+    image, size = inputs.image, (inputs.height, inputs.width)
+    channels, leading = image.shape[1], inputs.theta.shape[:-2]
     dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
     if is_channels_last(image):
-        return empty(image, (*leading, height, width, channels), dtype).movedim(-1, -3)
-    return empty(image, (*leading, channels, height, width), dtype)
+        return empty(image, (*leading, *size, channels), dtype).movedim(-1, -3)
+    return empty(image, (*leading, channels, *size), dtype)
 
 
-def _image_gradient(
-    grad: Tensor, theta: Tensor, height: int, width: int, channels_last: bool,
-    mode: str, padding_mode: str, align_corners: bool,
-) -> Tensor:  # fmt: skip
-    """Launch the gradient to an image of ``height`` x ``width``."""
+def launch_image_gradient(inputs: ImageGradient) -> Tensor:
+    """Launch the gradient to the image."""
+    grad, theta, sampling = inputs.grad, inputs.theta, sampling_of(inputs)
     batch, (channels, *size) = grad.shape[0], grad.shape[-3:]
-    if channels_last:
-        out = empty(grad, (batch, height, width, channels), grad.dtype).movedim(-1, 1)
-    else:
-        out = empty(grad, (batch, channels, height, width), grad.dtype)
+    out = _empty_image_gradient(inputs)
     if not out.numel():
         return out
-    vectorized = channels_last and channels % VECTORIZED == 0
-    offset = _offset(grad, out)
-    launch = choose_launch("image_gradient", vectorized, grad, mode, padding_mode, offset == tl.int64)
+    vectorized, offset = inputs.channels_last and channels % VECTORIZED == 0, _offset(grad, out)
+    launch = choose_launch("image_gradient", vectorized, grad, sampling, offset == tl.int64)
     groups = 1 if vectorized else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
-    tiles = -(-height // launch.tile_rows) * -(-width // launch.tile_width)
+    tiles = -(-inputs.height // launch.tile_rows) * -(-inputs.width // launch.tile_width)
     out_block, out_width = OUT_BLOCK[vectorized]
-    maps = theta.shape[:-2].numel() // batch
+    build = _build(
+        grad.dtype, theta, offset, launch,
+        channels_last=inputs.channels_last, groups=groups, out_block=out_block, out_width=out_width,
+    )  # fmt: skip
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
         kernels.image_gradient_kernel[(batch * tiles * (channels // (launch.vector * groups)),)](
             grad, theta.contiguous(), out,
-            channels, height, width, *size, batch * tiles, tiles, launch.tile_rows, maps, *grad.stride(),
-            MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
-            OFFSET=offset, LAST=channels_last,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector, GROUPS=groups,
-            OUT_BLOCK=out_block, OUT_W=out_width, **compile_options(launch),
+            channels, inputs.height, inputs.width, *size, batch * tiles, tiles, launch.tile_rows,
+            theta.shape[:-2].numel() // batch, *grad.stride(),
+            SAMPLING=sampling, BUILD=build, **compile_options(launch),
         )  # fmt: skip
     return out
 
 
-def _theta_gradient(
-    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None,
-    mode: str, padding_mode: str, align_corners: bool,
-) -> Tensor:  # fmt: skip
-    """Launch the gradient to theta: sums per tile first, then over the tiles in their order."""
-    channels, height, width = grad.shape[-3:]
+def _empty_image_gradient(inputs: ImageGradient) -> Tensor:
+    """Allocate ``(batch, channel, height, width)`` in the image's layout."""
+    grad, size = inputs.grad, (inputs.height, inputs.width)
+    batch, channels = grad.shape[0], grad.shape[-3]
+    if inputs.channels_last:
+        return empty(grad, (batch, *size, channels), grad.dtype).movedim(-1, 1)
+    return empty(grad, (batch, channels, *size), grad.dtype)
+
+
+def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
+    """Launch the gradient to theta: sums per tile first, then over the tiles in order."""
+    grad, image, theta, sampling = inputs.grad, inputs.image, inputs.theta, sampling_of(inputs)
+    channels, *size = grad.shape[-3:]
     out = empty(grad, tuple(theta.shape), theta.dtype)
     if not grad.numel():
         return out.zero_()
     offset = _offset(image, grad)
-    # Of nearest pixels no channel is looked at, since they have no slope.
-    vectorized = is_channels_last(image) and channels % VECTORIZED == 0 and mode == "bilinear"
-    launch = choose_launch("theta_gradient", vectorized, image, mode, padding_mode, offset == tl.int64)
-    maps = theta.shape[:-2].numel()
-    grid = plan(launch, maps, channels, (height, width), _processors(image.device))
+    # With mode="nearest" no channel is read.
+    vectorized = is_channels_last(image) and channels % VECTORIZED == 0 and sampling.mode == "bilinear"
+    launch = choose_launch("theta_gradient", vectorized, image, sampling, offset == tl.int64)
+    transforms = theta.shape[:-2].numel()
+    grid = make_grid(launch, transforms, channels, (size[0], size[1]), _processors(image.device))
+    build = _build(grad.dtype, theta, offset, launch, normalized=inputs.mean is not None)
     parts = grid.tiles * grid.groups
-    partials = empty(grad, (maps, parts, 2, 3), torch.float64)
+    partials = empty(grad, (transforms, parts, 2, 3), torch.float64)
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
-        kernels.theta_gradient_kernel[(maps * grid.tiles, grid.groups)](
-            grad, image, theta.contiguous(), fill, mean, std, partials,
-            channels, *image.shape[2:], height, width, grid.tiles, grid.tile_rows, grid.channels,
-            maps // image.shape[0], *grad.stride(), *image.stride(),
-            MODE=mode, **_common(grad.dtype, theta, padding_mode, align_corners),
-            NORMALIZED=mean is not None, OFFSET=offset,
-            BLOCK=launch.block, TILE_W=launch.tile_width, VECTOR=launch.vector,
-            **compile_options(launch),
+        kernels.theta_gradient_kernel[(transforms * grid.tiles, grid.groups)](
+            grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, partials,
+            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
+            transforms // image.shape[0], *grad.stride(), *image.stride(),
+            SAMPLING=sampling, BUILD=build, **compile_options(launch),
         )  # fmt: skip
-        kernels.theta_reduction_kernel[(maps,)](
-            partials, out, parts, *image.shape[2:], height, width, ALIGN=align_corners, BLOCK=REDUCTION_BLOCK,
+        kernels.theta_reduction_kernel[(transforms,)](
+            partials, out, parts, *image.shape[2:], *size, ALIGN=sampling.align_corners, BLOCK=REDUCTION_BLOCK,
             num_warps=1,
         )  # fmt: skip
     return out
 
 
-_CONSTANTS = "Tensor? fill, Tensor? mean, Tensor? std"
+def _fake_theta_gradient(inputs: ThetaGradient) -> Tensor:
+    return torch.empty_like(inputs.theta, memory_format=torch.contiguous_format)
 
-forward_op = register(
-    "affine_sample",
-    f"(Tensor image, Tensor theta, {_CONSTANTS}, SymInt height, SymInt width, str mode, str padding_mode, "
-    "bool align_corners)",
-    check_forward,
-    _forward,
-    lambda image, theta, fill, mean, std, height, width, *options: _empty_output(image, theta, height, width),
-)
+
+forward_op = register("affine_sample", Forward, check_forward, launch_forward, _empty_output)
 image_gradient_op = register(
-    "affine_sample_image_gradient",
-    "(Tensor grad, Tensor theta, SymInt height, SymInt width, bool channels_last, str mode, str padding_mode, "
-    "bool align_corners)",
-    check_image_gradient,
-    _image_gradient,
-    lambda grad, theta, height, width, channels_last, *options: (
-        grad.new_empty(grad.shape[0], height, width, grad.shape[-3]).movedim(-1, 1)
-        if channels_last
-        else grad.new_empty(grad.shape[0], grad.shape[-3], height, width)
-    ),
+    "affine_sample_image_gradient", ImageGradient, check_image_gradient, launch_image_gradient, _empty_image_gradient
 )
 theta_gradient_op = register(
-    "affine_sample_theta_gradient",
-    f"(Tensor grad, Tensor image, Tensor theta, {_CONSTANTS}, str mode, str padding_mode, bool align_corners)",
-    check_theta_gradient,
-    _theta_gradient,
-    lambda grad, image, theta, *options: torch.empty_like(theta, memory_format=torch.contiguous_format),
+    "affine_sample_theta_gradient", ThetaGradient, check_theta_gradient, launch_theta_gradient, _fake_theta_gradient
 )
 
 
 class _AffineSample(torch.autograd.Function):
-    """Differentiable in image and theta."""
+    """The forward, differentiable with respect to image and theta. Its arguments are those of `Forward`."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        image: Tensor,
-        theta: Tensor,
-        fill: Tensor | None,
-        mean: Tensor | None,
-        std: Tensor | None,
-        options: tuple[Any, ...],
-    ) -> Tensor:
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        image, theta, fill, mean, std, *ctx.others = arguments
         ctx.save_for_backward(image, theta, fill, mean, std)
-        ctx.options = options
-        out: Tensor = below_autograd(forward_op, image, theta, fill, mean, std, *options)
-        return out.detach()  # With channels innermost it is a view, which nobody may change that gets it from here.
+        # A channels_last output is a view; detached, callers may change it in place.
+        return below_autograd(forward_op, arguments).detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        image, theta, fill, mean, std = ctx.saved_tensors
-        _, _, *options = ctx.options
-        wants_image, wants_theta = ctx.needs_input_grad[:2]
+        inputs = Forward(*ctx.saved_tensors, *ctx.others)
+        image, theta, sampling = inputs.image, inputs.theta, sampling_of(inputs)
+        needed = image_needed, theta_needed = ctx.needs_input_grad[:2]
+        none = (None,) * (len(inputs) - 2)
         if torch.is_grad_enabled() or has_tangent(grad):  # create_graph=True, or forward over reverse
-            values = normalize(image, mean, std)
-            found = _differentiable_gradients(grad, values, theta, fill, (wants_image, wants_theta), *ctx.options)
-            return *found, None, None, None, None
+            return *_differentiable_gradients(grad, inputs, needed), *none
         grad_image = grad_theta = None
-        if wants_image:
-            channels_last = is_channels_last(image)
-            grad_image = below_autograd(image_gradient_op, grad, theta, *image.shape[2:], channels_last, *options)
-        if wants_theta:
-            grad_theta = below_autograd(theta_gradient_op, grad, image, theta, fill, mean, std, *options)
-        return grad_image, grad_theta, None, None, None, None
+        if image_needed:
+            last = is_channels_last(image)
+            grad_image = below_autograd(
+                image_gradient_op, ImageGradient(grad, theta, image.shape[2], image.shape[3], last, *sampling)
+            )
+        if theta_needed:
+            constants = inputs.fill, inputs.mean, inputs.std
+            grad_theta = below_autograd(theta_gradient_op, ThetaGradient(grad, image, theta, *constants, *sampling))
+        return grad_image, grad_theta, *none
 
 
-def _under_autograd(
-    image: Tensor, theta: Tensor, fill: Tensor | None, mean: Tensor | None, std: Tensor | None, *options: Any
-) -> Tensor:
-    if is_transformed(image, theta):
-        raise RuntimeError("backend='triton' has no torch.func transforms and no forward mode; 'auto' has both")
-    check_no_derivative(forward_op, fill, mean, std)
-    if torch.is_grad_enabled() and (image.requires_grad or theta.requires_grad):
-        out: Tensor = _AffineSample.apply(image, theta, fill, mean, std, options)
+def _differentiable_gradients(grad: Tensor, inputs: Forward, needed: tuple[bool, bool]) -> list[Tensor | None]:
+    """Return the gradients to image and theta, themselves differentiable; None for those that are not needed."""
+    # Aliases: theta may depend on the image; that part of the gradient is added by the caller.
+    with torch.enable_grad():
+        aliases = inputs.image.view_as(inputs.image), inputs.theta.view_as(inputs.theta)
+        constants = ChannelConstants(inputs.fill, inputs.mean, inputs.std)
+        size = inputs.height, inputs.width
+        sampled = affine_sample_reference(*aliases, constants, size, sampling_of(inputs))
+    wanted = [tensor for tensor, is_needed in zip(aliases, needed, strict=True) if is_needed]
+    found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
+    return [next(found) if is_needed else None for is_needed in needed]
+
+
+def _under_autograd(*arguments: Any) -> Tensor:
+    """What autograd calls for the forward operator."""
+    inputs = Forward(*arguments)
+    if is_transformed(inputs.image, inputs.theta):
+        raise RuntimeError(
+            "backend='triton' supports neither torch.func transforms nor forward-mode differentiation; use 'auto'"
+        )
+    check_no_gradient(
+        "affine_sample is not differentiable with respect to fill, mean or std; pass fill.detach()",
+        inputs.fill, inputs.mean, inputs.std,
+    )  # fmt: skip
+    if torch.is_grad_enabled() and (inputs.image.requires_grad or inputs.theta.requires_grad):
+        out: Tensor = _AffineSample.apply(*inputs)
         return out
-    return below_autograd(forward_op, image, theta, fill, mean, std, *options)
+    return below_autograd(forward_op, inputs)
 
 
 differentiate(forward_op, _under_autograd)
-differentiate(image_gradient_op, partial(refuse_derivatives, image_gradient_op))
-differentiate(theta_gradient_op, partial(refuse_derivatives, theta_gradient_op))
-
-
-def _differentiable_gradients(
-    grad: Tensor, image: Tensor, theta: Tensor, fill: Tensor | None, wants: tuple[bool, bool],
-    height: int, width: int, mode: str, padding_mode: str, align_corners: bool,
-) -> list[Tensor | None]:  # fmt: skip
-    """The same gradients, themselves differentiable."""
-    # Aliases: theta may have been computed from the image, and what reaches it that way is the caller's to add.
-    with torch.enable_grad():
-        inputs = image.view_as(image), theta.view_as(theta)
-        sampled = affine_sample_reference(
-            *inputs, fill, (height, width), mode=mode, padding_mode=padding_mode, align_corners=align_corners
-        )
-    wanted = [tensor for tensor, wants_it in zip(inputs, wants, strict=True) if wants_it]
-    found = iter(torch.autograd.grad(sampled, wanted, grad, create_graph=True, allow_unused=True))
-    return [next(found) if wants_it else None for wants_it in wants]
+refuse_gradients(image_gradient_op)
+refuse_gradients(theta_gradient_op)

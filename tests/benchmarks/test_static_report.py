@@ -121,7 +121,7 @@ def test_launches_are_recorded_as_they_are(kernel, channels, channels_last):
 
     launch = static_report.launch_of(static_report.Variant(kernel, channels=channels, channels_last=channels_last))
     expected = launches.LAUNCHES[kernel, channels_last]
-    assert launch.arguments["BLOCK"] == expected.block
+    assert launch.arguments["BUILD"].block == expected.block
     assert launch.options == launches.compile_options(expected)
     assert launch.arguments["out" if kernel == "forward" else "grad"].numel() == 64 * channels * 256 * 256
 

@@ -138,7 +138,7 @@ def test_constants_that_want_a_gradient_are_refused(name):
         lambda: torch.func.jvp(total, (constant,), (constant,)),
     )
     for call in wanting:
-        with pytest.raises(ValueError, match=rf"{name} is a constant and gets no gradient.*pass {name}.detach\(\)"):
+        with pytest.raises(ValueError, match=rf"{name} must not require grad; pass {name}.detach\(\)"):
             call()
     with torch.no_grad():
         total(constant.clone().requires_grad_())
@@ -187,8 +187,8 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch, channel, height, width\), got"),
         (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\), got"),
         (IMAGE, (2, 3, 3), (2, 2), {}, ValueError, r"theta must have shape"),
-        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(2, map, 2, 3\), got \(2, 5, 2, 2\)"),
-        (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, map, 2, 3\)"),
+        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(2, transform, 2, 3\), got \(2, 5, 2, 2\)"),
+        (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, transform, 2, 3\)"),
         (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\)"),
         ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have sides of 1 to 1073741824 pixels, got shape"),
         (IMAGE, THETA, (0, 2), {}, ValueError, r"size must be two integers .* from 1 to 1073741824, got \(0, 2\)"),
@@ -207,7 +207,7 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": "x"}, TypeError, r"fill_value must be a number"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": None}, TypeError, r"fill_value must be a number"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(2)}, ValueError,
-         r"fill_value must have shape \(\) or \(channel\) = \(3,\), got \(2,\)"),
+         r"fill_value must have shape \(\) or \(3,\), got \(2,\)"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(3, dtype=torch.int64)}, TypeError,
          r"fill_value must be float64.*got torch.int64"),
         (IMAGE, THETA, (2, 2), {"padding_mode": "fill", "fill_value": torch.ones(3, device="meta")}, ValueError,
@@ -233,7 +233,7 @@ def test_errors_name_the_argument(image, theta, size, options, error, match):
     [
         ({"mean": (1.0, 2.0)}, ValueError, r"mean must be one number or one per channel \(3\), got 2"),
         ({"mean": "x"}, TypeError, r"mean must be a number or one per channel, got 'x'"),
-        ({"mean": torch.ones(4)}, ValueError, r"mean must have shape \(\) or \(channel\) = \(3,\), got \(4,\)"),
+        ({"mean": torch.ones(4)}, ValueError, r"mean must have shape \(\) or \(3,\), got \(4,\)"),
         ({"mean": torch.ones(3, dtype=torch.uint8)}, TypeError, r"mean must be float64.*got torch.uint8"),
         ({"std": torch.ones(3, device="meta")}, ValueError, r"std must be on the image's device cpu, got meta"),
         ({"std": 0}, ValueError, r"std must not be zero, got 0"),

@@ -1,8 +1,10 @@
-"""Triton device code. Knows pointers and sizes, not tensors or autograd; imports nothing of ours.
+"""Triton device code. Knows pointers and sizes, not tensors or autograd; imports nothing of the rest of the package.
 
-One file per direction, and `coordinates`, which they share. docs/kernel.md derives what is computed here.
+One file per kernel, `coordinates`, which all of them share, and `build`, their compile-time constants. The README of
+the folder above explains every argument; docs/kernel.md derives the method.
 """
 
+from supervised_st._sampler.kernels.build import Build as Build
 from supervised_st._sampler.kernels.forward import forward_kernel as forward_kernel
 from supervised_st._sampler.kernels.image_gradient import image_gradient_kernel as image_gradient_kernel
 from supervised_st._sampler.kernels.theta_gradient import theta_gradient_kernel as theta_gradient_kernel

@@ -1,74 +1,76 @@
-"""From theta to the pixels that an output pixel reads, and their weights. Every kernel asks here, so they agree.
+"""From theta to the input pixels of an output pixel, and their weights. All kernels ask here, so they agree.
 
-Theta becomes a map in pixels once per program, in float64. Pixel coordinates are then *integers*: multiples of
-2^-24 pixel, exact for whole-pixel maps, the same in every kernel and on every device, and cheap. Images in float64, and
-maps that leave the range of these integers or hold a NaN, take the float64 way.
+Once per program, each row of theta becomes a row in pixels: coordinate = ma * column + mb * row + mt, in float64.
+Coordinates of pixels are then fixed-point integers, multiples of 2^-24 pixel: exact for whole-pixel transforms, the
+same in every kernel and on every device, and cheap. Float64 images, and rows that leave the range of these integers or
+hold a NaN, use float64 coordinates.
 """
 
 import triton
 import triton.language as tl
 
 FAR = tl.constexpr(2.0**30)
-"""Pixels. Coordinates are clamped to this before they become integers; it lies outside of every image."""
+"""Pixels. Coordinates are clamped to this before they become integers; it is out of bounds in every image."""
 
 FIXED_RANGE = tl.constexpr(2.0**29)
-"""Pixels. A map that stays below takes the way of integers."""
+"""Pixels. Rows whose coordinates stay below can be held in integers."""
 
 FIXED_STEP = tl.constexpr(2.0**25)
-"""Pixels per output pixel. Below it the way of integers is open: a block of 32 x 16 output pixels, of which only some
-may belong to the output, then stays below 2^29 + 46 * 2^25 < 2^31 pixels, and its coordinates within 64 bits."""
+"""Pixels per output pixel. Rows that stay below can be held in integers: a block of 32 x 16 output pixels, part of
+which may lie beyond the output, then stays below 2^29 + 46 * 2^25 < 2^31 pixels, and its coordinates within 64 bits."""
 
 FRACTION_BITS = tl.constexpr(24)
-"""Of a coordinate; as many as a float32 weight can hold."""
+"""Of a coordinate; as many as a float32 weight represents exactly."""
 
 PIXEL = tl.constexpr(1 << 24)
-"""One pixel in the units of coordinates."""
+"""One pixel in the unit of coordinates."""
 
 HALF_PIXEL = tl.constexpr(1 << 23)
 
 FRACTION = tl.constexpr((1 << 24) - 1)
-"""The bits of a coordinate within its pixel."""
+"""Mask of a coordinate's fraction."""
 
 UNIT = tl.constexpr(2.0**-24)
-"""A coordinate's unit in pixels."""
+"""The unit of coordinates in pixels."""
 
 GUARD_BITS = tl.constexpr(8)
-"""More bits of the map's coefficients, so that their rounding does not add up over the columns."""
+"""Additional fraction bits of a row's coefficients, so that their rounding errors do not add up over the columns."""
 
-MAP_BITS = tl.constexpr(32)
+ROW_BITS = tl.constexpr(32)
+"""Fraction bits of a row's coefficients."""
 
-MAP_PIXEL = tl.constexpr(2.0**32)
-"""One pixel in the units of the map's coefficients."""
+ROW_PIXEL = tl.constexpr(2.0**32)
+"""One pixel in the unit of a row's coefficients."""
 
 HALF_UNIT = tl.constexpr(1 << 7)
-"""Half a coordinate's unit in those of the map: added once, so that cutting the guard bits off rounds."""
+"""Half a coordinate's unit in the unit of coefficients: added once, so that dropping the guard bits rounds."""
 
 
 @triton.jit
-def float_map(theta, length, w, h, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, RELOAD: tl.constexpr = False):
-    """One row of theta in pixels: coordinate = ma * column + mb * row + mt, float64.
+def float_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr, RELOAD: tl.constexpr = False):
+    """Return ``(ma, mb, mt)``: a row of theta in pixels, float64. ``theta`` points to its first entry.
 
-    Snapped to a whole-pixel map within the rounding of theta's dtype, as ``_reference.pixel_map`` does. With ``RELOAD``
-    the compiler computes it here and not ahead of a loop, where it would hold registers that the usual way needs.
+    A row within ``BUILD.rounding`` of a whole-pixel transform is replaced by it, as in ``reference.pixel_transform``.
+    ``RELOAD`` makes the compiler compute the row here and not ahead of a loop, where it would occupy registers.
     """
     a = tl.load(theta, volatile=RELOAD).to(tl.float64)
     b = tl.load(theta + 1, volatile=RELOAD).to(tl.float64)
     t = tl.load(theta + 2, volatile=RELOAD).to(tl.float64)
     n = length.to(tl.float64)
-    per_column, per_row, half = pixels_per_pixel(length, w, h, ALIGN)
+    per_column, per_row, half = pixels_per_pixel(length, w, h, SAMPLING.align_corners)
     ma, mb = a * per_column, b * per_row
     mt = (n - 1) * 0.5 + t * half - ma * ((w.to(tl.float64) - 1) * 0.5) - mb * ((h.to(tl.float64) - 1) * 0.5)
     whole_a, whole_b, whole_t = tl.floor(ma + 0.5), tl.floor(mb + 0.5), tl.floor(mt + 0.5)
     reach = half * (tl.abs(a) + tl.abs(b) + tl.abs(t) + 1)
-    snaps = tl.abs(whole_a - ma) <= ROUNDING * tl.abs(ma)
-    snaps &= tl.abs(whole_b - mb) <= ROUNDING * tl.abs(mb)
-    snaps &= tl.abs(whole_t - mt) <= ROUNDING * reach
+    snaps = tl.abs(whole_a - ma) <= BUILD.rounding * tl.abs(ma)
+    snaps &= tl.abs(whole_b - mb) <= BUILD.rounding * tl.abs(mb)
+    snaps &= tl.abs(whole_t - mt) <= BUILD.rounding * reach
     return tl.where(snaps, whole_a, ma), tl.where(snaps, whole_b, mb), tl.where(snaps, whole_t, mt)
 
 
 @triton.jit
 def pixels_per_pixel(length, w, h, ALIGN: tl.constexpr):
-    """Input pixels per output column and per output row where theta is 1, and per unit of its translation."""
+    """Return input pixels per output column and per output row where theta is 1, and per unit of its translation."""
     if ALIGN:
         span = length.to(tl.float64) - 1
         per_column = span * tl.where(w > 1, 1 / tl.maximum(w - 1, 1).to(tl.float64), 0.0)
@@ -80,65 +82,62 @@ def pixels_per_pixel(length, w, h, ALIGN: tl.constexpr):
 
 
 @triton.jit
-def reach(ma, mb, mt, w, h):
-    """The smallest and the largest coordinate over the output, which lie at its corners."""
+def coordinate_range(ma, mb, mt, w, h):
+    """Return the smallest and the largest coordinate over the output; they are at its corners."""
     across, down = ma * (w - 1), mb * (h - 1)
     lowest = mt + tl.minimum(across, 0.0) + tl.minimum(down, 0.0)
     return lowest, mt + tl.maximum(across, 0.0) + tl.maximum(down, 0.0)
 
 
 @triton.jit
-def fixed_map(theta, length, w, h, ALIGN: tl.constexpr, ROUNDING: tl.constexpr):
-    """The same row in integers, and whether they can hold it. Half a unit is added, so that cutting rounds."""
-    ma, mb, mt = float_map(theta, length, w, h, ALIGN, ROUNDING)
-    lowest, highest = reach(ma, mb, mt, w, h)
+def fixed_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Return ``(ma, mb, mt, fits)``: the same row in integers, and whether they can hold it."""
+    ma, mb, mt = float_row(theta, length, w, h, SAMPLING, BUILD)
+    lowest, highest = coordinate_range(ma, mb, mt, w, h)
     fits = (tl.abs(ma) < FIXED_STEP) & (tl.abs(mb) < FIXED_STEP)
     fits &= (lowest > -FIXED_RANGE) & (highest < FIXED_RANGE)
-    fa = tl.floor(tl.where(fits, ma, 0.0) * MAP_PIXEL + 0.5).to(tl.int64)
-    fb = tl.floor(tl.where(fits, mb, 0.0) * MAP_PIXEL + 0.5).to(tl.int64)
-    ft = tl.floor(tl.where(fits, mt, 0.0) * MAP_PIXEL + 0.5).to(tl.int64)
+    fa = tl.floor(tl.where(fits, ma, 0.0) * ROW_PIXEL + 0.5).to(tl.int64)
+    fb = tl.floor(tl.where(fits, mb, 0.0) * ROW_PIXEL + 0.5).to(tl.int64)
+    ft = tl.floor(tl.where(fits, mt, 0.0) * ROW_PIXEL + 0.5).to(tl.int64)
     return fa, fb, ft + HALF_UNIT, fits
 
 
 @triton.jit
-def extent(fixed, columns, rows):
-    """What is smallest and largest over a block of output pixels, from the coordinate of its first one."""
+def block_range(fixed, columns, rows):
+    """Return the smallest and the largest coordinate over a block of output pixels, relative to its first pixel's."""
     across, down = fixed[0] * (columns - 1), fixed[1] * (rows - 1)
     return tl.minimum(across, 0) + tl.minimum(down, 0), tl.maximum(across, 0) + tl.maximum(down, 0)
 
 
 @triton.jit
-def covers(fixed, extent_of_block, column, row):
-    """The first and the last pixel that a block of output pixels reads at; bilinear sampling reads the next one too."""
+def pixel_range(fixed, range_of_block, column, row):
+    """Return the first and the last input pixel of a block of output pixels; bilinear sampling also reads the next."""
     at = fixed[0] * column + fixed[1] * row + fixed[2]
-    return ((at + extent_of_block[0]) >> MAP_BITS).to(tl.int32), ((at + extent_of_block[1]) >> MAP_BITS).to(tl.int32)
+    return ((at + range_of_block[0]) >> ROW_BITS).to(tl.int32), ((at + range_of_block[1]) >> ROW_BITS).to(tl.int32)
 
 
 @triton.jit
-def _split_fixed(q, MODE: tl.constexpr, ACC: tl.constexpr):
-    """Coordinate -> the pixel at or before it and the weight of the next one, in [0, 1); or the nearest pixel and 0."""
+def _split_fixed(q, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Split a coordinate into the pixel at or before it and the next pixel's weight in [0, 1); or the nearest and 0."""
     index = (q >> FRACTION_BITS).to(tl.int32)
     fraction = (q & FRACTION).to(tl.int32)
-    if MODE == "nearest":
+    if SAMPLING.mode == "nearest":
         up = (fraction > HALF_PIXEL) | ((fraction == HALF_PIXEL) & ((index & 1) == 1))
-        return index + up.to(tl.int32), fraction.to(ACC) * 0
-    return index, fraction.to(ACC) * UNIT
+        return index + up.to(tl.int32), fraction.to(BUILD.acc) * 0
+    return index, fraction.to(BUILD.acc) * UNIT
 
 
 @triton.jit
-def _fixed_axis(
-    fixed, column, row, length,
-    MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """One axis in integers: pixel, weight of the next, slope of the padding, mirror cell."""
+def _fixed_axis(fixed, column, row, length, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Return, for one axis in integers: pixel, weight of the next one, slope of the padding, mirror cell."""
     q = (fixed[0] * column + (fixed[1] * row + fixed[2])) >> GUARD_BITS
-    slope = (q * 0 + 1).to(ACC)
+    slope = (q * 0 + 1).to(BUILD.acc)
     cell = (q * 0).to(tl.int32)
     last = (length - 1).to(tl.int64) << FRACTION_BITS
-    if PADDING == "reflection":
-        low = q * 0 if ALIGN else q * 0 - HALF_PIXEL
-        span = length - 1 if ALIGN else length
-        # A one-pixel axis has no room to be mirrored in; the clamp below brings it to its only pixel.
+    if SAMPLING.padding_mode == "reflection":
+        low = q * 0 if SAMPLING.align_corners else q * 0 - HALF_PIXEL
+        span = length - 1 if SAMPLING.align_corners else length
+        # A one-pixel axis cannot be mirrored; the clamp below brings coordinates to its only pixel.
         room = tl.maximum(span, 1)
         distance = tl.abs(q - low)
         turns = (distance >> FRACTION_BITS).to(tl.int32) // room
@@ -148,43 +147,40 @@ def _fixed_axis(
         cell = tl.where(span > 0, tl.where(before, -1 - turns, turns), 0)
         q = low + tl.where(odd, (room.to(tl.int64) << FRACTION_BITS) - rest, rest)
         q = tl.where(span > 0, q, 0)
-    if PADDING == "border" or PADDING == "reflection":
+    if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
         slope = tl.where((q > 0) & (q < last), slope, 0.0)
         q = tl.minimum(tl.maximum(q, 0), last)
-    index, weight = _split_fixed(q, MODE, ACC)
+    index, weight = _split_fixed(q, SAMPLING, BUILD)
     return index, weight, slope, cell
 
 
 @triton.jit
-def _split_float(c, MODE: tl.constexpr, ACC: tl.constexpr):
-    """As ``_split_fixed``; a weight that rounds to one belongs to the next pixel."""
+def _split_float(c, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """As ``_split_fixed``, in float64; where the weight rounds to one, return the next pixel and zero."""
     whole = tl.floor(c)
-    if MODE == "nearest":
+    if SAMPLING.mode == "nearest":
         over, odd = c - whole, whole - 2 * tl.floor(whole / 2)
         up = (over > 0.5) | ((over == 0.5) & (odd == 1))
-        return (whole + up.to(tl.float64)).to(tl.int32), (c * 0).to(ACC)
-    weight = (c - whole).to(ACC)
+        return (whole + up.to(tl.float64)).to(tl.int32), (c * 0).to(BUILD.acc)
+    weight = (c - whole).to(BUILD.acc)
     carries = weight == 1
-    return (whole + carries.to(tl.float64)).to(tl.int32), tl.where(carries, 0.0, weight).to(ACC)
+    return (whole + carries.to(tl.float64)).to(tl.int32), tl.where(carries, 0.0, weight).to(BUILD.acc)
 
 
 @triton.jit
-def _float_axis(
-    theta, column, row, length, w, h,
-    MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """One axis in float64: as ``_fixed_axis``, and where the coordinate is NaN."""
-    ma, mb, mt = float_map(theta, length, w, h, ALIGN, ROUNDING, ACC != tl.float64)
+def _float_axis(theta, column, row, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """As ``_fixed_axis``, in float64; also return where the coordinate is NaN."""
+    ma, mb, mt = float_row(theta, length, w, h, SAMPLING, BUILD, BUILD.acc != tl.float64)
     c = ma * column.to(tl.float64) + mb * row.to(tl.float64) + mt
     undefined = c != c
     near = tl.abs(c) < FAR
     c = tl.minimum(tl.maximum(tl.where(undefined, 0.0, c), -FAR), FAR)
     last = length.to(tl.float64) - 1
-    slope = tl.where(near, 1.0, 0.0).to(ACC)
+    slope = tl.where(near, 1.0, 0.0).to(BUILD.acc)
     cell = (c * 0).to(tl.int32)
-    if PADDING == "reflection":
-        low = 0.0 if ALIGN else -0.5
-        span = last if ALIGN else last + 1
+    if SAMPLING.padding_mode == "reflection":
+        low = 0.0 if SAMPLING.align_corners else -0.5
+        span = last if SAMPLING.align_corners else last + 1
         room = tl.where(span > 0, span, 1.0)
         distance = tl.abs(c - low)
         turns = tl.floor(distance / room)
@@ -193,35 +189,34 @@ def _float_axis(
         slope = tl.where(before != odd, -slope, slope)
         cell = tl.where(span > 0, tl.where(before, -1 - turns, turns), 0.0).to(tl.int32)
         c = tl.where(span > 0, low + tl.where(odd, span - rest, rest), 0.0)
-    if PADDING == "border" or PADDING == "reflection":
+    if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
         slope = tl.where((c > 0) & (c < last), slope, 0.0)
         c = tl.minimum(tl.maximum(c, 0.0), last)
-    index, weight = _split_float(c, MODE, ACC)
+    index, weight = _split_float(c, SAMPLING, BUILD)
     return index, weight, slope, cell, undefined
 
 
 @triton.jit
-def sources(
-    theta, x_fixed, y_fixed, column, row, H, W, h, w,
-    MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """Output pixels -> along x and along y: (pixel, weight of the next one, slope, mirror cell); and which are NaN.
+def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Return what output pixels read: ``x``, ``y`` and which of them have a NaN coordinate.
 
-    Pixels and cells are int32, weights in [0, 1) and slopes in ``ACC``. Padding by border or reflection has been done.
+    ``x`` and ``y`` are (pixel, weight of the next one, slope, mirror cell), after padding by border or reflection.
+    Pixels and cells are int32; weights, in [0, 1), and slopes are ``BUILD.acc``. The slope is the derivative of the
+    padded coordinate by the coordinate. Mirror cells number the copies of the image under reflection: 0 is the image.
     """
-    if ACC == tl.float64:
-        x = _float_axis(theta, column, row, W, w, h, MODE, PADDING, ALIGN, ROUNDING, ACC)
-        y = _float_axis(theta + 3, column, row, H, w, h, MODE, PADDING, ALIGN, ROUNDING, ACC)
+    if BUILD.acc == tl.float64:
+        x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
+        y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
         x0, wx, slope_x, cell_x, undefined_x = x
         y0, wy, slope_y, cell_y, undefined_y = y
         undefined = undefined_x | undefined_y
     elif x_fixed[3] & y_fixed[3]:
-        x0, wx, slope_x, cell_x = _fixed_axis(x_fixed, column, row, W, MODE, PADDING, ALIGN, ACC)
-        y0, wy, slope_y, cell_y = _fixed_axis(y_fixed, column, row, H, MODE, PADDING, ALIGN, ACC)
+        x0, wx, slope_x, cell_x = _fixed_axis(x_fixed, column, row, W, SAMPLING, BUILD)
+        y0, wy, slope_y, cell_y = _fixed_axis(y_fixed, column, row, H, SAMPLING, BUILD)
         undefined = x0 != x0
     else:
-        x = _float_axis(theta, column, row, W, w, h, MODE, PADDING, ALIGN, ROUNDING, ACC)
-        y = _float_axis(theta + 3, column, row, H, w, h, MODE, PADDING, ALIGN, ROUNDING, ACC)
+        x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
+        y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
         x0, wx, slope_x, cell_x, undefined_x = x
         y0, wy, slope_y, cell_y, undefined_y = y
         undefined = undefined_x | undefined_y
@@ -229,8 +224,8 @@ def sources(
 
 
 @triton.jit
-def plain_sources(x_fixed, y_fixed, column, row, MODE: tl.constexpr, ACC: tl.constexpr):
-    """The same for tiles that lie wholly inside of the image, where no padding takes part."""
-    x0, wx = _split_fixed((x_fixed[0] * column + (x_fixed[1] * row + x_fixed[2])) >> GUARD_BITS, MODE, ACC)
-    y0, wy = _split_fixed((y_fixed[0] * column + (y_fixed[1] * row + y_fixed[2])) >> GUARD_BITS, MODE, ACC)
+def inside_sources(x_fixed, y_fixed, column, row, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Return ``(x0, wx, y0, wy)``, pixels and weights, for blocks that only read in bounds; padding has no effect."""
+    x0, wx = _split_fixed((x_fixed[0] * column + (x_fixed[1] * row + x_fixed[2])) >> GUARD_BITS, SAMPLING, BUILD)
+    y0, wy = _split_fixed((y_fixed[0] * column + (y_fixed[1] * row + y_fixed[2])) >> GUARD_BITS, SAMPLING, BUILD)
     return x0, wx, y0, wy

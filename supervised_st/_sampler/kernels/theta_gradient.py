@@ -1,14 +1,14 @@
-"""The gradient to theta: sums per tile, in the forward's tiles, then over the tiles in their order."""
+"""The gradient to theta: one kernel sums over each of the forward's tiles, a second one over the tiles in order."""
 
 import triton
 import triton.language as tl
 
 from supervised_st._sampler.kernels.coordinates import (
-    covers,
-    extent,
-    fixed_map,
+    block_range,
+    fixed_row,
+    inside_sources,
+    pixel_range,
     pixels_per_pixel,
-    plain_sources,
     sources,
 )
 from supervised_st._sampler.kernels.forward import (
@@ -16,8 +16,8 @@ from supervised_st._sampler.kernels.forward import (
     channel_constants,
     classify,
     inside_taps,
-    locate,
     masked_taps,
+    pixel_offset,
     rescaled,
     tile_of,
 )
@@ -25,7 +25,7 @@ from supervised_st._sampler.kernels.forward import (
 
 @triton.jit
 def _slopes(v00, v01, v10, v11, wx, wy, g):
-    """The incoming gradient times the derivatives of the blend along x and along y."""
+    """Return the incoming gradient times the derivatives of the blend by x and by y."""
     along_x = (v01 - v00) * (1 - wy) + (v11 - v10) * wy
     along_y = (v10 - v00) * (1 - wx) + (v11 - v01) * wx
     return g * along_x, g * along_y
@@ -33,7 +33,10 @@ def _slopes(v00, v01, v10, v11, wx, wy, g):
 
 @triton.jit
 def _store_sums(to, total, rows, dx, dy, first_column, first_row):
-    """The sums of ``g * column``, ``g * row`` and ``g``, from those of ``g`` and ``g * first row`` over blocks."""
+    """Store the sums of ``g * column``, ``g * row`` and ``g``.
+
+    ``total`` is the sum of ``g`` over blocks, ``rows`` that of ``g`` times a block's first row in the tile.
+    """
     count = tl.sum(total).to(tl.float64)
     across = tl.sum(total * dx.to(total.dtype)[:, None]).to(tl.float64)
     down = tl.sum(rows + total * dy.to(total.dtype)[:, None]).to(tl.float64)
@@ -45,82 +48,83 @@ def _store_sums(to, total, rows, dx, dy, first_column, first_row):
 @triton.jit(do_not_specialize=RUNTIME)
 def theta_gradient_kernel(
     grad, image, theta, fill, mean, std, partials,
-    C, H, W, h, w, tiles, tile_rows, channels, maps,
+    C, H, W, h, w, tiles, tile_rows, channels, transforms,
     grad_n, grad_c, grad_h, grad_w, stride_n, stride_c, stride_h, stride_w,
-    MODE: tl.constexpr, PADDING: tl.constexpr, ALIGN: tl.constexpr, ROUNDING: tl.constexpr, ACC: tl.constexpr,
-    NORMALIZED: tl.constexpr, OFFSET: tl.constexpr,
-    BLOCK: tl.constexpr, TILE_W: tl.constexpr, VECTOR: tl.constexpr,
+    SAMPLING: tl.constexpr, BUILD: tl.constexpr,
 ):  # fmt: skip
     """The grid and the tiles are the forward's; a program writes six float64 sums to ``partials[program]``.
 
-    A coordinate that is NaN makes its sums NaN. The nearest pixel has no slope: all other sums are then zero.
+    A NaN coordinate makes its sums NaN. With ``mode="nearest"`` no channel is read, and all other sums are zero.
     """
-    m, first_column, first_row, end_row = tile_of(tl.program_id(0), tiles, tile_rows, h, w, TILE_W)
+    BLOCK: tl.constexpr = BUILD.block
+    VECTOR: tl.constexpr = BUILD.vector
+    m, first_column, first_row, end_row = tile_of(tl.program_id(0), tiles, tile_rows, h, w, BUILD)
     theta += m * 6
-    x_fixed = fixed_map(theta, W, w, h, ALIGN, ROUNDING)
-    y_fixed = fixed_map(theta + 3, H, w, h, ALIGN, ROUNDING)
-    x_extent, y_extent = extent(x_fixed, TILE_W, BLOCK // TILE_W), extent(y_fixed, TILE_W, BLOCK // TILE_W)
+    x_fixed = fixed_row(theta, W, w, h, SAMPLING, BUILD)
+    y_fixed = fixed_row(theta + 3, H, w, h, SAMPLING, BUILD)
+    x_range = block_range(x_fixed, BUILD.tile_width, BUILD.block_rows)
+    y_range = block_range(y_fixed, BUILD.tile_width, BUILD.block_rows)
     first_channel = tl.program_id(1) * channels
-    end_channel = tl.minimum(first_channel + channels, C) if MODE == "bilinear" else first_channel
-    image += (m // maps) * stride_n
+    end_channel = tl.minimum(first_channel + channels, C) if SAMPLING.mode == "bilinear" else first_channel
+    image += (m // transforms) * stride_n
     grad += m * grad_n
 
     lane = tl.arange(0, BLOCK)
     vector = tl.arange(0, VECTOR)
-    dx, dy = lane % TILE_W, lane // TILE_W
-    last_column = tl.minimum(first_column + TILE_W, w) - 1
+    dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
+    last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
     column = tl.minimum(first_column + dx, last_column)
-    total_x = tl.zeros((BLOCK, VECTOR), ACC)
-    total_y = tl.zeros((BLOCK, VECTOR), ACC)
-    rows_x = tl.zeros((BLOCK, VECTOR), ACC)
-    rows_y = tl.zeros((BLOCK, VECTOR), ACC)
-    for block_row in range(first_row, end_row, BLOCK // TILE_W):
-        last_row = tl.minimum(block_row + BLOCK // TILE_W, end_row) - 1
+    total_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    total_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    rows_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    rows_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    for block_row in range(first_row, end_row, BUILD.block_rows):
+        last_row = tl.minimum(block_row + BUILD.block_rows, end_row) - 1
         row = tl.minimum(block_row + dy, last_row)
         live = ((first_column + dx <= last_column) & (block_row + dy <= last_row))[:, None]
-        inside, outside = classify(x_fixed, y_fixed, x_extent, y_extent, first_column, block_row, H, W, ACC)
-        if PADDING == "border" or PADDING == "reflection":  # Their slope is zero on the first pixel too.
-            inside &= covers(x_fixed, x_extent, first_column, block_row)[0] > 0
-            inside &= covers(y_fixed, y_extent, first_column, block_row)[0] > 0
-        at = locate(row, column, grad_h, grad_w, OFFSET)
-        block_x = tl.zeros((BLOCK, VECTOR), ACC)
-        block_y = tl.zeros((BLOCK, VECTOR), ACC)
+        inside, outside = classify(x_fixed, y_fixed, x_range, y_range, first_column, block_row, H, W, BUILD)
+        if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
+            # Their slope is zero on the first pixel too.
+            inside &= pixel_range(x_fixed, x_range, first_column, block_row)[0] > 0
+            inside &= pixel_range(y_fixed, y_range, first_column, block_row)[0] > 0
+        at = pixel_offset(row, column, grad_h, grad_w, BUILD)
+        block_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+        block_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
         if inside:
-            x0, wx, y0, wy = plain_sources(x_fixed, y_fixed, column, row, "bilinear", ACC)
-            offset = locate(y0, x0, stride_h, stride_w, OFFSET)
+            x0, wx, y0, wy = inside_sources(x_fixed, y_fixed, column, row, SAMPLING, BUILD)
+            offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
-                mean_here, scale, _ = channel_constants(fill, mean, std, c, PADDING, NORMALIZED, ACC)
+                mean_here, scale, _ = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
                 taps = inside_taps(
                     image, offset, wide * stride_c, stride_h, stride_w, wx, wy, mean_here, scale,
-                    "bilinear", PADDING, ACC, True,
+                    SAMPLING, BUILD, True,
                 )  # fmt: skip
-                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC), scale, PADDING)
+                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(BUILD.acc), scale, SAMPLING)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
-        elif (outside & (PADDING == "zeros" or PADDING == "fill")) == 0:
-            x, y, undefined = sources(
-                theta, x_fixed, y_fixed, column, row, H, W, h, w, "bilinear", PADDING, ALIGN, ROUNDING, ACC
-            )
+        elif (outside & (SAMPLING.padding_mode == "zeros" or SAMPLING.padding_mode == "fill")) == 0:
+            x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
             x0, wx, y0, wy = x[0], x[1], y[0], y[1]
-            offset = locate(y0, x0, stride_h, stride_w, OFFSET)
+            offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
             for c0 in range(first_channel, end_channel, VECTOR):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
-                mean_here, scale, beyond = channel_constants(fill, mean, std, c, PADDING, NORMALIZED, ACC)
+                mean_here, scale, fill_here = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
                 taps = masked_taps(
                     image, offset, wide * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
-                    mean_here, scale, beyond, "bilinear", PADDING, ACC, True,
+                    mean_here, scale, fill_here, SAMPLING, BUILD, True,
                 )  # fmt: skip
-                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(ACC), scale, PADDING)
+                g = rescaled(tl.load(grad + wide * grad_c + at, mask=live, other=0.0).to(BUILD.acc), scale, SAMPLING)
                 add_x, add_y = _slopes(taps[0], taps[1], taps[2], taps[3], wx[:, None], wy[:, None], g)
                 block_x += add_x
                 block_y += add_y
             unknown = undefined[:, None] & live
             block_x, block_y = block_x * x[2][:, None], block_y * y[2][:, None]
-            if PADDING == "border" or PADDING == "reflection":  # Zero, too, times a pixel that is not a number.
+            if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
+                # A slope of zero times a pixel that is not finite is zero too.
                 block_x = tl.where((x[2] == 0)[:, None], 0.0, block_x)
                 block_y = tl.where((y[2] == 0)[:, None], 0.0, block_y)
             block_x = tl.where(unknown, float("nan"), block_x)
@@ -136,7 +140,7 @@ def theta_gradient_kernel(
 
 @triton.jit
 def _store_row(out, sums, length, w, h, ALIGN: tl.constexpr):
-    """Pull a gradient of a map in pixels back to one row of theta."""
+    """Turn the gradient to a row in pixels into the gradient to the row of theta, and store it."""
     across, down, count = sums
     per_column, per_row, half = pixels_per_pixel(length, w, h, ALIGN)
     tl.store(out, per_column * (across - count * ((w.to(tl.float64) - 1) * 0.5)))
@@ -146,7 +150,7 @@ def _store_row(out, sums, length, w, h, ALIGN: tl.constexpr):
 
 @triton.jit
 def _column_sum(partials, parts, BLOCK: tl.constexpr):
-    """Sum every sixth number, in an order that depends on nothing but how many there are."""
+    """Return the sum of every sixth number, added in an order that only depends on how many there are."""
     total = tl.zeros((BLOCK,), tl.float64)
     for first in range(0, parts, BLOCK):
         part = first + tl.arange(0, BLOCK)
@@ -156,7 +160,7 @@ def _column_sum(partials, parts, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["parts", "H", "W", "h", "w"])
 def theta_reduction_kernel(partials, out, parts, H, W, h, w, ALIGN: tl.constexpr, BLOCK: tl.constexpr):
-    """One program per map: add its tiles' sums in a fixed order and write the gradient to its theta."""
+    """One program per transform: add the sums of its tiles in a fixed order and write the gradient to its theta."""
     m = tl.program_id(0).to(tl.int64)
     partials += m * parts * 6
     out += m * 6

@@ -1,0 +1,28 @@
+"""What every backend takes: how pixels are read, and the constants of each channel."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from supervised_st._checks import FLOATING
+
+MODES = ("bilinear", "nearest", "bicubic")
+PADDING_MODES = ("zeros", "border", "reflection", "fill")
+IMAGE_DTYPES = (*FLOATING, torch.uint8)
+
+
+class Sampling(NamedTuple):
+    """How pixels are read. `affine_sample` makes it from its arguments; every kernel takes it as one constant."""
+
+    mode: str  #: one of `MODES`
+    padding_mode: str  #: one of `PADDING_MODES`
+    align_corners: bool  #: whether -1 and 1 are the centers of the outer pixels, and not their edges
+
+
+class ChannelConstants(NamedTuple):
+    """One number per channel, or None where it has no effect. Tensors have shape ``[channel]`` and no gradient."""
+
+    fill: Tensor | None = None  #: the value out of bounds, in units of the output; only for ``padding_mode="fill"``
+    mean: Tensor | None = None  #: subtracted from a uint8 image; only together with ``std``
+    std: Tensor | None = None  #: divides a uint8 image, less its mean
