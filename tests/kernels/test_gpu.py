@@ -1,4 +1,4 @@
-"""What only a device can show: bit-equal repeats, graphs, streams, sizes beyond 32 bits, compiled callers, no waiting.
+"""What only a device can show: repeats to the bit, graphs, streams, sizes beyond 32 bits, compiled callers, no waiting.
 
 All other tests of the kernels run on the device too where there is one (``conftest.py``).
 """
@@ -15,12 +15,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA or ROCm device"),
 ]
 
-LAYOUTS = {"planes": (3, torch.contiguous_format), "innermost": (32, torch.channels_last)}
+LAYOUTS = {"contiguous": (3, torch.contiguous_format), "channels_last": (32, torch.channels_last)}
 INF, NAN = float("inf"), float("nan")
 
 
 def on_device(layout, *, batch=2, side=61, dtype=torch.float32):
-    """An image of several tiles, the last of which are not full, and maps under which output pixels overlap."""
+    """An image of several tiles, the last of them partly filled, and transforms whose output pixels overlap."""
     channels, memory_format = LAYOUTS[layout]
     image = torch.randn(batch, channels, side, side + 2, device="cuda").to(dtype)
     theta = torch.eye(2, 3, device="cuda").repeat(batch, 1, 1) + torch.randn(batch, 2, 3, device="cuda") * 0.2
@@ -51,7 +51,7 @@ def test_an_image_does_not_depend_on_its_neighbors_in_the_batch(layout):
     gradients = torch.autograd.grad(together, (image, theta), together.detach())
     for n in range(5):
         one = [t.detach()[n : n + 1].contiguous().requires_grad_() for t in (image, theta)]
-        if layout == "innermost":
+        if layout == "channels_last":
             one[0] = one[0].detach().contiguous(memory_format=torch.channels_last).requires_grad_()
         alone = affine_sample(*one, (40, 40))
         assert torch.equal(alone[0], together[n])
@@ -71,7 +71,7 @@ def test_a_graph_replays_the_bits_of_the_call(layout):
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        wanted = run()  # Compiles the kernels, which cannot be done during a capture.
+        wanted = run()  # Compiles the kernels, which is not possible during a capture.
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -93,8 +93,8 @@ def test_a_graph_replays_the_bits_of_the_call(layout):
     ids=str,
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*ynchronization debug mode is a prototype feature")
-def test_the_host_never_waits(options):
-    image, theta = on_device("planes")
+def test_the_host_never_synchronizes(options):
+    image, theta = on_device("contiguous")
     out = affine_sample(image, theta, (20, 20), **options)
     torch.cuda.synchronize()
     try:
@@ -113,7 +113,7 @@ def test_outputs_may_be_changed_in_place(layout):
 
 
 def test_kernels_wait_for_the_stream_they_are_called_on():
-    image, theta = on_device("planes", side=400)
+    image, theta = on_device("contiguous", side=400)
     wanted = affine_sample(image, theta, (400, 400)).detach()
     late = torch.full_like(image.detach(), NAN)
     side = torch.cuda.Stream()
@@ -134,7 +134,7 @@ def test_compiled_callers_see_one_node(dynamic):
 
     compiled = torch.compile(caller, fullgraph=True, dynamic=dynamic)
     for side in (40, 52):
-        image, theta = on_device("planes", side=side)
+        image, theta = on_device("contiguous", side=side)
         got, want = compiled(image, theta), caller(image, theta)
         torch.testing.assert_close(got, want, rtol=1e-6, atol=1e-6)
         weights = torch.randn_like(want)
@@ -153,7 +153,7 @@ def test_operators_are_registered_as_torch_expects():
     for layout in LAYOUTS:
         inputs = on_device(layout)
         image, theta = (t.detach() for t in inputs)
-        channels_last = layout == "innermost"
+        channels_last = layout == "channels_last"
         grad = affine_sample(image, theta, (20, 21))
         options = ("bilinear", "reflection", False)
         for operator, arguments in (
@@ -174,7 +174,7 @@ def test_more_images_than_a_grid_axis_counts():
 
 
 def test_more_channels_than_a_grid_axis_counts():
-    """A prime number of them, so that no two are taken together."""
+    """A prime number, so that channels cannot be processed in pairs."""
     image = torch.randn(1, 65_537, 2, 3, device="cuda", requires_grad=True)
     theta = torch.eye(2, 3, device="cuda")[None].requires_grad_()
     out = affine_sample(image, theta, (2, 3))
@@ -183,11 +183,11 @@ def test_more_channels_than_a_grid_axis_counts():
     assert torch.equal(gradient, image)
 
 
-@pytest.mark.parametrize("layout", ["planes", "innermost"])
-def test_images_of_more_numbers_than_32_bits_count(layout):
-    """Windows at the far end of a plane, and of a stack of planes, are those of the same numbers in a small image."""
-    channels, side = (1, 47_000) if layout == "planes" else (16, 11_800)
-    memory_format = torch.contiguous_format if layout == "planes" else torch.channels_last
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_images_of_more_elements_than_32_bits_count(layout):
+    """A window at the far end of a large image has the pixels that were written there."""
+    channels, side = (1, 47_000) if layout == "contiguous" else (16, 11_800)
+    memory_format = torch.contiguous_format if layout == "contiguous" else torch.channels_last
     image = torch.zeros(1, channels, side, side, dtype=torch.float16, device="cuda")
     image = image.contiguous(memory_format=memory_format)
     corner = torch.randn(1, channels, 40, 40, device="cuda").half()
@@ -202,7 +202,7 @@ def test_images_of_more_numbers_than_32_bits_count(layout):
     assert to_theta.isfinite().all()
 
 
-def test_outputs_of_more_numbers_than_32_bits_count():
+def test_outputs_of_more_elements_than_32_bits_count():
     side = 47_000
     image = torch.randn(1, 1, 8, 8, device="cuda").half().requires_grad_()
     theta = torch.eye(2, 3, device="cuda")[None].requires_grad_()
@@ -214,7 +214,7 @@ def test_outputs_of_more_numbers_than_32_bits_count():
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF, 1e20, -3.2e38, 2.0**31])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_hostile_maps_give_what_the_cpu_gives(dtype, value):
+def test_hostile_transforms_give_what_the_cpu_gives(dtype, value):
     for padding_mode in PADDING_MODES:
         results = []
         for device in ("cpu", "cuda"):
@@ -232,7 +232,7 @@ def test_hostile_maps_give_what_the_cpu_gives(dtype, value):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_many_tiles_agree_with_float64(layout, dtype):
-    """Inside, on the edge and outside, in images of many tiles, with gradients."""
+    """In bounds, at the edge and out of bounds, in images of many tiles, with gradients."""
     for degrees_and_scale in ((0.1, 1.0), (0.8, 1.3), (0.3, 0.4), (0.0, 3.0)):
         turn, scale = (torch.tensor(x) for x in degrees_and_scale)
         image, theta = on_device(layout, side=150, dtype=dtype)
