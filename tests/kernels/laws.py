@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st.sampling import PADDING_MODES
+from supervised_st._sampler.options import PADDING_MODES
 
 INF, NAN = float("inf"), float("nan")
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.budgets import FLOAT32_SUM, assert_close, rounding
 from supervised_st import affine_sample
-from supervised_st.sampling import PADDING_MODES
+from supervised_st._sampler.options import PADDING_MODES
 
 pytestmark = [
     pytest.mark.gpu,

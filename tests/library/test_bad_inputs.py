@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
+from supervised_st._sampler.options import MODES, PADDING_MODES
+from supervised_st.sampling import affine_sample
 
 BACKENDS = ("reference", "aten", "triton")
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -44,7 +45,8 @@ SWEEP = """
 import itertools, sys
 import numpy as np
 import torch
-from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
+from supervised_st._sampler.options import MODES, PADDING_MODES
+from supervised_st.sampling import affine_sample
 
 dtype, backend, modes = getattr(torch, sys.argv[1]), sys.argv[2], sys.argv[3].split()
 inf, nan = float("inf"), float("nan")

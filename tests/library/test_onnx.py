@@ -6,7 +6,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from supervised_st import affine_sample
-from supervised_st.sampling import _choose, _is_for_onnx
+from supervised_st._sampler.tensors import is_exporting_to_onnx
+from supervised_st.sampling import _fastest_backend
 
 NAN, INF = float("nan"), float("inf")
 
@@ -64,7 +65,7 @@ def test_no_kernel_is_put_into_a_graph_that_has_no_operator_for_it(monkeypatch):
 
     class Watched(Sample):
         def forward(self, image, theta):
-            found.append(_is_for_onnx())
+            found.append(is_exporting_to_onnx())
             return super().forward(image, theta)
 
     model, arguments = Watched().eval(), inputs(1, torch.float32, ())
@@ -74,6 +75,6 @@ def test_no_kernel_is_put_into_a_graph_that_has_no_operator_for_it(monkeypatch):
     assert set(found[1:]) == {True}
     with FakeTensorMode():  # Which needs no GPU.
         arguments = torch.empty(1, 1, 2, 2, device="cuda"), torch.empty(1, 2, 3, device="cuda"), "bilinear"
-    assert _choose(*arguments) == "triton"
-    monkeypatch.setattr("supervised_st.sampling._is_for_onnx", lambda: True)
-    assert _choose(*arguments) == "reference"
+    assert _fastest_backend(*arguments) == "triton"
+    monkeypatch.setattr("supervised_st.sampling.is_exporting_to_onnx", lambda: True)
+    assert _fastest_backend(*arguments) == "reference"

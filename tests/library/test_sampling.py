@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.budgets import EXACT, FLOAT32_SUM, assert_close, rounding
 from supervised_st._sampler.antialias import _cumulative_sum
 from supervised_st._sampler.aten import _DIFFERENTIATES_TWICE, _groups
+from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.geometry import compose, window_to_theta
-from supervised_st.sampling import MODES, PADDING_MODES, affine_sample
+from supervised_st.sampling import affine_sample
 
 EXACT_BACKENDS = ("reference", "triton")
 BACKENDS = ("reference", "aten", "triton")

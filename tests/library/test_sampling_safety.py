@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from supervised_st.sampling import PADDING_MODES, affine_sample
+from supervised_st._sampler.options import PADDING_MODES
+from supervised_st.sampling import affine_sample
 
 BACKENDS = ("reference", "aten", "triton")
 INF, NAN = float("inf"), float("nan")
@@ -187,7 +188,7 @@ IMAGE, THETA = (2, 3, 4, 4), (2, 2, 3)
         ((3, 4, 4), THETA, (2, 2), {}, ValueError, r"image must have shape \(batch, channel, height, width\), got"),
         (IMAGE, (1, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\), got"),
         (IMAGE, (2, 3, 3), (2, 2), {}, ValueError, r"theta must have shape"),
-        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"theta must have shape \(2, transform, 2, 3\), got \(2, 5, 2, 2\)"),
+        (IMAGE, (2, 5, 2, 2), (2, 2), {}, ValueError, r"must have shape \(2, transform, 2, 3\), got \(2, 5, 2, 2\)"),
         (IMAGE, (3, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, transform, 2, 3\)"),
         (IMAGE, (1, 2, 5, 2, 3), (2, 2), {}, ValueError, r"theta must have shape \(2, 2, 3\)"),
         ((2, 3, 0, 4), THETA, (2, 2), {}, ValueError, r"image must have sides of 1 to 1073741824 pixels, got shape"),

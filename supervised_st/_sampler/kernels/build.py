@@ -1,4 +1,4 @@
-"""The compile-time constants of kernels, besides the `Sampling` options. Triton compiles one variant per value."""
+"""The compile-time constants of kernels, besides the `Sampling` options. Triton compiles a kernel once per value."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import triton.language as tl
 
 
 class Build(NamedTuple):
-    """One variant of a kernel."""
+    """How a kernel is compiled."""
 
     acc: tl.dtype  #: of all arithmetic on values: float64 for float64 images, otherwise float32
     rounding: float  #: the relative rounding error of theta: a row this close to a whole-pixel transform is one
