@@ -1,19 +1,21 @@
-"""Compile every kernel without a GPU, for three generations of them, and report what its machine code costs.
+"""Compile every kernel for three GPU generations, without a GPU, and report what is in its machine code.
 
-    python benchmarks/static_report.py [--json FILE] [--markdown] [--check] [--full]
+    python benchmarks/static_report.py [--check] [--full] [--json FILE]
 
-Each row is one variant of a kernel: registers and stack (where registers are spilled to) per thread, shared memory,
-loads and stores of local memory, bytes per access, instructions per element, and the share of the bandwidth of a plain
-copy that these leave on an H100 and on an H200. Launches are recorded from `fused`, not rebuilt.
+Each row is one variant of a kernel:
 
-Instructions are counted on the cheapest way through the machine code: tiles that are whole and lie inside of the
-image, maps of scale one. `--check` fails on spills, local memory and accesses that are narrower than they can be.
-Planes are read one value at a time by design: neighboring threads take neighboring columns.
+- registers and stack bytes per thread (the stack holds spilled registers), and shared memory bytes per program,
+- the number of loads and stores of local memory,
+- the narrowest access to each tensor in bytes,
+- instructions per element: the instructions of all threads on the shortest path through the machine code, divided by
+  the elements of the output. The shortest path is taken by tiles that are whole and lie inside the image, for affine
+  transforms of scale one.
+
+``--check`` fails on spills, on local memory and on accesses that are narrower than they can be.
 """
 
 import argparse
 import itertools
-import json
 import math
 import re
 import subprocess
@@ -22,7 +24,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,38 +40,39 @@ from triton.compiler import ASTSource, CompiledKernel
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import supervised_st
-from benchmarks.machine_code import Code, Functions, walk
-from benchmarks.roofline import ARCHITECTURE, DEVICES, Row, share, table
+from benchmarks import markdown
+from benchmarks.machine_code import Code, Functions
+from benchmarks.records import Row, save
 from supervised_st._sampler import fused, kernels, launches
 
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
 DTYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
-MODES = ("bilinear", "nearest")
-PADDING_MODES = ("zeros", "border", "reflection", "fill")
 LAYOUTS = ((3, False), (64, True))
-"""Channels, and whether they are innermost."""
+"""Channels, and whether the layout is channels_last."""
 
 IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15
-"""Images and outputs are square; planes of the large ones need offsets of 64 bits."""
+"""Images and outputs are square. The large ones need 64-bit offsets."""
 
 CANDIDATES = {"bilinear": 9, "nearest": 4}
-"""Output pixels that the image gradient looks at for each input pixel and map of scale one."""
+"""Output pixels that the image gradient looks at for each input pixel and affine transform of scale one."""
 
 TAPS = {"bilinear": 4, "nearest": 1}
 
-READS_IMAGE = ("inside_taps", "_masked_tap")
-ACCESSES = {
-    "forward": {"image": ("LDG", READS_IMAGE), "out": ("STG", ("forward_kernel",))},
-    "theta_gradient": {"image": ("LDG", READS_IMAGE), "grad": ("LDG", ("theta_gradient_kernel",))},
+ACCESSES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "forward": {"image": ("LDG", ("inside_taps", "_masked_tap")), "out": ("STG", ("forward_kernel",))},
+    "theta_gradient": {
+        "image": ("LDG", ("inside_taps", "_masked_tap")),
+        "grad": ("LDG", ("theta_gradient_kernel",)),
+    },
     "image_gradient": {"grad": ("LDG", ("_add",)), "out": ("STG", ("image_gradient_kernel",))},
     "theta_reduction": {},
 }
-"""Which instructions of which functions move values of each tensor.
+"""By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it.
 
-The loop that counts is the one in which the first tensor is read, by the first of its functions that reads at all: in
-float64 nothing is done in its own way inside of the image. Costs are divided by the elements of the last tensor.
-Searches of whole outputs (``_add_block``) are held to no width.
+The first tensor's first function that reads at all is the one whose loop counts: float64 has no fast path inside the
+image. Instructions are divided by the elements of the last tensor. Searches of whole outputs (``_add_block``) may read
+values one by one.
 """
 
 POINTERS = {
@@ -82,7 +84,7 @@ TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel as it is launched for images of one kind; no mean and no std unless they are uint8."""
+    """One kernel as it is launched for one kind of image; uint8 images have a mean and a standard deviation."""
 
     kernel: str
     dtype: str = "float32"
@@ -91,21 +93,22 @@ class Variant:
     mode: str = "bilinear"
     padding_mode: str = "zeros"
     align_corners: bool = False
-    maps: int = 1
+    transforms: int = 1
     is_large: bool = False
-    architecture: int = ARCHITECTURE
+    architecture: int = 90
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
-        flags = {"corners": self.align_corners, "large": self.is_large, f"{self.maps} maps": self.maps > 1}
-        layout = f"{self.channels} channels {'innermost' if self.channels_last else 'in planes'}"
+        """A name that no other variant has."""
+        several = f"{self.transforms} transforms"
+        flags = {"corners": self.align_corners, "large": self.is_large, several: self.transforms > 1}
+        layout = f"{self.channels} channels, {'channels_last' if self.channels_last else 'contiguous'}"
         parts = [self.kernel, f"sm_{self.architecture}", self.dtype, layout, self.mode, self.padding_mode]
         return ", ".join([*parts, *(flag for flag, is_set in flags.items() if is_set)])
 
     @property
     def is_usual(self) -> bool:
-        """Whether all but kernel, format, layout and architecture is at its default."""
+        """Whether everything but kernel, dtype, layout and architecture has its default."""
         kept = ("dtype", "channels", "channels_last", "architecture")
         return self == replace(Variant(self.kernel), **{name: getattr(self, name) for name in kept})
 
@@ -114,22 +117,22 @@ class Variant:
 class Launch:
     """What a kernel was launched with."""
 
-    grid: tuple[int, ...]
+    programs: int
     arguments: dict[str, Any]
     options: dict[str, Any]
 
     @property
     def threads(self) -> int:
-        """Of one program."""
-        return 32 * self.options["num_warps"]
+        """Threads of one program."""
+        return 32 * int(self.options["num_warps"])
 
 
 def variants(*, is_full: bool) -> Iterator[Variant]:
-    """Yield all formats, layouts and architectures for the usual options, and all options for some of them."""
-    layouts = [{"channels": channels, "channels_last": last} for channels, last in LAYOUTS]
-    options = [
+    """Yield all dtypes, layouts and architectures with the usual options, and some of them with all options."""
+    layouts: list[dict[str, Any]] = [{"channels": channels, "channels_last": last} for channels, last in LAYOUTS]
+    options: list[dict[str, Any]] = [
         {"mode": mode, "padding_mode": padding, "align_corners": align}
-        for mode, padding, align in itertools.product(MODES, PADDING_MODES, (False, True))
+        for mode, padding, align in itertools.product(TAPS, ("zeros", "border", "reflection", "fill"), (False, True))
     ]
     usual, others = options[0], options[1:]
     formats = [
@@ -143,11 +146,11 @@ def variants(*, is_full: bool) -> Iterator[Variant]:
         yield from (replace(variant, **option) for variant in formats for option in others)
     else:
         yield from (Variant(kernel, **option) for kernel, option in itertools.product(KERNELS, others))
-        innermost = [{"padding_mode": "reflection"}, {"padding_mode": "fill"}, {"mode": "nearest"}]
-        for kernel, option in itertools.product(KERNELS, innermost):
+        some: list[dict[str, Any]] = [{"padding_mode": "reflection"}, {"padding_mode": "fill"}, {"mode": "nearest"}]
+        for kernel, option in itertools.product(KERNELS, some):
             yield Variant(kernel, **layouts[1], **usual | option)
     for kernel, layout in itertools.product(KERNELS, layouts):
-        yield Variant(kernel, **layout, maps=4)
+        yield Variant(kernel, **layout, transforms=4)
         yield Variant(kernel, **layout, is_large=True)
     yield from (Variant(kernel, channels_last=True) for kernel in KERNELS)
     for kernel, dtype in itertools.product(KERNELS, ("float32", "float16")):
@@ -155,29 +158,9 @@ def variants(*, is_full: bool) -> Iterator[Variant]:
         yield Variant(kernel, dtype, channels=20)
 
 
-class _Recorder:
-    """Stands in for a kernel and keeps what it is launched with."""
-
-    def __init__(self, kernel: triton.JITFunction) -> None:
-        self._names = kernel.arg_names
-        self._grid: tuple[int, ...] = ()
-        self.launch: Launch | None = None
-
-    def __getitem__(self, grid: tuple[int, ...]) -> "_Recorder":
-        self._grid = grid
-        return self
-
-    def __call__(self, *arguments: object, **named: object) -> None:
-        bound = dict(zip(self._names, arguments, strict=False))
-        bound |= {name: named.pop(name) for name in self._names if name in named}
-        self.launch = Launch(self._grid, bound, named)
-
-
 def launch_of(variant: Variant) -> Launch:
-    """Run the launching code on tensors without memory and return what it would have launched."""
-    recorders = {
-        f"{name}_kernel": _Recorder(getattr(kernels, f"{name}_kernel")) for name in (*KERNELS, "theta_reduction")
-    }
+    """Run the host code on tensors without memory and return what it would launch."""
+    recorders = {f"{name}_kernel": mock.MagicMock() for name in (*KERNELS, "theta_reduction")}
     side = LARGE_SIDE if variant.is_large else SIDE
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
     image = torch.empty(
@@ -187,7 +170,7 @@ def launch_of(variant: Variant) -> Launch:
         memory_format=layout,
     )
     blended_in = torch.float64 if variant.dtype == "float64" else torch.float32
-    several = (variant.maps,) if variant.maps > 1 else ()
+    several = (variant.transforms,) if variant.transforms > 1 else ()
     theta = torch.empty((IMAGES, *several, 2, 3), dtype=blended_in, device="meta")
     constant = torch.empty(variant.channels, dtype=blended_in, device="meta")
     fill = constant if variant.padding_mode == "fill" else None
@@ -199,14 +182,20 @@ def launch_of(variant: Variant) -> Launch:
             fused._image_gradient(grad, theta, side, side, variant.channels_last, *options)
         elif variant.kernel != "forward":
             fused._theta_gradient(grad, image, theta, fill, mean, std, *options)
-    launch = recorders[f"{variant.kernel}_kernel"].launch
-    assert launch is not None
-    return launch
+    recorder, names = recorders[f"{variant.kernel}_kernel"], kernel_of(variant).arg_names
+    (grid,), (arguments, named) = recorder.__getitem__.call_args.args, recorder.__getitem__.return_value.call_args
+    options_ = {name: value for name, value in named.items() if name not in names}
+    return Launch(math.prod(grid), dict(zip(names, arguments, strict=False)) | named, options_)
+
+
+def kernel_of(variant: Variant) -> triton.JITFunction:
+    """Return the function that a variant compiles."""
+    return getattr(kernels, f"{variant.kernel}_kernel")
 
 
 def compiled(variant: Variant, launch: Launch) -> CompiledKernel:
-    """Compile a kernel as Triton does for these arguments: it keeps numbers that are 1, and what 16 divides."""
-    kernel = getattr(kernels, f"{variant.kernel}_kernel")
+    """Compile a kernel as Triton does at launch: it specializes on integers that are 1 or that 16 divides."""
+    kernel = kernel_of(variant)
     signature, constants, attributes = {}, {}, {}
     for place, parameter in enumerate(kernel.params):
         name, value = parameter.name, launch.arguments[parameter.name]
@@ -237,63 +226,48 @@ def report(variant: Variant) -> Row:
         )
     code = Code(text, Functions(Path(kernels.__file__).parent.glob("*.py")))
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK):(\d+)", resources)}
+    # The gradient to theta of nearest pixels is zero, so its kernel reads no values.
+    reads_nothing = variant.kernel == "theta_gradient" and variant.mode == "nearest"
+    accesses = {} if reads_nothing else ACCESSES[variant.kernel]
+    moved = {name: launch.arguments[name] for name in accesses}
+    is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
+    adjacent = variant.channels & -variant.channels if is_vectorized else 1  # neighboring threads take columns
+    together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in moved.values()), default=1))
     return (
         asdict(variant)
         | {"name": variant.name, "is_usual": variant.is_usual}
         | {"registers": used["REG"], "stack_bytes": used["STACK"], "shared_bytes": kernel.metadata.shared}
         | {"local_accesses": len(code.accesses("LDL", "STL"))}
-        | widths(variant, launch, code)
-        | instructions(variant, launch, code)
+        | {
+            "access_bytes": {
+                name: min((one.width for one in code.accesses(operation, functions=functions)), default=0)
+                for name, (operation, functions) in accesses.items()
+            },
+            "full_access_bytes": {name: together * tensor.itemsize for name, tensor in moved.items()},
+            "instructions_per_element": instructions_per_element(variant, launch, code) if moved else None,
+        }
     )
 
 
-def widths(variant: Variant, launch: Launch, code: Code) -> Row:
-    """Return the narrowest access to each tensor, 0 if none was found, and how wide it can be."""
-    is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
-    adjacent = variant.channels & -variant.channels if is_vectorized else 1
-    tensors = {name: launch.arguments[name] for name in accesses(variant)}
-    together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in tensors.values()), default=1))
-    narrowest, full = {}, {}
-    for name, (operation, functions) in accesses(variant).items():
-        full[name] = together * tensors[name].itemsize
-        narrowest[name] = min((one.width for one in code.accesses(operation, functions=functions)), default=0)
-    return {"access_bytes": narrowest, "full_access_bytes": full}
-
-
-def accesses(variant: Variant) -> dict[str, tuple[str, tuple[str, ...]]]:
-    """Return what moves values: nothing where the nearest pixel has no slope."""
-    has_slope = variant.kernel != "theta_gradient" or variant.mode != "nearest"
-    return ACCESSES[variant.kernel] if has_slope else {}
-
-
-def instructions(variant: Variant, launch: Launch, code: Code) -> Row:
-    """Return the instructions and the bytes per element, None where there is no loop that reads values."""
-    used = accesses(variant)
-    moved = [launch.arguments[name] for name in used]
-    functions = next(iter(used.values()))[1] if used else ()
-    found = next((way for function in functions if (way := walk(code, function, moved[0].itemsize))), None)
-    if found is None:
-        return {"instructions_per_element": None, "bytes_per_element": None}
-    elements = moved[-1].numel()
-    threads = math.prod(launch.grid) * launch.threads
-    return {
-        "walk": asdict(found),
-        "instructions_per_element": found.instructions(*trips(variant, launch)) * threads / elements,
-        "bytes_per_element": sum(tensor.numel() * tensor.itemsize for tensor in moved) / elements,
-    }
-
-
-def trips(variant: Variant, launch: Launch) -> tuple[float, float]:
-    """Return the values that a thread reads per pass of the outermost loop, and its passes: over blocks or maps."""
-    given = launch.arguments
+def instructions_per_element(variant: Variant, launch: Launch, code: Code) -> float | None:
+    """Return the instructions of all threads over the output's elements, or ``None`` if no loop reads values."""
+    given, accesses = launch.arguments, ACCESSES[variant.kernel]
     pixels = given["BLOCK"] / launch.threads
+    # A thread passes over the affine transforms in the image gradient, and over the blocks of its tile elsewhere.
     if variant.kernel == "image_gradient":
-        return pixels * given["VECTOR"] * given["GROUPS"] * CANDIDATES[variant.mode], given["maps"]
-    return pixels * given["channels"] * TAPS[variant.mode], given["tile_rows"] * given["TILE_W"] / given["BLOCK"]
+        passes, values = given["maps"], pixels * given["VECTOR"] * given["GROUPS"] * CANDIDATES[variant.mode]
+    else:
+        passes = given["tile_rows"] * given["TILE_W"] / given["BLOCK"]
+        values = pixels * given["channels"] * TAPS[variant.mode]
+    first, last = given[next(iter(accesses))], given[list(accesses)[-1]]
+    _, readers = next(iter(accesses.values()))
+    counts = (code.instructions(reader, first.itemsize, passes=passes, values=values) for reader in readers)
+    count = next((count for count in counts if count is not None), None)
+    return None if count is None else count * launch.programs * launch.threads / last.numel()
 
 
 def problems(row: Row) -> list[str]:
-    """Say what is wrong with a variant."""
+    """Return what is wrong with a variant."""
     found = []
     if row["stack_bytes"]:
         found.append(f"{row['stack_bytes']} bytes of stack")
@@ -314,61 +288,37 @@ def check(rows: Sequence[Row]) -> None:
         sys.exit("\n".join(found))
 
 
-def line(row: Row) -> str:
-    """Return a variant's line of the printed table."""
-    accesses = ",".join(f"{name}:{width}" for name, width in row["access_bytes"].items())
-    count, shares = "", [""] * len(DEVICES)
-    if row["instructions_per_element"] is not None:
-        count = f"{row['instructions_per_element']:.1f}"
-        if row["architecture"] == ARCHITECTURE:
-            shares = [f"{share(device, row):.0%}" for device in DEVICES]
-    return _line(
-        row["name"], row["registers"], row["stack_bytes"], row["shared_bytes"], row["local_accesses"], accesses, count,
-        *shares,
-    )  # fmt: skip
-
-
-def _line(name: object, *cells: object) -> str:
-    return f"{name:84}" + "".join(f"{cell!s:>{width}}" for cell, width in zip(cells, COLUMNS, strict=True))
-
-
-COLUMNS = (10, 6, 7, 6, 17, 13, *(10 for _ in DEVICES))
+def cells(row: Row) -> list[str]:
+    """Return a variant's row of the printed table."""
+    count = row["instructions_per_element"]
+    widths = ", ".join(f"{name} {width}" for name, width in row["access_bytes"].items())
+    numbers = (row[name] for name in ("registers", "stack_bytes", "shared_bytes", "local_accesses"))
+    return [row["name"], *map(str, numbers), widths, "" if count is None else f"{count:.1f}"]
 
 
 def ptxas_versions() -> str:
-    """Return the releases of the assemblers in use."""
+    """Return the versions of the assemblers in use."""
     found = {re.search(r"release [\d.]+, V([\d.]+)", get_ptxas_version(architecture)) for architecture in ARCHITECTURES}
     return ", ".join(sorted({match[1] for match in found if match}))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table, and write it elsewhere where asked."""
+def main() -> None:
+    """Compile, print the table, and write and check it on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the rows to this file")
-    parser.add_argument("--markdown", action="store_true", help="print the usual variants as Markdown instead")
     parser.add_argument("--check", action="store_true", help="fail on spills, local memory and narrow accesses")
-    parser.add_argument("--full", action="store_true", help="compile every combination, for half an hour")
-    chosen = parser.parse_args(arguments)
+    parser.add_argument("--full", action="store_true", help="compile every combination: half an hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
+    chosen = parser.parse_args()
     if fused.INTERPRETED:
-        sys.exit("TRITON_INTERPRET is set: the interpreter's kernels cannot be compiled")
+        sys.exit("TRITON_INTERPRET is set: unset it, since interpreted kernels cannot be compiled")
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(report, variants(is_full=chosen.full)))
-    versions = {"triton": triton.__version__, "ptxas": ptxas_versions(), "supervised-st": supervised_st.__version__}
-    whole = {
-        "versions": versions,
-        "date": datetime.now(UTC).date().isoformat(),
-        "scenario": f"{IMAGES} images of {SIDE} x {SIDE} pixels, sampled at as many",
-        "rows": rows,
-    }
-    if chosen.markdown:
-        print(table(whole))
-    else:
-        titles = ("registers", "stack", "shared", "local", "access bytes", "instructions", *(d.name for d in DEVICES))
-        print("\n".join([_line("variant", *titles), *map(line, rows)]))
+    header = ["variant", "registers", "stack", "shared", "local", "bytes per access", "instructions per element"]
+    print(markdown.table(header, map(cells, rows)))
     if chosen.json:
-        head = json.dumps({name: value for name, value in whole.items() if name != "rows"}, indent=1)[:-2]
-        body = ",\n".join(map(json.dumps, rows))
-        chosen.json.write_text(f'{head},\n "rows": [\n{body}\n]}}\n')
+        versions = {"triton": triton.__version__, "ptxas": ptxas_versions(), "supervised-st": supervised_st.__version__}
+        scenario = f"{IMAGES} images of {SIDE} x {SIDE} pixels, sampled at the same size"
+        save(chosen.json, {"versions": versions, "scenario": scenario, "rows": rows})
     if chosen.check:
         check(rows)
 
