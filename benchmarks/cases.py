@@ -4,10 +4,15 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS = ("contiguous", "channels_last")
@@ -184,41 +189,42 @@ def plan(name: str, device: str) -> list[Case]:
 
 def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:
     frames, features = of["stream"][1], of["features"][1]
-    yield from _vary(frames, phase=("forward", "theta"))
-    yield from _vary(features, phase=("forward", "both"))
-    yield from _vary(of["small"][0], phase=("forward", "both"))
-    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+    yield from vary(frames, phase=("forward", "theta"))
+    yield from vary(features, phase=("forward", "both"))
+    yield from vary(of["small"][0], phase=("forward", "both"))
+    yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 
 def _default(of: dict[str, list[Case]]) -> Iterator[Case]:
     frames, features = of["stream"][1], of["features"][1]
     for case in of["stream"]:
         # Frames of a video need no gradient.
-        yield from _vary(case, phase=("forward", "theta"))
-    yield from _vary(frames, phase=("image", "both"))
-    yield from _vary(of["warp"][0], phase=("forward", "both"), theta=tuple(FAMILIES))
-    yield from _vary(frames, dtype=("float16", "bfloat16"), phase=("forward", "theta", "both"))
-    yield from _vary(frames, layout=("channels_last",), phase=("forward", "theta", "both"))
-    yield from _vary(frames, align_corners=(True,), phase=("forward", "theta"))
-    yield from _vary(frames, dtype=("uint8",), phase=("forward", "theta"))
-    yield from _vary(frames, transforms=(4,), phase=("forward", "theta"))
+        yield from vary(case, phase=("forward", "theta"))
+    yield from vary(frames, phase=("image", "both"))
+    yield from vary(of["warp"][0], phase=("forward", "both"), theta=tuple(FAMILIES))
+    yield from vary(frames, dtype=("float16", "bfloat16"), phase=("forward", "theta", "both"))
+    yield from vary(frames, layout=("channels_last",), phase=("forward", "theta", "both"))
+    yield from vary(frames, align_corners=(True,), phase=("forward", "theta"))
+    yield from vary(frames, dtype=("uint8",), phase=("forward", "theta"))
+    yield from vary(frames, transforms=(4,), phase=("forward", "theta"))
     for case in of["features"]:
-        yield from _vary(case, phase=("forward", "both"))
-    yield from _vary(features, layout=("channels_last",), phase=("forward", "both"))
-    yield from _vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
-    yield from _vary(of["registration"][0], phase=("forward", "theta", "both"))
-    yield from _vary(of["small"][0], phase=tuple(PHASES))
-    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+        yield from vary(case, phase=("forward", "both"))
+    yield from vary(features, layout=("channels_last",), phase=("forward", "both"))
+    yield from vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
+    yield from vary(of["registration"][0], phase=("forward", "theta", "both"))
+    yield from vary(of["small"][0], phase=tuple(PHASES))
+    yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 
 def _full(of: dict[str, list[Case]]) -> Iterator[Case]:
     yield from _default(of)
     for case in itertools.chain.from_iterable(of.values()):
-        yield from _vary(
+        yield from vary(
             case, align_corners=(False, True), dtype=DTYPES, layout=LAYOUTS, theta=tuple(FAMILIES), phase=tuple(PHASES)
         )
 
 
-def _vary(case: Case, **axes: tuple[Any, ...]) -> Iterator[Case]:
+def vary(case: T, **axes: tuple[Any, ...]) -> Iterator[T]:
+    """Yield a dataclass with every combination of some fields' values."""
     for values in itertools.product(*axes.values()):
         yield replace(case, **dict(zip(axes, values, strict=True)))

@@ -7,7 +7,7 @@ import ast
 import heapq
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,29 +55,26 @@ class Instruction:
         return not self.guard and (not self.target or self.operands.startswith("`"))
 
 
-class Functions:
-    """Finds the function that a source line belongs to."""
-
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._spans = {
-            file.name: [
-                (node.lineno, node.end_lineno or node.lineno, node.name)
-                for node in ast.parse(file.read_text()).body
-                if isinstance(node, ast.FunctionDef)
-            ]
-            for file in files
-        }
-
-    def at(self, file: str, line: int) -> str:
-        """Return the name of the function, or "" if the line is in none."""
-        spans = self._spans.get(Path(file).name, [])
-        return next((name for first, last, name in spans if first <= line <= last), "")
+def functions_by_line(files: Iterable[Path]) -> dict[tuple[str, int], str]:
+    """Return the name of the function that each line of some files belongs to, by file name and line number."""
+    return {
+        (file.name, line): node.name
+        for file in files
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
 
 
 class Code:
-    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return."""
+    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return.
 
-    def __init__(self, text: str, functions: Functions) -> None:
+    Args:
+        text: the machine code.
+        functions: see `functions_by_line`.
+    """
+
+    def __init__(self, text: str, functions: Mapping[tuple[str, int], str]) -> None:
         self.blocks: list[list[Instruction]] = []
         self._next: dict[int, set[int]] = defaultdict(set)
         starts = self._read(text, functions)
@@ -91,13 +88,13 @@ class Code:
                 self._next[place].add(place + 1)
         self._next[ENTRY] = {0}
 
-    def _read(self, text: str, functions: Functions) -> dict[str, int]:
+    def _read(self, text: str, functions: Mapping[tuple[str, int], str]) -> dict[str, int]:
         """Fill the blocks; return the block that each label names."""
         starts: dict[str, int] = {}
         function, is_new = "", True
         for line in text.splitlines():
             if found := re.search(r'//## File "([^"]+)", line (\d+)', line):
-                function = functions.at(found[1], int(found[2]))
+                function = functions.get((Path(found[1]).name, int(found[2])), "")
             elif found := re.match(r"(\.L_x_\d+):", line):
                 starts[found[1]], is_new = len(self.blocks), True
             elif found := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@(!?\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;", line):

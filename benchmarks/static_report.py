@@ -15,33 +15,31 @@ Each row is one variant of a kernel:
 """
 
 import argparse
-import itertools
 import math
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
 import triton
-from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas_version
-from triton.compiler import ASTSource, CompiledKernel
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import supervised_st
 from benchmarks import markdown
-from benchmarks.machine_code import Code, Functions
+from benchmarks.cases import vary
+from benchmarks.machine_code import Code, functions_by_line
 from benchmarks.records import Row, save
 from supervised_st._sampler import fused, kernels, launches
 
@@ -59,26 +57,20 @@ CANDIDATES = {"bilinear": 9, "nearest": 4}
 
 TAPS = {"bilinear": 4, "nearest": 1}
 
+READERS = ("inside_taps", "_masked_tap")
 ACCESSES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    "forward": {"image": ("LDG", ("inside_taps", "_masked_tap")), "out": ("STG", ("forward_kernel",))},
-    "theta_gradient": {
-        "image": ("LDG", ("inside_taps", "_masked_tap")),
-        "grad": ("LDG", ("theta_gradient_kernel",)),
-    },
+    "forward": {"image": ("LDG", READERS), "out": ("STG", ("forward_kernel",))},
+    "theta_gradient": {"image": ("LDG", READERS), "grad": ("LDG", ("theta_gradient_kernel",))},
     "image_gradient": {"grad": ("LDG", ("_add",)), "out": ("STG", ("image_gradient_kernel",))},
     "theta_reduction": {},
 }
 """By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it.
 
-The first tensor's first function that reads at all is the one whose loop counts: float64 has no fast path inside the
-image. Instructions are divided by the elements of the last tensor. Searches of whole outputs (``_add_block``) may read
-values one by one.
+The loop that counts is the one in which the first tensor is read, by its first function that reads at all: float64 has
+no fast path inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs
+(``_add_block``) may read values one by one.
 """
 
-POINTERS = {
-    torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.uint8: "*u8"
-}  # fmt: skip
-DIVISIBLE = [["tt.divisibility", 16]]
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -113,62 +105,64 @@ class Variant:
         return self == replace(Variant(self.kernel), **{name: getattr(self, name) for name in kept})
 
 
-@dataclass(frozen=True)
-class Launch:
-    """What a kernel was launched with."""
+def variants(*, is_full: bool) -> list[Variant]:
+    """Return all dtypes, layouts and architectures with the usual options, and some of them with all options."""
+    return list(dict.fromkeys(_variants(is_full)))
 
+
+def _variants(is_full: bool) -> Iterator[Variant]:
+    layouts = [Variant(kernel, channels=count, channels_last=last) for kernel in KERNELS for count, last in LAYOUTS]
+    formats = [
+        variant
+        for layout in layouts
+        for variant in vary(layout, dtype=DTYPES, architecture=ARCHITECTURES)
+        if (variant.kernel, variant.dtype) != ("image_gradient", "uint8")
+    ]
+    yield from formats
+    yield from vary(Variant("theta_reduction"), architecture=ARCHITECTURES)
+    for variant in formats if is_full else map(Variant, KERNELS):
+        paddings = ("zeros", "border", "reflection", "fill")
+        yield from vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
+    for layout in layouts:
+        yield from vary(layout, transforms=(4,))
+        yield from vary(layout, is_large=(True,))
+        if layout.channels_last:
+            yield from vary(layout, padding_mode=("reflection", "fill"))
+            yield from vary(layout, mode=("nearest",))
+            yield replace(layout, channels=3)
+            yield from vary(replace(layout, channels=16), dtype=("float32", "float16"))
+        else:
+            yield from vary(replace(layout, channels=20), dtype=("float32", "float16"))
+
+
+class Launch(NamedTuple):
+    """A kernel and what it was launched with."""
+
+    kernel: Any  #: `triton.JITFunction`, which has no type
     programs: int
-    arguments: dict[str, Any]
-    options: dict[str, Any]
+    arguments: dict[str, Any]  #: by name; those of the compiler too
 
     @property
     def threads(self) -> int:
         """Threads of one program."""
-        return 32 * int(self.options["num_warps"])
-
-
-def variants(*, is_full: bool) -> Iterator[Variant]:
-    """Yield all dtypes, layouts and architectures with the usual options, and some of them with all options."""
-    layouts: list[dict[str, Any]] = [{"channels": channels, "channels_last": last} for channels, last in LAYOUTS]
-    options: list[dict[str, Any]] = [
-        {"mode": mode, "padding_mode": padding, "align_corners": align}
-        for mode, padding, align in itertools.product(TAPS, ("zeros", "border", "reflection", "fill"), (False, True))
-    ]
-    usual, others = options[0], options[1:]
-    formats = [
-        Variant(kernel, dtype, **layout, architecture=architecture)
-        for kernel, dtype, layout, architecture in itertools.product(KERNELS, DTYPES, layouts, ARCHITECTURES)
-        if (kernel, dtype) != ("image_gradient", "uint8")
-    ]
-    yield from formats
-    yield from (Variant("theta_reduction", architecture=architecture) for architecture in ARCHITECTURES)
-    if is_full:
-        yield from (replace(variant, **option) for variant in formats for option in others)
-    else:
-        yield from (Variant(kernel, **option) for kernel, option in itertools.product(KERNELS, others))
-        some: list[dict[str, Any]] = [{"padding_mode": "reflection"}, {"padding_mode": "fill"}, {"mode": "nearest"}]
-        for kernel, option in itertools.product(KERNELS, some):
-            yield Variant(kernel, **layouts[1], **usual | option)
-    for kernel, layout in itertools.product(KERNELS, layouts):
-        yield Variant(kernel, **layout, transforms=4)
-        yield Variant(kernel, **layout, is_large=True)
-    yield from (Variant(kernel, channels_last=True) for kernel in KERNELS)
-    for kernel, dtype in itertools.product(KERNELS, ("float32", "float16")):
-        yield Variant(kernel, dtype, channels=16, channels_last=True)
-        yield Variant(kernel, dtype, channels=20)
+        return 32 * int(self.arguments["num_warps"])
 
 
 def launch_of(variant: Variant) -> Launch:
     """Run the host code on tensors without memory and return what it would launch."""
-    recorders = {f"{name}_kernel": mock.MagicMock() for name in (*KERNELS, "theta_reduction")}
+    found: dict[str, Launch] = {}
+
+    def record(kernel: Any, grid: tuple[int, ...]) -> Callable[..., None]:  # noqa: ANN401
+        def launch(*arguments: object, **named: object) -> None:
+            bound = dict(zip(kernel.arg_names, arguments, strict=False)) | named
+            found[kernel.fn.__name__] = Launch(kernel, math.prod(grid), bound)
+
+        return launch
+
     side = LARGE_SIDE if variant.is_large else SIDE
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    image = torch.empty(
-        (IMAGES, variant.channels, side, side),
-        dtype=getattr(torch, variant.dtype),
-        device="meta",
-        memory_format=layout,
-    )
+    shape, dtype = (IMAGES, variant.channels, side, side), getattr(torch, variant.dtype)
+    image = torch.empty(shape, dtype=dtype, device="meta", memory_format=layout)
     blended_in = torch.float64 if variant.dtype == "float64" else torch.float32
     several = (variant.transforms,) if variant.transforms > 1 else ()
     theta = torch.empty((IMAGES, *several, 2, 3), dtype=blended_in, device="meta")
@@ -176,47 +170,30 @@ def launch_of(variant: Variant) -> Launch:
     fill = constant if variant.padding_mode == "fill" else None
     mean = std = constant if variant.dtype == "uint8" else None
     options = (variant.mode, variant.padding_mode, variant.align_corners)
-    with mock.patch.object(fused, "kernels", SimpleNamespace(**recorders)):
+    with mock.patch.object(type(kernels.forward_kernel), "__getitem__", record):
         grad = fused._forward(image, theta, fill, mean, std, side, side, *options)
         if variant.kernel == "image_gradient":
             fused._image_gradient(grad, theta, side, side, variant.channels_last, *options)
         elif variant.kernel != "forward":
             fused._theta_gradient(grad, image, theta, fill, mean, std, *options)
-    recorder, names = recorders[f"{variant.kernel}_kernel"], kernel_of(variant).arg_names
-    (grid,), (arguments, named) = recorder.__getitem__.call_args.args, recorder.__getitem__.return_value.call_args
-    options_ = {name: value for name, value in named.items() if name not in names}
-    return Launch(math.prod(grid), dict(zip(names, arguments, strict=False)) | named, options_)
+    return found[f"{variant.kernel}_kernel"]
 
 
-def kernel_of(variant: Variant) -> triton.JITFunction:
-    """Return the function that a variant compiles."""
-    return getattr(kernels, f"{variant.kernel}_kernel")
-
-
-def compiled(variant: Variant, launch: Launch) -> CompiledKernel:
-    """Compile a kernel as Triton does at launch: it specializes on integers that are 1 or that 16 divides."""
-    kernel = kernel_of(variant)
-    signature, constants, attributes = {}, {}, {}
-    for place, parameter in enumerate(kernel.params):
-        name, value = parameter.name, launch.arguments[parameter.name]
-        signature[name] = "constexpr"
-        if isinstance(value, Tensor):
-            signature[name] = POINTERS[value.dtype]
-            attributes[place,] = DIVISIBLE
-        elif value is None or parameter.is_constexpr or (value == 1 and not parameter.do_not_specialize):
-            constants[place,] = value
-        else:
-            signature[name] = "i32" if abs(value) < 2**31 else "i64"
-            if value % 16 == 0 and not parameter.do_not_specialize:
-                attributes[place,] = DIVISIBLE
-    source = ASTSource(kernel, signature, constants, attributes)
-    return triton.compile(source, target=GPUTarget("cuda", variant.architecture, 32), options=launch.options)
+def compiled(launch: Launch, architecture: int) -> Any:  # noqa: ANN401 - Triton is untyped
+    """Compile a launch as Triton does, with a stand-in for the driver of the GPU."""
+    driver = SimpleNamespace(
+        get_current_target=lambda: GPUTarget("cuda", architecture, 32),
+        get_current_device=lambda: architecture,  # a cache of its own for each
+        get_current_stream=lambda device: 0,
+    )
+    triton.runtime.driver.set_active(driver)
+    return launch.kernel.run(grid=None, warmup=True, **launch.arguments)
 
 
 def report(variant: Variant) -> Row:
     """Compile one variant and read its machine code."""
     launch = launch_of(variant)
-    kernel = compiled(variant, launch)
+    kernel = compiled(launch, variant.architecture)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -224,7 +201,7 @@ def report(variant: Variant) -> Row:
             subprocess.run([TOOLS / tool, *options, file.name], capture_output=True, text=True, check=True).stdout
             for tool, *options in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c", "-g"))
         )
-    code = Code(text, Functions(Path(kernels.__file__).parent.glob("*.py")))
+    code = Code(text, functions_by_line(Path(kernels.__file__).parent.glob("*.py")))
     used = {key: int(value) for key, value in re.findall(r"\b(REG|STACK):(\d+)", resources)}
     # The gradient to theta of nearest pixels is zero, so its kernel reads no values.
     reads_nothing = variant.kernel == "theta_gradient" and variant.mode == "nearest"
@@ -233,20 +210,20 @@ def report(variant: Variant) -> Row:
     is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
     adjacent = variant.channels & -variant.channels if is_vectorized else 1  # neighboring threads take columns
     together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in moved.values()), default=1))
-    return (
-        asdict(variant)
-        | {"name": variant.name, "is_usual": variant.is_usual}
-        | {"registers": used["REG"], "stack_bytes": used["STACK"], "shared_bytes": kernel.metadata.shared}
-        | {"local_accesses": len(code.accesses("LDL", "STL"))}
-        | {
-            "access_bytes": {
-                name: min((one.width for one in code.accesses(operation, functions=functions)), default=0)
-                for name, (operation, functions) in accesses.items()
-            },
-            "full_access_bytes": {name: together * tensor.itemsize for name, tensor in moved.items()},
-            "instructions_per_element": instructions_per_element(variant, launch, code) if moved else None,
-        }
-    )
+    return asdict(variant) | {
+        "name": variant.name,
+        "is_usual": variant.is_usual,
+        "registers": used["REG"],
+        "stack_bytes": used["STACK"],
+        "shared_bytes": kernel.metadata.shared,
+        "local_accesses": len(code.accesses("LDL", "STL")),
+        "access_bytes": {
+            name: min((one.width for one in code.accesses(operation, functions=functions)), default=0)
+            for name, (operation, functions) in accesses.items()
+        },
+        "full_access_bytes": {name: together * tensor.itemsize for name, tensor in moved.items()},
+        "instructions_per_element": instructions_per_element(variant, launch, code) if moved else None,
+    }
 
 
 def instructions_per_element(variant: Variant, launch: Launch, code: Code) -> float | None:
