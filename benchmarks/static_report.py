@@ -7,14 +7,15 @@ Each row is one variant of a kernel:
 - registers and stack bytes per thread (the stack holds spilled registers), and shared memory bytes per program,
 - the number of loads and stores of local memory,
 - the narrowest access to each tensor in bytes,
-- instructions per element: the instructions of all threads on the shortest path through the machine code, divided by
-  the elements of the output. The shortest path is taken by tiles that are whole and lie inside the image, for affine
-  transforms of scale one.
+- instructions per element: those of all threads on the shortest path through the machine code, divided by the values
+  of the output, or of its gradient in the theta gradient. Tiles that are whole and lie inside the image take this path,
+  for affine transforms of scale one.
 
 ``--check`` fails on spills, on local memory and on accesses that are narrower than they can be.
 """
 
 import argparse
+import itertools
 import math
 import re
 import subprocess
@@ -111,22 +112,21 @@ def variants(*, is_full: bool) -> list[Variant]:
 
 
 def _variants(is_full: bool) -> Iterator[Variant]:
-    layouts = [Variant(kernel, channels=count, channels_last=last) for kernel in KERNELS for count, last in LAYOUTS]
     formats = [
-        variant
-        for layout in layouts
-        for variant in vary(layout, dtype=DTYPES, architecture=ARCHITECTURES)
-        if (variant.kernel, variant.dtype) != ("image_gradient", "uint8")
+        Variant(kernel, dtype, channels, last, architecture=architecture)
+        for kernel, dtype, (channels, last), architecture in itertools.product(KERNELS, DTYPES, LAYOUTS, ARCHITECTURES)
+        if (kernel, dtype) != ("image_gradient", "uint8")
     ]
     yield from formats
     yield from vary(Variant("theta_reduction"), architecture=ARCHITECTURES)
     for variant in formats if is_full else map(Variant, KERNELS):
         paddings = ("zeros", "border", "reflection", "fill")
         yield from vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
-    for layout in layouts:
+    for kernel, (channels, last) in itertools.product(KERNELS, LAYOUTS):
+        layout = Variant(kernel, channels=channels, channels_last=last)
         yield from vary(layout, transforms=(4,))
         yield from vary(layout, is_large=(True,))
-        if layout.channels_last:
+        if last:
             yield from vary(layout, padding_mode=("reflection", "fill"))
             yield from vary(layout, mode=("nearest",))
             yield replace(layout, channels=3)
