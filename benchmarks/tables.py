@@ -52,10 +52,10 @@ def static_table(results: Results) -> str:
     return f"{table([*header, 'instructions per element'], rows)}\n\n{made}"
 
 
-def _newest_or(table: Callable[[Results], str], name: str, otherwise: str) -> Callable[[], str]:
+def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
     def text() -> str:
         results = newest(name)
-        return table(results) if results else otherwise
+        return table(results) if results else "Not measured yet."
 
     return text
 
@@ -69,14 +69,14 @@ def _of_run(table: Callable[[Results], str], name: str) -> Callable[[], str]:
 
 
 TABLES = {
-    "cpu": _newest_or(full_table, "cpu", "Not measured yet."),
-    "cuda": _newest_or(full_table, "cuda", "Not measured yet."),
-    "cpu, short": _newest_or(short_table, "cpu", ""),
-    "cuda, short": _newest_or(short_table, "cuda", ""),
-    "accuracy": _newest_or(accuracy.table, "accuracy-cpu", "Not measured yet."),
-    "pipeline, cpu": _newest_or(pipeline_table, "pipeline-cpu", "Not measured yet."),
-    "pipeline, cuda": _newest_or(pipeline_table, "pipeline-cuda", "Not measured yet."),
-    "static": _newest_or(static_table, "static", "Not compiled yet."),
+    "cpu": _newest(full_table, "cpu"),
+    "cuda": _newest(full_table, "cuda"),
+    "cpu, short": _newest(short_table, "cpu"),
+    "cuda, short": _newest(short_table, "cuda"),
+    "accuracy": _newest(accuracy.table, "accuracy-cpu"),
+    "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
+    "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
+    "static": _newest(static_table, "static"),
     "kitchen, run": _of_run(markdown.run_table, "kitchen"),
     "kitchen, claims": _of_run(markdown.claims_table, "kitchen"),
     "kitchen, table 2": _of_run(markdown.table_2, "kitchen"),
