@@ -187,8 +187,9 @@ def test_the_interpreters_kernels_are_refused():
 
 def test_the_published_report_is_of_these_kernels(compiled):
     published = tables.newest("static")
-    if published["versions"] != compiled["versions"]:
-        pytest.skip(f"it was made with {published['versions']}")
+    compilers = [{name: of["versions"][name] for name in ("triton", "ptxas")} for of in (published, compiled)]
+    if compilers[0] != compilers[1]:
+        pytest.skip(f"it was made with {compilers[0]}")
     found, expected = ({row["name"]: row for row in report["rows"]} for report in (compiled, published))
     assert list(found) == list(expected)
     for name, row in found.items():
