@@ -1,10 +1,10 @@
-"""Time affine_sample beside every other way to the same numbers.
+"""Time affine_sample against every other way to the same values.
 
     python benchmarks/affine_sample.py --device cpu|cuda [--quick | --full] [--shapes TEXT ...] [--json FILE] [--fresh]
 
-Each case first has to be right: values and gradients against float64, no further from it than the usual pair. Then
-everybody takes turns. Results are kept after each case, so a run that was stopped goes on where it was;
-`python benchmarks/tables.py` brings the tables of README and docs up to date.
+A case is timed only if its values and gradients are right: close to float64, and no further from it than the baseline
+allows. Then all contestants take turns. Results are saved after each case, and a stopped run resumes where it was.
+`python benchmarks/tables.py` updates the tables of README and docs.
 """
 
 import argparse
@@ -23,41 +23,43 @@ from tqdm import tqdm
 
 from benchmarks import measure
 from benchmarks.cases import PHASES, Case, ideal_bytes, plan
-from benchmarks.contestants import OURS, PAIRS, Call, CannotError, Contestant, absent, contestants
-from benchmarks.gate import Inputs, answers, complaint, errors, solves_another_problem
-from benchmarks.records import Results, Row, provenance, results_file
-from benchmarks.tables import line
+from benchmarks.contestants import BASELINES, OURS, CannotError, Contestant, absent, contestants
+from benchmarks.correctness import Inputs, answers, complaint, errors, solves_another_problem
+from benchmarks.measure import Call
+from benchmarks.records import Measured, Row, provenance, results_file
+from benchmarks.timing_tables import line
 
 LAUNCH_BOUND_US = 5000
-"""Cases in which the pair takes less on a GPU are also timed as replays of a CUDA graph, without the host."""
+"""If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host."""
 
 ROUNDS, QUICK_ROUNDS = 31, 7
 
 
 def call_of(contestant: Contestant, inputs: Inputs) -> Call:
-    """Return what is timed: the call, and its backward where the phase has one; no loss, no conversion of theta."""
+    """Return what is timed: the forward, and the backward of the phase; no loss, no conversion of theta."""
     case, wanted = inputs.case, PHASES[inputs.case.phase]
     image = inputs.image.detach().requires_grad_("image" in wanted)
     parameter = contestant.parameter(inputs.theta, case).detach().requires_grad_("theta" in wanted)
     leaves = {"image": image, "theta": parameter}
 
     def forward() -> Tensor:
-        return contestant.sample(image, parameter, case.out, case.align_corners)
+        return contestant.sample(image, parameter, case.size, case.align_corners)
 
     if not wanted:
         return contestant.around(forward)
     out = forward().detach()
-    gradient = torch.empty_like(out).copy_(inputs.gradient)  # In the layout in which the next layer would return it.
+    gradient = torch.empty_like(out).copy_(inputs.gradient)  # in the layout that the next layer would return
     return contestant.around(lambda: torch.autograd.grad(forward(), [leaves[name] for name in wanted], gradient))
 
 
 def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant]) -> Row:
-    """Check everybody, then time those who are right; nobody is timed where the library is wrong."""
+    """Check all contestants, then time those that are right; time none if the library is wrong."""
     inputs = Inputs(case, device)
     suited = [contestant for contestant in everyone if contestant.suits(case, device)]
     entries = {contestant.name: _checked(contestant, inputs) for contestant in suited}
-    own, pairs = entries[OURS], [entries[name]["errors"] for name in PAIRS if "errors" in entries.get(name, {})]
-    failed = own["reason"] if "reason" in own else complaint(own["errors"], pairs, case, device)
+    own = entries[OURS]
+    baselines = [entries[name]["errors"] for name in BASELINES if "errors" in entries.get(name, {})]
+    failed = own["reason"] if "reason" in own else complaint(own["errors"], baselines, case, device)
     row = {"case": asdict(case), "failed": failed, "ideal_bytes": ideal_bytes(case), "contestants": entries}
     if not failed:
         right = [contestant for contestant in suited if "reason" not in entries[contestant.name]]
@@ -79,11 +81,10 @@ def _checked(contestant: Contestant, inputs: Inputs) -> Row:
 
 
 def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
-    entries = row["contestants"]
-    clock = measure.CudaClock() if device == "cuda" else measure.cpu_clock
+    entries, clock = row["contestants"], measure.clock_for(device)
     for name, seconds in measure.take_turns(calls, clock, rounds).items():
         entries[name] |= {"status": "timed", "us": _microseconds(seconds)}
-    row["baseline"] = min((name for name in PAIRS if name in calls), key=lambda name: median(entries[name]["us"]))
+    row["baseline"] = min((name for name in BASELINES if name in calls), key=lambda name: median(entries[name]["us"]))
     if device == "cuda":
         for name, call in calls.items():
             entries[name]["peak_bytes"] = measure.peak_bytes(call)
@@ -109,56 +110,51 @@ def _microseconds(seconds: Sequence[float]) -> list[float]:
 def main() -> int:
     """Measure the plan; return 1 if a case failed."""
     arguments = _arguments()
-    device, name = arguments.device, arguments.plan
+    device, is_quick = arguments.device, arguments.plan == "quick"
     torch.set_num_threads(arguments.threads)
-    warnings.filterwarnings("ignore", module=r"torch\..*")  # The compiler's, about its own parts.
-    rounds = arguments.rounds or (QUICK_ROUNDS if name == "quick" else ROUNDS)
-    header = provenance(device, arguments.threads, rounds)
-    path = arguments.json or results_file(device, is_quick=name == "quick")
-    results = Results(path, header, fresh=arguments.fresh)
-    chosen = [case for case in plan(name, device) if any(text in case.name for text in arguments.shapes)]
+    warnings.filterwarnings("ignore", module=r"torch\..*")  # the compiler's, about itself
+    rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
+    header = provenance(device, arguments.threads) | {"rounds": rounds, "absent": absent()}
+    path = arguments.json or results_file(device, is_quick=is_quick)
+    measured = Measured(path, header, fresh=arguments.fresh)
+    chosen = [case for case in plan(arguments.plan, device) if any(text in case.name for text in arguments.shapes)]
     if not chosen:
         sys.exit(f"no case has any of {arguments.shapes} in its name")
-    clock = measure.CudaClock() if device == "cuda" else measure.cpu_clock
-    results.header["copy_gigabytes_per_second"] = measure.copy_gigabytes_per_second(device, clock)
-    # Compiling takes longer than all of the quick plan.
-    everyone = [contestant for contestant in contestants() if name != "quick" or contestant.name != "compiled pair"]
+    copied = measure.copy_gigabytes_per_second(device, measure.clock_for(device))
+    measured.header["copy_gigabytes_per_second"] = copied
+    # Compiling takes longer than the rest of the quick plan.
+    everyone = [one for one in contestants() if not (is_quick and one.name == "compiled baseline")]
     for contestant, reason in absent().items():
         print(f"{contestant} does not take part: {reason}")
     try:
-        _run(results, results.missing(chosen), device, rounds, everyone)
+        _run(measured, measured.missing(chosen), device, rounds, everyone)
     except KeyboardInterrupt:
-        print(f"Stopped. {path} has what was measured; the same command goes on.")
+        print(f"Stopped. {path} has the cases measured so far; the same command resumes.")
         return 130
-    failed = results.failed(chosen)
+    failed = len(measured.missing(chosen))
     print(f"{len(chosen) - failed} of {len(chosen)} cases measured, {failed} failed: {path}")
     return int(failed > 0)
 
 
-def _run(results: Results, cases: Sequence[Case], device: str, rounds: int, everyone: Sequence[Contestant]) -> None:
+def _run(measured: Measured, cases: Sequence[Case], device: str, rounds: int, everyone: Sequence[Contestant]) -> None:
     last = None
     for case in (bar := tqdm(cases, unit="case")):
         if last is None or replace(case, theta=last.theta) != last:
-            torch.compiler.reset()  # Else the compiler gives up after a number of shapes, without a word.
+            torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
         row = run_case(case, device, rounds, everyone)
-        results.add(row)
+        measured.add(row)
         bar.write(line(row))
         last = case
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", dest="plan", action="store_const", const="quick", help="a few cases, no compiler")
-    parser.add_argument("--full", dest="plan", action="store_const", const="full", help="every combination: hours")
+    parser = measure.timing_options(
+        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
+    )
     parser.add_argument(
         "--shapes", nargs="+", metavar="TEXT", default=[""], help="only cases with a TEXT in their name"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where results are kept")
-    parser.add_argument("--fresh", action="store_true", help="forget what the file has")
-    parser.add_argument("--rounds", type=int, help=f"turns for everybody ({ROUNDS}; {QUICK_ROUNDS} with --quick)")
-    parser.add_argument("--threads", type=int, default=1, help="of the CPU (1)")
-    parser.set_defaults(plan="default")
+    parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
     return parser.parse_args()
 
 

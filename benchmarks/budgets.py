@@ -1,26 +1,26 @@
-"""How far the sampler may be from float64 truth, stated once. Laws of single modules state theirs beside them."""
+"""Tolerances of the sampler: how far each result may be from float64. The tests of single modules have their own."""
 
 import torch
 from torch import Tensor
 
 EXACT = 1e-12
-"""Relative and absolute error of float64 results that differ from the truth by the order of operations only."""
+"""Relative and absolute error of float64 results, which differ from the truth only in the order of operations."""
 
 ULPS = {torch.float32: 4, torch.float16: 0.5, torch.bfloat16: 0.5}
-"""Forward error allowed, in units of the dtype's epsilon times the largest value. Half formats: one rounding."""
+"""Forward error in units of the dtype's epsilon times the largest value. Half precision is rounded once."""
 
 FLOAT32_SUM = 1e-5
 """Relative error of a float32 gradient that sums over many pixels or channels."""
 
 ATEN = 1e-3
-"""Relative forward error of the backend ``aten`` up to 1,024 pixels a side: it forms coordinates in float32."""
+"""Relative forward error of the backend ``aten``, whose coordinates are float32, up to 1,024 pixels a side."""
 
-RANDOM_MAPS = 5e-6
-"""Absolute forward error in float32 over random maps of unit noise (``benchmarks/accuracy.py``)."""
+RANDOM_TRANSFORMS = 5e-6
+"""Absolute forward error in float32 over random affine transforms of unit noise (``benchmarks/accuracy.py``)."""
 
 
 def assert_close(name: str, got: Tensor, truth: Tensor, budget: float) -> None:
-    """``got`` is finite and at most ``budget`` times the largest true value away from float64 ``truth``."""
+    """Assert that ``got`` is finite and within ``budget`` of ``truth``, relative to its largest value or one."""
     assert truth.dtype == torch.float64, f"{name}: the truth must be float64"
     assert got.shape == truth.shape, f"{name}: shape {tuple(got.shape)} is not {tuple(truth.shape)}"
     assert got.isfinite().all(), f"{name}: not finite"
@@ -30,9 +30,9 @@ def assert_close(name: str, got: Tensor, truth: Tensor, budget: float) -> None:
 
 
 def rounding(dtype: torch.dtype, *, interpreted: bool = False) -> float:
-    """The relative forward budget of a dtype. Triton's interpreter cuts to bfloat16 where a device rounds."""
+    """Return the relative forward budget of a dtype; Triton's interpreter truncates to bfloat16 instead of rounding."""
     if interpreted and dtype == torch.bfloat16:
         return torch.finfo(dtype).eps
     exact = ULPS[torch.float32] * torch.finfo(torch.float32).eps
-    # A half result is rounded from float32, which adds its own error to the half ulp.
+    # A half-precision result is rounded from float32, which adds its own error.
     return exact if dtype == torch.float32 else ULPS[dtype] * torch.finfo(dtype).eps + exact

@@ -1,12 +1,18 @@
-"""What is measured: shapes, maps, formats and phases, and the plans that choose among them."""
+"""The timed cases: shapes, affine transforms, formats and phases, and the plans that choose among them."""
 
 import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS = ("contiguous", "channels_last")
@@ -17,17 +23,17 @@ PHASES: dict[str, tuple[str, ...]] = {
     "image": ("image",),
     "both": ("image", "theta"),
 }
-"""What each phase differentiates with respect to, after the forward."""
+"""By phase: the inputs that get a gradient after the forward."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Maps of one kind: ``scale`` times a rotation, then a shift in half image sizes.
+    """Affine transforms of one kind: ``scale`` times a rotation, then a shift in half image sizes.
 
     Attributes:
-        scale: input sizes per output size; ``None`` is one input pixel per output pixel.
+        scale: fraction of the image that the output covers, per axis; ``None`` steps by one input pixel.
         degrees: angle of the rotation.
-        shift: ``(x, y)``; ``None`` draws it for each map, so that the window stays inside of the image.
+        shift: ``(x, y)``; ``None`` draws it for each transform, so that the window stays inside the image.
     """
 
     scale: float | None = 1.0
@@ -48,10 +54,10 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement: square images, square outputs.
+    """One measurement, with square images and outputs.
 
     Attributes:
-        group: the kind of use that the shape stands for.
+        group: the kind of use that the shape is typical of.
         images: batch size.
         channels: of each image.
         side: height and width of the images.
@@ -60,8 +66,8 @@ class Case:
         dtype: of the images; theta is always float32.
         layout: of the images.
         phase: a name in ``PHASES``.
-        align_corners: the convention.
-        maps: maps per image.
+        align_corners: as in `affine_sample`.
+        transforms: affine transforms per image.
     """
 
     group: str
@@ -74,7 +80,7 @@ class Case:
     layout: str = "contiguous"
     phase: str = "forward"
     align_corners: bool = False
-    maps: int = 1
+    transforms: int = 1
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -82,24 +88,29 @@ class Case:
         return (self.images, self.channels, self.side, self.side)
 
     @property
+    def size(self) -> tuple[int, int]:
+        """``(height, width)`` of the output."""
+        return (self.out, self.out)
+
+    @property
     def shape(self) -> str:
-        """The shapes of image and output, for people."""
+        """The shapes of image and output, for tables."""
         return f"{'x'.join(map(str, self.image_shape))} -> {self.out}x{self.out}"
 
     @property
     def name(self) -> str:
-        """All of it on one line, for people; no two cases share one."""
+        """A name that no other case has."""
         corners = "corners" if self.align_corners else ""
-        maps = f"{self.maps} maps" if self.maps > 1 else ""
-        parts = (self.group, self.shape, maps, self.theta, self.dtype, self.layout, corners, self.phase)
+        several = f"{self.transforms} transforms" if self.transforms > 1 else ""
+        parts = (self.group, self.shape, several, self.theta, self.dtype, self.layout, corners, self.phase)
         return ", ".join(filter(None, parts))
 
 
 def thetas(case: Case) -> Tensor:
-    """Return the maps of a case, ``[batch map 2 3]`` float32, the same in every run."""
+    """Return the affine transforms of a case, ``[batch transform 2 3]`` float32, the same in every run."""
     family = FAMILIES[case.theta]
     scale = case.out / case.side if family.scale is None else family.scale
-    turn, count = math.radians(family.degrees), (case.images, case.maps)
+    turn, count = math.radians(family.degrees), (case.images, case.transforms)
     matrix = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) * scale
     if family.shift is None:
         room = max(1 - scale * (math.cos(turn) + math.sin(turn)), 0.0)
@@ -110,9 +121,9 @@ def thetas(case: Case) -> Tensor:
 
 
 def pixel_coordinates(case: Case) -> Tensor:
-    """Return where output pixels read their image, ``[batch map h w 2]`` as ``(x, y)`` in float64 pixels.
+    """Return where output pixels read their image, ``[batch transform h w 2]`` as ``(x, y)`` in float64 pixels.
 
-    What misses a whole pixel by the rounding of float64 is put onto it.
+    Coordinates that miss a whole pixel by float64 rounding are rounded to it.
     """
     steps = torch.arange(case.out, dtype=torch.float64)
     place = 2 * steps / (case.out - 1) - 1 if case.align_corners else (2 * steps + 1) / case.out - 1
@@ -123,7 +134,7 @@ def pixel_coordinates(case: Case) -> Tensor:
 
 
 def pixels_read(case: Case) -> int:
-    """Count the input pixels, over all images, that have a weight in at least one output pixel."""
+    """Count the input pixels, over all images, with a non-zero weight in at least one output pixel."""
     total = 0
     for at in pixel_coordinates(case):
         read = torch.zeros(case.side, case.side, dtype=torch.bool)
@@ -136,16 +147,16 @@ def pixels_read(case: Case) -> int:
 
 
 def ideal_bytes(case: Case) -> int:
-    """Return what must be moved at the least: each needed number of input and output once per direction.
+    """Return the fewest bytes that must move: each needed value of input and output once per direction.
 
-    The backward reads the output's gradient, reads the needed part of the image again for theta's gradient, and writes
-    the whole gradient of the image. Theta itself, six numbers per map, does not count.
+    The backward reads the gradient of the output. It also reads the needed part of the image again if theta gets a
+    gradient, and writes the whole gradient of the image. Theta itself, six numbers per transform, does not count.
     """
-    item = getattr(torch, case.dtype).itemsize
+    item: int = getattr(torch, case.dtype).itemsize
     read = pixels_read(case) * case.channels * item
     whole = math.prod(case.image_shape) * item
-    # An image of bytes gives float32 values.
-    output = case.images * case.maps * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
+    # A uint8 image gives float32 values.
+    output = case.images * case.transforms * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
     wanted = PHASES[case.phase]
     forward = read + output
     backward = (output if wanted else 0) + (read if "theta" in wanted else 0) + (whole if "image" in wanted else 0)
@@ -153,9 +164,9 @@ def ideal_bytes(case: Case) -> int:
 
 
 def shapes(device: str) -> dict[str, list[Case]]:
-    """Return the shapes by the use they stand for; a CPU gets smaller batches."""
+    """Return the shapes by the kind of use that they are typical of; a CPU gets smaller batches."""
     large = device == "cuda"
-    frames, maps = (128, 32) if large else (2, 2)
+    frames, batch = (128, 32) if large else (2, 2)
     return {
         "stream": [
             Case("stream", frames, channels, side, 224, theta="window")
@@ -163,7 +174,7 @@ def shapes(device: str) -> dict[str, list[Case]]:
             for side in (896, 448, 256)
         ],
         "warp": [Case("warp", frames, 3, 224, 224)],
-        "features": [Case("features", maps, channels, side, side) for channels in (64, 256) for side in (28, 56, 112)],
+        "features": [Case("features", batch, channels, side, side) for channels in (64, 256) for side in (28, 56, 112)],
         "registration": [Case("registration", 1, 1, 2048, 2048)],
         "small": [Case("small", 32, 3, 28, 28)],
         "overhead": [Case("overhead", 1, 1, 2, 2)],
@@ -171,48 +182,49 @@ def shapes(device: str) -> dict[str, list[Case]]:
 
 
 def plan(name: str, device: str) -> list[Case]:
-    """Return the cases of ``"quick"``, ``"default"`` or ``"full"``; in the second each axis varies about a center."""
+    """Return the cases of a plan: ``"quick"``, ``"default"`` (one axis varies at a time) or ``"full"``."""
     cases = {"quick": _quick, "default": _default, "full": _full}[name](shapes(device))
     return list(dict.fromkeys(cases))
 
 
 def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:
     frames, features = of["stream"][1], of["features"][1]
-    yield from _vary(frames, phase=("forward", "theta"))
-    yield from _vary(features, phase=("forward", "both"))
-    yield from _vary(of["small"][0], phase=("forward", "both"))
-    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+    yield from vary(frames, phase=("forward", "theta"))
+    yield from vary(features, phase=("forward", "both"))
+    yield from vary(of["small"][0], phase=("forward", "both"))
+    yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 
 def _default(of: dict[str, list[Case]]) -> Iterator[Case]:
     frames, features = of["stream"][1], of["features"][1]
     for case in of["stream"]:
-        # The transformer reads frames, which need no gradient.
-        yield from _vary(case, phase=("forward", "theta"))
-    yield from _vary(frames, phase=("image", "both"))
-    yield from _vary(of["warp"][0], phase=("forward", "both"), theta=tuple(FAMILIES))
-    yield from _vary(frames, dtype=("float16", "bfloat16"), phase=("forward", "theta", "both"))
-    yield from _vary(frames, layout=("channels_last",), phase=("forward", "theta", "both"))
-    yield from _vary(frames, align_corners=(True,), phase=("forward", "theta"))
-    yield from _vary(frames, dtype=("uint8",), phase=("forward", "theta"))
-    yield from _vary(frames, maps=(4,), phase=("forward", "theta"))
+        # Frames of a video need no gradient.
+        yield from vary(case, phase=("forward", "theta"))
+    yield from vary(frames, phase=("image", "both"))
+    yield from vary(of["warp"][0], phase=("forward", "both"), theta=tuple(FAMILIES))
+    yield from vary(frames, dtype=("float16", "bfloat16"), phase=("forward", "theta", "both"))
+    yield from vary(frames, layout=("channels_last",), phase=("forward", "theta", "both"))
+    yield from vary(frames, align_corners=(True,), phase=("forward", "theta"))
+    yield from vary(frames, dtype=("uint8",), phase=("forward", "theta"))
+    yield from vary(frames, transforms=(4,), phase=("forward", "theta"))
     for case in of["features"]:
-        yield from _vary(case, phase=("forward", "both"))
-    yield from _vary(features, layout=("channels_last",), phase=("forward", "both"))
-    yield from _vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
-    yield from _vary(of["registration"][0], phase=("forward", "theta", "both"))
-    yield from _vary(of["small"][0], phase=tuple(PHASES))
-    yield from _vary(of["overhead"][0], phase=("forward", "theta"))
+        yield from vary(case, phase=("forward", "both"))
+    yield from vary(features, layout=("channels_last",), phase=("forward", "both"))
+    yield from vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
+    yield from vary(of["registration"][0], phase=("forward", "theta", "both"))
+    yield from vary(of["small"][0], phase=tuple(PHASES))
+    yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 
 def _full(of: dict[str, list[Case]]) -> Iterator[Case]:
     yield from _default(of)
     for case in itertools.chain.from_iterable(of.values()):
-        yield from _vary(
+        yield from vary(
             case, align_corners=(False, True), dtype=DTYPES, layout=LAYOUTS, theta=tuple(FAMILIES), phase=tuple(PHASES)
         )
 
 
-def _vary(case: Case, **axes: tuple[object, ...]) -> Iterator[Case]:
+def vary(case: T, **axes: tuple[Any, ...]) -> Iterator[T]:
+    """Yield a dataclass with every combination of some fields' values."""
     for values in itertools.product(*axes.values()):
         yield replace(case, **dict(zip(axes, values, strict=True)))

@@ -1,23 +1,24 @@
-"""How it is measured: taking turns, medians, ratios with their spread, memory, and the speed of a plain copy."""
+"""How speed is measured: in turns, as medians, with the spread of ratios; also memory and the speed of a plain copy."""
 
+import argparse
 import gc
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from benchmarks.contestants import Call
-
+Call = Callable[[], Any]
 Clock = Callable[[Call, int], float]
-"""``(call, repeats)`` to the seconds that one call takes on the average."""
+"""``(call, repeats)`` to the mean seconds of one call."""
 
 TURN_SECONDS = 2e-3
-"""The least that a turn lasts, so that the clock's own cost does not count."""
+"""Shortest turn, so that the cost of the clock itself does not count."""
 
 COPIED_BYTES = 2**28
 
@@ -37,15 +38,15 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def speedup(baseline: Sequence[float], own: Sequence[float]) -> Spread:
-    """Return how many times as fast as the baseline: the ratio within each round, then median and quartiles."""
-    return spread([theirs / mine for theirs, mine in zip(baseline, own, strict=True)])
+    """Return how many times as fast as the baseline: median and quartiles of the ratios within each round."""
+    return spread([other / mine for other, mine in zip(baseline, own, strict=True)])
 
 
 def take_turns(calls: Mapping[str, Call], clock: Clock, rounds: int) -> dict[str, list[float]]:
     """Time calls against each other.
 
-    In each round everybody has one turn, so whatever slows the machine down slows all of them; and each round has an
-    order of its own, so nobody always has the same predecessor.
+    Each call has one turn per round, so a slow phase of the machine slows all calls. The order changes from round to
+    round, so no call always follows the same other one.
 
     Returns:
         Seconds per call, one number per round.
@@ -61,7 +62,7 @@ def take_turns(calls: Mapping[str, Call], clock: Clock, rounds: int) -> dict[str
 
 
 def _repeats(call: Call, clock: Clock) -> int:
-    """Warm the call up and find how often it fits into a turn."""
+    """Warm the call up and return how often it fits into a turn."""
     clock(call, 2)
     return max(1, round(TURN_SECONDS / max(clock(call, 2), 1e-9)))
 
@@ -77,7 +78,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def cpu_clock(call: Call, repeats: int) -> float:
-    """Time calls back to back; caches are as the previous call left them."""
+    """Time calls back to back; each finds the caches as the previous call left them."""
     started = time.perf_counter()
     for _ in range(repeats):
         call()
@@ -85,7 +86,7 @@ def cpu_clock(call: Call, repeats: int) -> float:
 
 
 class CudaClock:
-    """Time calls on the device; its second-level cache is overwritten before each of them."""
+    """Times calls on the GPU; its L2 cache is overwritten before each call."""
 
     def __init__(self) -> None:
         cache = torch.cuda.get_device_properties("cuda").L2_cache_size
@@ -100,11 +101,16 @@ class CudaClock:
             call()
             end.record()
         torch.cuda.synchronize()
-        return sum(start.elapsed_time(end) for start, end in pairs) / repeats / 1e3
+        return float(sum(start.elapsed_time(end) for start, end in pairs)) / repeats / 1e3
+
+
+def clock_for(device: str) -> Clock:
+    """Return the clock of a device."""
+    return CudaClock() if device == "cuda" else cpu_clock
 
 
 def replay(call: Call) -> Call:
-    """Capture a call in a CUDA graph and return its replay, which takes the device's time only."""
+    """Capture a call in a CUDA graph and return its replay, which leaves out the time of the host."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -118,7 +124,7 @@ def replay(call: Call) -> Call:
 
 
 def peak_bytes(call: Call) -> int:
-    """Return the device memory that a call needs above what is there before it."""
+    """Return the GPU memory that a call needs on top of what is already allocated."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -128,9 +134,22 @@ def peak_bytes(call: Call) -> int:
 
 
 def copy_gigabytes_per_second(device: str, clock: Clock) -> float:
-    """Return the speed of a plain copy that fits in no cache, bytes read plus bytes written."""
+    """Return the speed of a plain copy, bytes read plus bytes written, of more data than a cache holds."""
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     target.copy_(source)
     seconds = median(clock(lambda: target.copy_(source), 1) for _ in range(9))
     return 2 * COPIED_BYTES / seconds / 1e9
+
+
+def timing_options(description: str, *, quick: str, full: str) -> argparse.ArgumentParser:
+    """Return the command-line options that all timing benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--quick", dest="plan", action="store_const", const="quick", help=quick)
+    parser.add_argument("--full", dest="plan", action="store_const", const="full", help=full)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the results")
+    parser.add_argument("--rounds", type=int, help="turns of each contestant")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.set_defaults(plan="default")
+    return parser

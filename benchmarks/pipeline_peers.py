@@ -1,4 +1,4 @@
-"""Other ways to the answers of the pipeline's stages, and how far an answer of the search is from the truth."""
+"""Other ways to the answers of the pipeline's stages, and the error of a window search."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Found = tuple[Any, Any, Any]
-"""Of each map: the best score, and its window's left column and top row."""
+"""For each map: the best score, and the left column and top row of its window."""
 
 
 def pooled_squares(motion: Tensor, side: int) -> Found:
@@ -32,30 +32,35 @@ def box_filtered(maps: list[np.ndarray], side: int) -> Found:
     found = []
     for motion in maps:
         sums = cv2.boxFilter(motion, cv2.CV_64F, (side, side), anchor=(0, 0), normalize=False)
-        # The windows that reach over the far edges are of no use.
+        # Windows that reach beyond the far edges do not count.
         _, score, _, (x, y) = cv2.minMaxLoc(sums[: motion.shape[0] - side + 1, : motion.shape[1] - side + 1])
         found.append((score, x, y))
-    return tuple(np.array(part) for part in zip(*found, strict=True))
+    scores, left, top = (np.array(part) for part in zip(*found, strict=True))
+    return scores, left, top
 
 
 def exact_scores(motion: np.ndarray, side: int) -> np.ndarray:
-    """Return the sums of whole-numbered maps, (map, height, width), over every window, as whole numbers."""
+    """Return the sums of integer maps, (map, height, width), over every window, as integers."""
     integral = np.pad(motion.cumsum(1).cumsum(2), ((0, 0), (1, 0), (1, 0)))
     strips = integral[:, side:] - integral[:, :-side]
-    return strips[..., side:] - strips[..., :-side]
+    sums: np.ndarray = strips[..., side:] - strips[..., :-side]
+    return sums
 
 
 def search_error(score: np.ndarray, found: np.ndarray, best: np.ndarray) -> float:
-    """Return how far scores are from the best, as told and as they truly are in the windows found.
+    """Return the largest error of found windows, relative to the best score of their map.
 
-    All are (map, ...), and errors are relative to the map's largest: float64 resolves parts of the map's total.
+    Args:
+        score: the reported scores, (map, ...).
+        found: the true scores of the reported windows, (map, ...).
+        best: the true scores of the best windows, (map, ...).
     """
     largest = np.maximum(best.reshape(len(best), -1).max(1), 1).reshape(-1, *[1] * (best.ndim - 1))
     return float((np.maximum(np.abs(score - best), best - found) / largest).max())
 
 
 def described_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the descriptor of one clip, (frames, channels), as one writes it without the library."""
+    """Return the descriptor of one clip, (frames, channels), written without the library."""
     frames, channels = clip.shape
     squares = (clip**2).sum(0)
     distances = (squares[:, None] + squares - 2 * clip.T @ clip) / frames
@@ -65,5 +70,6 @@ def described_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
     logarithm = vectors * np.log(eigenvalues) @ vectors.T
     rows, columns = np.triu_indices(channels, 1)
     vector = np.concatenate((np.diag(logarithm), np.sqrt(2) * logarithm[rows, columns]))
-    descriptor = np.sign(vector) * np.sqrt(np.abs(vector))
-    return descriptor / np.linalg.norm(descriptor)
+    descriptor: np.ndarray = np.sign(vector) * np.sqrt(np.abs(vector))
+    descriptor /= np.linalg.norm(descriptor)
+    return descriptor

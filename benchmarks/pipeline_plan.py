@@ -1,4 +1,4 @@
-"""What the pipeline's benchmark measures: sizes of frames, maps and clips, by device and patience."""
+"""The sizes that the pipeline's benchmark measures: frames, motion maps and clips, by device and plan."""
 
 from dataclasses import dataclass, replace
 
@@ -7,13 +7,13 @@ from examples.mpii_cooking.config import PAPER, QUICK, SMOKE, Preset
 
 @dataclass(frozen=True)
 class Scene:
-    """What is prepared and described at one scale.
+    """A video that is prepared and described at one scale.
 
     Attributes:
         preset: sizes and networks.
-        prepared: frames of the video on which preparation is timed.
-        described: frames of the video whose features are computed.
-        levels: the names of the levels whose features are.
+        prepared: frames on which preparation is timed.
+        described: frames whose features are computed.
+        levels: names of the levels whose features are computed.
     """
 
     preset: Preset
@@ -24,16 +24,16 @@ class Scene:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """The sizes of all stages.
 
     Attributes:
         scenes: videos.
-        maps: motion maps that are searched at once.
+        maps: number of motion maps that are searched at once.
         map_size: their (height, width).
         window: side of the window.
-        clips: clips that are pooled at once.
-        clip_frames: frames of the longest.
-        channels: of their features, one stage for each number.
+        clips: number of clips that are pooled at once.
+        clip_frames: frames of the longest clip.
+        channels: channels of their features, one stage for each number.
     """
 
     scenes: tuple[Scene, ...]
@@ -45,9 +45,9 @@ class Plan:
     channels: tuple[int, ...] = (32, 256)
 
 
-# Enough frames for several batches: the first one is read while there is nothing to compute.
+# Enough frames for several batches: nothing is computed while the first one is read.
 _ON_A_CPU = Scene(QUICK, prepared=64, described=1024)
-# On a CPU everything has one thread, so there is nobody to load beside it.
+# On a CPU everything runs in one thread, so workers would not help.
 _PAPER_ON_A_CPU = Scene(replace(PAPER, workers=0), prepared=3, described=2, levels=("detail",))
 _QUICK = Plan((Scene(SMOKE, 12, 12, ("detail",)),), 2, (112, 149), 28, clips=4, clip_frames=20, channels=(16,))
 PLANS = {

@@ -1,4 +1,4 @@
-"""The stages of the paper's pipeline that are measured, each with ours, the other ways and what is right."""
+"""The timed stages of the paper's pipeline: in each, our way, other ways, and the error of an answer."""
 
 import copy
 import io
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.budgets import EXACT, FLOAT32_SUM, rounding
-from benchmarks.contestants import Call
+from benchmarks.measure import Call
 from benchmarks.pipeline_peers import (
     Found,
     box_filtered,
@@ -43,28 +43,28 @@ from supervised_st.motion import WindowProfile, motion_map, window_profile, wind
 from supervised_st.pooling import median_gamma
 
 SEARCHED = 1e-10
-"""Relative error of a window's score in maps that are not whole numbers: `window_scores` rounds each of its up to 224^2
-pixels to 2^-52 of the map's total, and many pixels are alike."""
+"""Relative error of a window's score if the map is not integer: `window_scores` rounds each of up to 224^2 pixels to
+2^-52 of the map's total, and many pixels are alike."""
 
 POOLED = 1e-9
-"""How far apart the entries of two descriptors of length 1 may be: both are float64, but the logarithm magnifies what
-rounding leaves of small eigenvalues, and the square root what it leaves of small entries."""
+"""Largest difference between entries of two descriptors of length 1. Both are float64, but the logarithm magnifies the
+rounding of small eigenvalues, and the square root that of small entries."""
 
 NOISE = 3.0
-"""Standard deviation of the noise on enlarged frames, of 255, so that they are not easier to code than a camera's."""
+"""Standard deviation, of 255, of noise on enlarged frames, so that they compress no better than a camera's."""
 
 VIDEO = "s"
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A way to the answer, or a part of ours.
+class Solution:
+    """One way to the answer, or a part of ours.
 
     Attributes:
-        call: what is timed; returns the answer.
-        error: the answer's distance from the truth.
-        budget: the largest distance that is right.
-        role: another way ("peer"), a part of ours ("part"), or the part that nobody can spare ("floor").
+        call: returns the answer; this is timed.
+        error: returns the distance of an answer from the truth.
+        budget: the largest distance that counts as right.
+        role: another way ("peer"), a part of ours ("part"), or the part that every way needs ("floor").
     """
 
     call: Call
@@ -81,11 +81,11 @@ class Stage:
     unit: str
     count: int
     """Units of work in one call."""
-    contestants: Mapping[str, Contestant]
+    contestants: Mapping[str, Solution]
 
 
 def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
-    """Yield the stages in the pipeline's order; videos and what is made of them go into ``folder``."""
+    """Yield the stages in the order of the pipeline; videos and all files go into ``folder``."""
     film = _film(max(max(scene.prepared, scene.described) for scene in plan.scenes), folder / "kitchen")
     for scene in plan.scenes:
         yield preparation(scene, film, folder / scene.preset.name)
@@ -97,14 +97,14 @@ def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
 
 
 def _film(frames: int, folder: Path) -> Path:
-    """Write a video of the small synthetic kitchen, at least so long."""
-    # Actions may be shorter than their mean by 15 %.
+    """Write a video of the small synthetic kitchen with at least this many frames."""
+    # Actions may be 15 % shorter than their mean.
     make_kitchen(folder, KitchenSize(1, 1, 1, clips=1, frames=round(frames / 0.85)), seed=0)
     return min((folder / "videos").iterdir())
 
 
 def _dataset(film: Path, frames: int, size: KitchenSize, path: Path) -> Dataset:
-    """Cut the beginning of a film out, enlarge it if the size says so, and make one clip of it."""
+    """Make one clip of the beginning of a film, enlarged to ``size``."""
     rng = np.random.default_rng(0)
     with video.new_video(path, "mpeg4") as writer:
         for frame in itertools.islice(video.decode(film), frames):
@@ -118,7 +118,7 @@ def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) ->
 
 
 def _prepared(dataset: Dataset, preset: Preset, workspace: Workspace) -> dict[str, VideoCache]:
-    with redirect_stderr(io.StringIO()):  # Its progress bar.
+    with redirect_stderr(io.StringIO()):  # hides its progress bar
         return prepare(dataset, preset, workspace)
 
 
@@ -126,7 +126,7 @@ Profiles = dict[Level, WindowProfile]
 
 
 def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
-    """Return the stage from a video to its caches; it belongs to the host, whatever the device."""
+    """Return the stage from a video to its caches, which runs on the host on any device."""
     preset, frames = scene.preset, scene.prepared
     dataset = _dataset(film, frames, preset.kitchen, folder / "prepared.avi")
     path, numbers = dataset.videos[VIDEO], itertools.count()
@@ -141,19 +141,19 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
         return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in levels(preset)}
 
     contestants = {
-        "`prepare`": Contestant(whole, error, SEARCHED),
+        "`prepare`": Solution(whole, error, SEARCHED),
         "decode": _counted(lambda: video.decode(path), frames),
         f"flow, {preset.flow}": _counted(lambda: flow.flows(grays, method, preset.flow_bound), frames),
-        "windows": Contestant(lambda: _windows(flows, preset), error, SEARCHED, "part"),
+        "windows": Solution(lambda: _windows(flows, preset), error, SEARCHED, "part"),
     }
     height, width = preset.kitchen.height, preset.kitchen.width
     grid = f"{grays[0].shape[1]}x{grays[0].shape[0]}"
     return Stage(f"prepare {frames} frames, {width}x{height}, flow at {grid}", "frames", frames, contestants)
 
 
-def _counted(items: Callable[[], Iterator[Any]], count: int) -> Contestant:
-    """Run through as many items as there must be."""
-    return Contestant(lambda: sum(1 for _ in items()), lambda found: abs(found - count), 0, "part")
+def _counted(items: Callable[[], Iterator[Any]], count: int) -> Solution:
+    """Consume the items and check their number."""
+    return Solution(lambda: sum(1 for _ in items()), lambda found: abs(found - count), 0, "part")
 
 
 def _gray(frame: np.ndarray, height: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def _gray(frame: np.ndarray, height: int) -> np.ndarray:
 
 
 def _stacks(count: int, stack: int) -> Iterator[list[int]]:
-    """Yield the numbers of the flows around each frame; at the ends the last one there is repeats."""
+    """Yield the indices of the flows around each frame; the first and the last flow repeat at the ends."""
     for frame in range(count):
         first = frame - stack // 2
         yield [min(max(number, 0), count - 1) for number in range(first, first + stack)]
@@ -172,7 +172,7 @@ def _windows(flows: list[np.ndarray], preset: Preset) -> Profiles:
     singles = [motion_map(torch.from_numpy(uv)[None, None], bound=preset.flow_bound) for uv in flows]
     profiles: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in levels(preset)}
     for stack in _stacks(len(flows), preset.stack):
-        motion = sum(singles[number] for number in stack) / preset.stack
+        motion = sum((singles[number] for number in stack), torch.zeros(())) / preset.stack
         for level, of in profiles.items():
             side = window_side(preset, level)
             profile = window_profile(window_scores(motion, (side, side)))
@@ -186,7 +186,7 @@ def _stacked(profiles: list[tuple[np.ndarray, np.ndarray]]) -> WindowProfile:
 
 
 def _profiles_error(flows: list[np.ndarray], preset: Preset) -> Callable[[Profiles], float]:
-    """Return the distance of profiles from brute force in whole numbers, over all frames, levels and columns."""
+    """Return the distance of profiles from an integer brute-force search, over all frames, levels and columns."""
     steps = np.stack(flows).astype(np.int64) - 128
     energy = (steps**2).sum(1)
     motion = np.stack([energy[stack].sum(0) for stack in _stacks(len(flows), preset.stack)])
@@ -204,9 +204,9 @@ def _profiles_error(flows: list[np.ndarray], preset: Preset) -> Callable[[Profil
 
 
 def window_search(plan: Plan, device: str) -> Stage:
-    """Return the search for the one best window of motion maps.
+    """Return the search for the best window of motion maps.
 
-    The maps are the squared lengths of 8-bit flow in its own steps: whole numbers, whose float64 sums are exact.
+    The maps are squared lengths of 8-bit flow: integers, whose float64 sums are exact.
     """
     side, (height, width) = plan.window, plan.map_size
     generator = torch.Generator().manual_seed(0)
@@ -228,19 +228,19 @@ def window_search(plan: Plan, device: str) -> Stage:
         score, x, y = (torch.as_tensor(part).cpu().numpy() for part in found)
         return search_error(score, scores[range(plan.maps), y, x], scores.max((1, 2)))
 
-    contestants = {"`MotionWindowTarget`, float64": Contestant(ours, error, EXACT)}
+    contestants = {"`MotionWindowTarget`, float64": Solution(ours, error, EXACT)}
     if device == "cpu":
         maps = list(motion.numpy())
-        contestants["`cv2.boxFilter`, float64"] = Contestant(lambda: box_filtered(maps, side), error, EXACT)
-    contestants["`F.avg_pool2d`, rows then columns, float64"] = Contestant(
+        contestants["`cv2.boxFilter`, float64"] = Solution(lambda: box_filtered(maps, side), error, EXACT)
+    contestants["`F.avg_pool2d`, rows then columns, float64"] = Solution(
         lambda: pooled_strips(motion, side), error, EXACT
     )
-    contestants["`F.avg_pool2d`, float32"] = Contestant(lambda: pooled_squares(single, side), error, FLOAT32_SUM)
+    contestants["`F.avg_pool2d`, float32"] = Solution(lambda: pooled_squares(single, side), error, FLOAT32_SUM)
     return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
 
 
 def pooling(plan: Plan, channels: int, device: str) -> Stage:
-    """Return the description of clips by the logarithm of their trajectories' RBF matrix."""
+    """Return the pooling of clips by the logarithm of the RBF matrix of their trajectories."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(plan.clip_frames / 2, plan.clip_frames, plan.clips).round().long()
     # Features of neighboring frames are alike.
@@ -255,8 +255,8 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
         return float(np.abs(torch.as_tensor(descriptors).cpu().numpy() - truth).max())
 
     contestants = {
-        "`TemporalCorrelationPooling`": Contestant(lambda: ours(features_, lengths_), error, POOLED),
-        "NumPy, clip by clip": Contestant(
+        "`TemporalCorrelationPooling`": Solution(lambda: ours(features_, lengths_), error, POOLED),
+        "NumPy, clip by clip": Solution(
             lambda: np.stack([described_by_numpy(clip, gamma) for clip in trajectories]), error, POOLED
         ),
     }
@@ -265,10 +265,10 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
 
 
 class Untrained(Trainer):
-    """A trainer whose networks are as they were built: neither time nor the gate depends on their weights."""
+    """A trainer of untrained networks: neither time nor errors depend on the weights."""
 
     def trained(self, run: Run) -> nn.ModuleDict:
-        """Return them without reading a file, which a real run does once in hundreds of clips."""
+        """Return the networks without reading a file, which a real run does once in hundreds of clips."""
         return _built(run, len(self.dataset.classes), self.preset, self.device)
 
 
@@ -279,7 +279,7 @@ def _built(run: Run, classes: int, preset: Preset, device: torch.device) -> nn.M
 
 def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[Stage]:
     """Yield the stages from caches to files of features, one for each stream."""
-    # How the flow was found makes no difference to what is read; TV-L1 would take minutes.
+    # The method of flow does not change what is read, and TV-L1 would take minutes.
     preset = replace(scene.preset, flow="dis")
     dataset = _dataset(film, scene.described, preset.kitchen, folder / "described.avi")
     workspace = Workspace(folder / "extraction")
@@ -291,16 +291,16 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
 
 
 def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
-    """Return one stream's features by the example's own loop, with what its networks take when all else is ready."""
+    """Return the features of one stream by the example's loop, and by the bare networks on inputs in memory."""
     preset, clips = trainer.preset, trainer.dataset.test
     numbers = itertools.count()
-    joint, baseline = features.stream_runs(trainer, modality, level)
-    attending, classifier = trainer.trained(joint), trainer.trained(baseline)["classifier"]
-    transformer, classifiers = attending["transformer"], (attending["classifier"], classifier)
+    joint, baseline = (trainer.trained(run) for run in features.stream_runs(trainer, modality, level))
+    transformer: Any = joint["transformer"]
+    classifiers: tuple[Any, Any] = (joint["classifier"], baseline["classifier"])
     side = (preset.glimpse, preset.glimpse)
 
     def cold() -> Trainer:
-        """Forget the frames that were read and the features that were written."""
+        """Return a trainer without frames in memory and without files of features."""
         # A copy of the caches starts with an empty memory.
         root = trainer.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
         return replace(trainer, caches=copy.deepcopy(trainer.caches), workspace=Workspace(root))
@@ -319,9 +319,8 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         found = []
         for image, glimpses in inputs:
             transformer.localize(image)
-            found.append(
-                torch.stack([looker.fc6(glimpse) for looker, glimpse in zip(classifiers, glimpses, strict=True)])
-            )
+            described = (classifier.fc6(glimpse) for classifier, glimpse in zip(classifiers, glimpses, strict=True))
+            found.append(torch.stack(list(described)))
         return torch.cat(found, 1)
 
     with torch.inference_mode():
@@ -336,10 +335,10 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
         return error(torch.from_numpy(np.stack(files)))
 
     contestants = {
-        "`frame_features`": Contestant(
+        "`frame_features`": Solution(
             lambda: features.shard(cold(), modality, level, clips, "test"), written, rounding(torch.float16)
         ),
-        "bare networks": Contestant(bare, error, FLOAT32_SUM, "floor"),
+        "bare networks": Solution(bare, error, FLOAT32_SUM, "floor"),
         "reading batches": _counted(
             lambda: itertools.chain.from_iterable(batch.frame for batch in features.evaluation_batches(samples())),
             len(samples()),

@@ -15,31 +15,44 @@ import torch
 
 import supervised_st
 from benchmarks.cases import Case, plan
-from benchmarks.contestants import absent
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PACKAGES = ("torch", "triton", "kornia", "torchvision", "supervised-st")
 
+Results = dict[str, Any]
 Row = dict[str, Any]
 
 
-def results_file(device: str, *, is_quick: bool) -> Path:
-    """Return where results are kept: those of a quick run not among the published ones."""
-    if is_quick:
-        return ROOT / "runs" / f"affine_sample-quick-{device}.json"
-    return ROOT / "benchmarks" / "results" / supervised_st.__version__ / f"{device}.json"
+def results_file(name: str, *, is_quick: bool = False) -> Path:
+    """Return the file of some results. Those of a quick run are kept apart from the published ones."""
+    folder = ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__
+    return folder / f"{name}.json"
 
 
-def provenance(device: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Return what a row depends on beside its case."""
+def save(path: Path, results: Results) -> Results:
+    """Write results, one row a line, with date and command; the file is complete at any moment."""
+    results = results | {"date": datetime.now(UTC).date().isoformat(), "command": shlex.join(["python", *sys.argv])}
+    text = json.dumps({name: value for name, value in results.items() if name != "rows"}, indent=1)
+    if "rows" in results:
+        rows = ",\n".join(map(json.dumps, results["rows"]))
+        text = f'{text[:-2]},\n "rows": [\n{rows}\n]}}'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    aside.write_text(f"{text}\n")
+    aside.replace(path)
+    return results
+
+
+def provenance(device: str, threads: int, packages: Sequence[str] = PACKAGES) -> Results:
+    """Return the machine, the versions and the commit that results depend on."""
     return {
         "device": device,
         "machine": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": threads,
-        "rounds": rounds,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "triton", "kornia", "torchvision", "supervised-st")},
+        "versions": {name: _version(name) for name in packages},
         "commit": _commit(),
-        "absent": absent(),
     }
 
 
@@ -61,15 +74,21 @@ def _commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    # Whoever measures decides the numbers too. Results do not: a run that goes on would find its own.
+    # The benchmarks decide the numbers too. Their results do not: a resumed run would find its own.
     changed = git("status", "--porcelain", "--", "supervised_st", "benchmarks", ":(exclude)benchmarks/results")
     return (git("rev-parse", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
-class Results:
-    """The rows so far, in a file that is whole at any moment."""
+class Measured:
+    """The cases measured so far, kept in a file.
 
-    def __init__(self, path: Path, header: dict[str, Any], *, fresh: bool) -> None:
+    Args:
+        path: the file; cases in it are kept if they were measured under the same ``header``.
+        header: what the measurements depend on.
+        fresh: whether to forget the cases in the file.
+    """
+
+    def __init__(self, path: Path, header: Results, *, fresh: bool) -> None:
         self.path, self.header = path, header
         self._rows: dict[Case, Row] = {}
         if path.exists() and not fresh:
@@ -77,26 +96,16 @@ class Results:
             differing = [key for key in header if kept.get(key) != header[key]]
             if differing:
                 old, new = ({key: of.get(key) for key in differing} for of in (kept, header))
-                raise SystemExit(f"{path} was measured with {old}, this is {new}: give --fresh or another --json")
+                raise SystemExit(f"{path} was measured with {old}, this run has {new}: pass --fresh or another --json")
             self._rows = {Case(**row["case"]): row for row in kept["rows"]}
 
     def missing(self, cases: Sequence[Case]) -> list[Case]:
-        """Return the cases without a row, or with one that failed."""
-        return [case for case in cases if self._rows.get(case, {"failed": True})["failed"]]
-
-    def failed(self, cases: Sequence[Case]) -> int:
-        """Return how many of the cases failed."""
-        return sum(bool(self._rows[case]["failed"]) for case in cases)
+        """Return the cases that have not been measured, or failed."""
+        return [case for case in cases if case not in self._rows or self._rows[case]["failed"]]
 
     def add(self, row: Row) -> None:
         """Add a row and write the file."""
         self._rows[Case(**row["case"])] = row
         order = {case: place for place, case in enumerate(plan("full", self.header["device"]))}
         rows = sorted(self._rows.items(), key=lambda item: order.get(item[0], len(order)))
-        now = {"date": datetime.now(UTC).date().isoformat(), "command": shlex.join(["python", *sys.argv])}
-        head = json.dumps(self.header | now, indent=1)[:-2]
-        body = ",\n".join(json.dumps(row) for _, row in rows)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".part")
-        aside.write_text(f'{head},\n "rows": [\n{body}\n]}}\n')
-        aside.replace(self.path)
+        save(self.path, self.header | {"rows": [row for _, row in rows]})

@@ -1,4 +1,4 @@
-"""Benchmarks: the ruler is right, what is wrong gets no time, and tables are what the results give."""
+"""The benchmark of affine_sample: it measures right, wrong answers get no time, and tables show the results."""
 
 import itertools
 import json
@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import affine_sample, cases, contestants, gate, measure, records, tables
+from benchmarks import affine_sample, cases, contestants, correctness, measure, records, tables, timing_tables
 from benchmarks.cases import Case
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = Case("tiny", 2, 3, 12, 8)
 
 
-def ours(sample=contestants._ours):
+def ours(sample):
     return contestants.Contestant(contestants.OURS, sample)
 
 
 def test_ratios_are_taken_within_rounds():
     """A machine that slows down tenfold half-way changes the times, not the ratio."""
-    own, pair = [1.0, 1.0, 10.0, 10.0, 10.0], [2.0, 3.0, 20.0, 20.0, 10.0]
-    assert measure.speedup(pair, own) == (2.0, 2.0, 2.0)
+    own, other = [1.0, 1.0, 10.0, 10.0, 10.0], [2.0, 3.0, 20.0, 20.0, 10.0]
+    assert measure.speedup(other, own) == (2.0, 2.0, 2.0)
     assert measure.spread([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, 2.0, 4.0)
 
 
-def test_everybody_has_a_turn_in_each_round_in_changing_order():
+def test_every_call_has_one_turn_per_round_in_changing_order():
     log = []
 
     def clock(call, repeats):
@@ -52,9 +52,9 @@ def test_the_cpu_clock_calls_as_often_as_it_says():
 
 @pytest.mark.parametrize("theta", cases.FAMILIES)
 @pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize(("side", "out", "maps"), [(12, 8, 1), (8, 8, 1), (12, 5, 3)])
-def test_pixels_read_are_those_that_get_a_gradient(theta, align_corners, side, out, maps):
-    case = Case("tiny", 2, 1, side, out, theta=theta, align_corners=align_corners, maps=maps)
+@pytest.mark.parametrize(("side", "out", "transforms"), [(12, 8, 1), (8, 8, 1), (12, 5, 3)])
+def test_pixels_read_are_those_that_get_a_gradient(theta, align_corners, side, out, transforms):
+    case = Case("tiny", 2, 1, side, out, theta=theta, align_corners=align_corners, transforms=transforms)
     image = torch.zeros(case.image_shape, dtype=torch.float64, requires_grad=True)
     at = cases.pixel_coordinates(case).flatten(1, 2)  # normalized by align_corners=True, whatever the case's own
     sampled = torch.nn.functional.grid_sample(image, at * 2 / (side - 1) - 1, align_corners=True)
@@ -62,8 +62,8 @@ def test_pixels_read_are_those_that_get_a_gradient(theta, align_corners, side, o
     assert cases.pixels_read(case) == (weight > 1e-9).sum()
 
 
-def test_ideal_bytes_of_a_known_map():
-    """Half of the image is outside: what is read is its right half, with the column where it starts."""
+def test_ideal_bytes_of_a_known_transform():
+    """Half of the output is out of bounds: the right half of the image is read, with the column where it starts."""
     case = Case("tiny", 2, 3, 8, 8, theta="half outside", dtype="float16")
     read, written, whole = 2 * 3 * 8 * 4 * 2, 2 * 3 * 64 * 2, 2 * 3 * 64 * 2
     found = {phase: cases.ideal_bytes(replace(case, phase=phase)) for phase in cases.PHASES}
@@ -74,18 +74,18 @@ def test_ideal_bytes_of_a_known_map():
         "image": forward + written + whole,
         "both": forward + written + read + whole,
     }
-    assert cases.ideal_bytes(replace(case, dtype="uint8", maps=4)) == read // 2 + 4 * 2 * written
+    assert cases.ideal_bytes(replace(case, dtype="uint8", transforms=4)) == read // 2 + 4 * 2 * written
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-def test_conversions_of_theta_describe_the_same_map(align_corners):
+def test_conversions_of_theta_describe_the_same_transform(align_corners):
     """In float64, against F.grid_sample: the other convention, kornia's pixels, torchvision's boxes."""
     case = replace(TINY, align_corners=align_corners, theta="2x zoom in")
     theta = torch.randn(2, 2, 3, dtype=torch.float64) / 2
     image = torch.randn(case.image_shape, dtype=torch.float64)
-    want = contestants._grid_sampled(image, theta, case.out, align_corners)
+    want = contestants._grid_sampled(image, theta, case.size, align_corners)
     corners = contestants._corner_theta(theta, case)
-    torch.testing.assert_close(contestants._grid_sampled(image, corners, case.out, True), want, rtol=0, atol=1e-12)
+    torch.testing.assert_close(contestants._grid_sampled(image, corners, case.size, True), want, rtol=0, atol=1e-12)
 
     steps = torch.arange(case.out, dtype=torch.float64)
     pixels = torch.stack((*torch.meshgrid(steps, steps, indexing="xy"), torch.ones(case.out, case.out)), -1)
@@ -106,10 +106,10 @@ def test_conversions_of_theta_describe_the_same_map(align_corners):
     torch.testing.assert_close(bottom, right, rtol=0, atol=1e-12)
 
 
-def test_the_pair_can_be_asked_for_the_layout():
+def test_the_baseline_in_layout_keeps_values_and_layout():
     image = torch.randn(1, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    arguments = (image, torch.eye(2, 3)[None] * 0.7, 5, False)
-    plain, kept = contestants._pair(*arguments), contestants._pair_in_layout(*arguments)
+    arguments = (image, torch.eye(2, 3)[None] * 0.7, (5, 5), False)
+    plain, kept = contestants.baseline(*arguments), contestants._baseline_in_layout(*arguments)
     assert not plain.is_contiguous(memory_format=torch.channels_last)
     assert kept.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(plain, kept)
@@ -119,16 +119,23 @@ def test_kornia_solves_the_same_problem():
     pytest.importorskip("kornia")
     peer = next(peer for peer in contestants.contestants() if peer.name == "kornia")
     for align_corners, dtype in itertools.product((False, True), ("float32", "bfloat16")):
-        inputs = gate.Inputs(replace(TINY, phase="both", align_corners=align_corners, dtype=dtype), "cpu")
-        assert not gate.solves_another_problem(gate.errors(gate.answers(peer, inputs), inputs))
+        inputs = correctness.Inputs(replace(TINY, phase="both", align_corners=align_corners, dtype=dtype), "cpu")
+        assert not correctness.solves_another_problem(correctness.errors(correctness.answers(peer, inputs), inputs))
 
 
 @pytest.mark.parametrize(
     "axes",
-    [{}, {"dtype": "float16"}, {"dtype": "uint8"}, {"layout": "channels_last"}, {"align_corners": True}, {"maps": 3}],
+    [
+        {},
+        {"dtype": "float16"},
+        {"dtype": "uint8"},
+        {"layout": "channels_last"},
+        {"align_corners": True},
+        {"transforms": 3},
+    ],
     ids=str,
 )
-def test_the_library_passes_the_gate(axes):
+def test_the_library_is_right(axes):
     case = replace(TINY, phase="theta" if axes.get("dtype") == "uint8" else "both", **axes)
     row = affine_sample.run_case(case, "cpu", 1, contestants.contestants()[:3])
     assert row["failed"] == ""
@@ -141,45 +148,45 @@ class _Broken:
     def __init__(self, factor):
         self.factor = factor
 
-    def __call__(self, image, theta, out, align_corners):
-        sampled = contestants._pair(image, theta, out, align_corners)
+    def __call__(self, image, theta, size, align_corners):
+        sampled = contestants.baseline(image, theta, size, align_corners)
         return sampled.detach() + self.factor * (sampled - sampled.detach())
 
 
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (lambda *a: contestants._pair(*a[:3], not a[3]), "error of values"),
-        (lambda *a: contestants._pair(*a) * float("nan"), "error of values is nan"),
+        (lambda *a: contestants.baseline(*a[:3], not a[3]), "error of values"),
+        (lambda *a: contestants.baseline(*a) * float("nan"), "error of values is nan"),
         (_Broken(1.001), "error of image"),
-        (lambda i, t, *a: contestants._pair(i, t + 0 * t.detach(), *a) + (t - t.detach()).sum(), "error of theta"),
+        (lambda i, t, *a: contestants.baseline(i, t + 0 * t.detach(), *a) + (t - t.detach()).sum(), "error of theta"),
     ],
     ids=["corners", "nan", "gradients", "theta"],
 )
-def test_what_is_wrong_has_no_time(broken, complaint):
+def test_a_wrong_library_is_not_timed(broken, complaint):
     everyone = [ours(broken), *contestants.contestants()[1:2]]
     row = affine_sample.run_case(replace(TINY, phase="both"), "cpu", 1, everyone)
     assert row["failed"].startswith(complaint)
     assert not any("us" in entry for entry in row["contestants"].values())
 
 
-def test_a_peer_with_other_answers_or_none_is_named_and_has_no_time():
+def test_a_wrong_or_failing_contestant_is_named_and_not_timed():
     def raises(*_):
         raise ValueError("not\nthis")
 
-    mirrored = contestants.Contestant("mirrored", lambda *a: contestants._pair(*a).flip(3))
+    mirrored = contestants.Contestant("mirrored", lambda *a: contestants.baseline(*a).flip(3))
     everyone = [*contestants.contestants()[:2], mirrored, contestants.Contestant("refusing", raises)]
     entries = affine_sample.run_case(TINY, "cpu", 1, everyone)["contestants"]
     assert entries["mirrored"]["status"] == "wrong"
     assert entries["refusing"] == {"status": "cannot", "reason": "ValueError: not"}
-    assert [name for name, entry in entries.items() if "us" in entry] == [contestants.OURS, "pair"]
+    assert [name for name, entry in entries.items() if "us" in entry] == [contestants.OURS, "baseline"]
 
 
 def test_large_half_planes_never_reach_grid_sample_on_a_cpu():
     case = Case("tiny", 1, 1, 182, 4, dtype="bfloat16")
     entries = affine_sample.run_case(case, "cpu", 1, contestants.contestants()[:3])["contestants"]
-    assert entries["pair"]["status"] == "cannot"
-    assert entries["widened pair"]["status"] == "timed"
+    assert entries["baseline"]["status"] == "cannot"
+    assert entries["widened baseline"]["status"] == "timed"
 
 
 def test_plans_name_every_case_once_and_cover_the_axes():
@@ -189,20 +196,20 @@ def test_plans_name_every_case_once_and_cover_the_axes():
         assert set(quick) | set(default) <= set(full) | set(quick)
         for field, values in {
             "phase": set(cases.PHASES), "theta": set(cases.FAMILIES), "layout": set(cases.LAYOUTS),
-            "dtype": {*cases.DTYPES, "uint8"}, "align_corners": {False, True}, "maps": {1, 4},
+            "dtype": {*cases.DTYPES, "uint8"}, "align_corners": {False, True}, "transforms": {1, 4},
         }.items():  # fmt: skip
             assert {getattr(case, field) for case in default} == values, field
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    """Run the harness on invented times, with some arguments; returns its exit code."""
+    """Run the benchmark on made-up times, with some arguments; returns its exit code."""
     path = tmp_path / "cpu.json"
 
     def invented(case, device, rounds, everyone):
         entry = {"status": "timed", "errors": {"values": 0.0}, "us": [1.0] * rounds}
-        row = {"case": vars(case), "failed": "", "ideal_bytes": 1, "baseline": "pair"}
-        return row | {"contestants": {contestants.OURS: entry, "pair": entry}}
+        row = {"case": vars(case), "failed": "", "ideal_bytes": 1, "baseline": "baseline"}
+        return row | {"contestants": {contestants.OURS: entry, "baseline": entry}}
 
     def run(*arguments, measured=invented):
         monkeypatch.setattr(affine_sample, "run_case", measured)
@@ -215,7 +222,7 @@ def run(monkeypatch, tmp_path):
     torch.set_num_threads(threads)
 
 
-def test_a_stopped_run_goes_on(run, capsys):
+def test_a_stopped_run_resumes(run, capsys):
     run, path, invented = run
     seen = []
 
@@ -247,21 +254,22 @@ def test_a_failed_case_is_measured_again_and_ends_with_an_error(run):
         return invented(case, *rest) | {"failed": "error of values is 1", "contestants": {}}
 
     assert run(*one, measured=fails) == 1
-    assert "**failed**: error of values is 1" in tables.full_table(json.loads(path.read_text()))
+    assert "**failed**: error of values is 1" in timing_tables.full_table(json.loads(path.read_text()))
     assert run(*one) == 0
 
 
 def test_rows_of_another_setting_are_not_mixed_in(run):
     run, _, _ = run
     assert run("--shapes", "small", "--rounds", "2") == 0
-    with pytest.raises(SystemExit, match=r"was measured with \{'rounds': 2\}, this is \{'rounds': 3\}: give --fresh"):
+    with pytest.raises(
+        SystemExit, match=r"was measured with \{'rounds': 2\}, this run has \{'rounds': 3\}: pass --fresh"
+    ):
         run("--shapes", "small", "--rounds", "3")
     with pytest.raises(SystemExit, match="no case has any of"):
         run("--shapes", "elephants", "--rounds", "2")
 
 
-def test_the_harness_runs(tmp_path):
-    """On the machine's own clock, by its own command."""
+def test_the_command_runs(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/affine_sample.py", "--quick", "--json", str(path), "--rounds", "2"]
     done = subprocess.run([*command, "--shapes", "small"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -279,7 +287,7 @@ def test_a_gpu_is_timed_with_and_without_its_host():
     assert own["peak_bytes"] > 0
 
 
-def test_tf32_holds_during_the_call_only():
+def test_tf32_is_on_during_the_call_only():
     def setting():
         return torch.backends.cuda.matmul.allow_tf32
 
@@ -288,7 +296,7 @@ def test_tf32_holds_during_the_call_only():
 
 
 def assert_complete(results):
-    """Every row has a number or a reason for everybody, and times for the library unless it failed."""
+    """Every contestant of every row has times or a reason, and the library has times unless it failed."""
     assert {"device", "machine", "threads", "commit", "date", "command", "absent", "versions"} <= set(results)
     assert results["copy_gigabytes_per_second"] > 0
     for row in results["rows"]:
@@ -308,15 +316,17 @@ def assert_complete(results):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_published_results_are_whole(device):
-    """Time on a GPU is lent, so its plan may stop early; the table then says how many cases it lacks."""
+def test_published_results_are_complete(device):
+    """A plan may stop early on a GPU; the table then says how many cases it lacks."""
     results = tables.newest(device)
     if results is None:
         pytest.skip("not measured yet")
     assert results["device"] == device
     assert_complete(results)
     missing = set(cases.plan("default", device)) - {Case(**row["case"]) for row in results["rows"]}
-    assert not missing or (device == "cuda" and f"{len(missing)} more cases of the plan" in tables.full_table(results))
+    assert not missing or (
+        device == "cuda" and f"{len(missing)} more cases of the plan" in timing_tables.full_table(results)
+    )
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
@@ -324,7 +334,7 @@ def test_published_tables_are_what_the_results_give(page):
     assert tables.rendered(page.read_text()) == page.read_text()
 
 
-def test_every_table_stands_somewhere():
+def test_every_table_is_on_a_page():
     text = "".join(page.read_text() for page in tables.PAGES)
     assert all(f"<!-- table: {name} -->" in text for name in tables.TABLES)
 
@@ -335,19 +345,19 @@ HEAD = {
 }  # fmt: skip
 
 
-def invented_row(case, own, pair, **others):
-    times = {"affine_sample": own, "pair": pair}
+def invented_row(case, own, baseline, **others):
+    times = {"affine_sample": own, "baseline": baseline}
     timed = {name: {"status": "timed", "errors": {"values": 1e-6}, "us": us} for name, us in times.items()}
-    what = {"case": vars(case), "failed": "", "ideal_bytes": 3000, "baseline": "pair"}
+    what = {"case": vars(case), "failed": "", "ideal_bytes": 3000, "baseline": "baseline"}
     return what | {"contestants": timed | others}
 
 
-def test_tables_show_what_was_lost_and_who_could_not():
+def test_tables_show_losses_and_reasons():
     refused = {"kornia": {"status": "cannot", "reason": "no such thing"}}
     won, lost = invented_row(TINY, [1.0, 1.0], [2.0, 4.0]), replace(TINY, phase="both")
-    text = tables.full_table(HEAD | {"rows": [won, invented_row(lost, [2.0, 2.0], [1.0, 1.0], **refused)]})
-    assert "faster than the pair in 1, slower in 1, and within the spread in 0; it failed in 0." in text
-    assert "further from float64 than the pair's in 0." in text
+    text = timing_tables.full_table(HEAD | {"rows": [won, invented_row(lost, [2.0, 2.0], [1.0, 1.0], **refused)]})
+    assert "faster than the baseline in 1, slower in 1, and within the spread in 0; it failed in 0." in text
+    assert "further from float64 than the baseline's in 0." in text
     assert "| 1.00 | 3.00 | 3.00 (2.50 to 3.50) |  | 3.00 (50%) | 1e-06, 1e-06 |" in text
     assert "| 2.00 | 1.00 | 0.50 (0.50 to 0.50) | cannot (1) | 1.50 (25%) | 1e-06, 1e-06 |" in text
     assert text.endswith("- roi_align did not take part: R\n- (1) kornia: no such thing")
@@ -357,24 +367,24 @@ def test_tables_of_a_gpu_show_replays_and_memory():
     rows = [invented_row(TINY, [1.0, 1.0], [2.0, 2.0]), invented_row(replace(TINY, phase="both"), [1.0], [2.0])]
     for entry, us, peak in zip(rows[0]["contestants"].values(), ([1.0, 1.0], [5.0, 5.0]), (1e6, 2.5e6), strict=True):
         entry |= {"graph_us": us, "peak_bytes": peak}
-    for entry in rows[1]["contestants"].values():  # too slow for a replay to matter
+    for entry in rows[1]["contestants"].values():  # too slow for a graph to matter
         entry["peak_bytes"] = 3e6
-    text = tables.full_table(HEAD | {"device": "cuda", "rows": rows})
+    text = timing_tables.full_table(HEAD | {"device": "cuda", "rows": rows})
     assert "| 5.00 (5.00 to 5.00) | 1.0, 2.5 |" in text
     assert "|  | 3.0, 3.0 |" in text
 
 
-def test_the_short_table_needs_a_whole_run():
+def test_the_short_table_needs_a_complete_run():
     with pytest.raises(ValueError, match="the results lack stream, 2x3x448x448 -> 224x224, window"):
-        tables.short_table(HEAD | {"rows": []})
+        timing_tables.short_table(HEAD | {"rows": []})
 
 
 def test_quick_results_are_not_among_the_published():
-    assert tables.RESULTS in records.results_file("cpu", is_quick=False).parents
-    assert tables.RESULTS not in records.results_file("cpu", is_quick=True).parents
+    assert records.RESULTS in records.results_file("cpu").parents
+    assert records.RESULTS not in records.results_file("cpu", is_quick=True).parents
 
 
-def test_what_decides_the_numbers_is_committed_or_named(tmp_path, monkeypatch):
+def test_uncommitted_changes_to_what_is_measured_are_named(tmp_path, monkeypatch):
     def git(*arguments):
         who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)

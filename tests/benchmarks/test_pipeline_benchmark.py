@@ -1,4 +1,4 @@
-"""The pipeline's benchmark: it runs, what is wrong gets no time, and its table says what was lost."""
+"""The benchmark of the pipeline: it runs, wrong answers get no time, and its table shows losses."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import measure, pipeline, pipeline_peers, pipeline_stages, tables
+from benchmarks import measure, pipeline, pipeline_peers, pipeline_stages, tables, timing_tables
 from benchmarks.pipeline_plan import PLANS
 from examples.mpii_cooking.data import preparation
 from examples.mpii_cooking.evaluation import features
@@ -31,7 +31,7 @@ def timed(stage):
     return pipeline.run_stage(stage, measure.cpu_clock, rounds=1)
 
 
-def test_the_harness_runs(tmp_path):
+def test_the_command_runs(tmp_path):
     path = tmp_path / "results.json"
     command = [sys.executable, "benchmarks/pipeline.py", "--quick", "--json", str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -39,11 +39,11 @@ def test_the_harness_runs(tmp_path):
     results = json.loads(path.read_text())
     assert_complete(results)
     assert {row["stage"].split()[0] for row in results["rows"]} == set(KINDS)
-    assert tables.pipeline_table(results) in done.stdout
+    assert timing_tables.pipeline_table(results) in done.stdout
 
 
 def assert_complete(results):
-    """Ours is right in every stage, and everybody who is has times."""
+    """Ours is right in every stage, and every right contestant has times."""
     assert {"device", "machine", "threads", "commit", "date", "command", "versions"} <= set(results)
     for row in results["rows"]:
         assert not row["failed"]
@@ -59,7 +59,7 @@ def assert_complete(results):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_published_results_are_whole(device):
+def test_published_results_are_complete(device):
     results = tables.newest(f"pipeline-{device}")
     if results is None:
         pytest.skip("not measured yet")
@@ -73,14 +73,14 @@ def test_the_truth_of_the_search_is_brute_force():
     assert np.array_equal(pipeline_peers.exact_scores(motion, 4), windows.sum((-2, -1)))
 
 
-def beside_the_best(profile):
-    """The best scores, told of the windows one row further down."""
+def next_to_the_best(profile):
+    """The best scores, reported for the windows one row further down."""
 
-    def beside(scores):
+    def moved(scores):
         found = profile(scores)
         return found._replace(row=(found.row + 1) % scores.shape[1])
 
-    return beside
+    return moved
 
 
 def lower(score):
@@ -89,9 +89,9 @@ def lower(score):
 
 
 BROKEN = {
-    "prepare, window": ("prepare", preparation, "window_profile", beside_the_best),
+    "prepare, window": ("prepare", preparation, "window_profile", next_to_the_best),
     "prepare, score": ("prepare", preparation, "window_scores", lower),
-    "search, window": ("search", pipeline_stages, "window_profile", beside_the_best),
+    "search, window": ("search", pipeline_stages, "window_profile", next_to_the_best),
     "search, score": ("search", pipeline_stages, "window_scores", lower),
     "pool": ("pool", TemporalCorrelationPooling, "forward", lambda pool: lambda *a: pool(*a) + 1e-6),
     "features, order": ("features", features, "affine_sample", lambda sample: lambda *a: sample(*a).flip(0)),
@@ -100,12 +100,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("kind", "where", "name", "broken"), BROKEN.values(), ids=BROKEN)
-def test_what_is_wrong_has_no_time(stages, monkeypatch, kind, where, name, broken):
+def test_a_wrong_pipeline_is_not_timed(stages, monkeypatch, kind, where, name, broken):
     monkeypatch.setattr(where, name, broken(getattr(where, name)))
     row = timed(stages[kind])
     assert row["failed"].startswith("error is")
     assert not any("seconds" in entry for entry in row["contestants"].values())
-    assert f"**wrong**: {row['failed']}" in tables.pipeline_table(HEAD | {"rows": [row]})
+    assert f"**wrong**: {row['failed']}" in timing_tables.pipeline_table(HEAD | {"rows": [row]})
 
 
 def stage(**contestants):
@@ -113,17 +113,17 @@ def stage(**contestants):
 
 
 def contestant(error=0.0, role="peer"):
-    return pipeline_stages.Contestant(lambda: error, lambda answer: answer, 0.5, role)
+    return pipeline_stages.Solution(lambda: error, lambda answer: answer, 0.5, role)
 
 
 @pytest.mark.parametrize("error", [1.0, float("nan")])
-def test_a_peer_that_is_wrong_is_named_and_has_no_time(error):
+def test_a_wrong_peer_is_named_and_not_timed(error):
     entries = timed(stage(ours=contestant(), wrong=contestant(error), right=contestant()))["contestants"]
     assert entries["wrong"]["reason"] == f"error is {error:.1e}, allowed is 5.0e-01"
     assert [name for name, entry in entries.items() if "seconds" in entry] == ["ours", "right"]
 
 
-def test_who_takes_long_has_one_turn():
+def test_a_slow_peer_has_one_turn():
     seconds = iter([1.0, 2 * pipeline.LONG_SECONDS])
 
     def clock(call, repeats):
@@ -141,7 +141,7 @@ HEAD = {
 }  # fmt: skip
 
 
-def test_the_table_shows_losses_beside_wins():
+def test_the_table_shows_wins_and_losses():
     def entry(role, *seconds):
         return {"status": "timed", "role": role, "error": 0.0, "budget": 0.0, "seconds": list(seconds)}
 
@@ -153,7 +153,7 @@ def test_the_table_shows_losses_beside_wins():
         "reading": entry("part", 0.5, 1.0),
     }
     row = {"stage": "stage", "unit": "items", "count": 6, "failed": "", "contestants": entries}
-    text = tables.pipeline_table(HEAD | {"rows": [row]})
+    text = timing_tables.pipeline_table(HEAD | {"rows": [row]})
     assert "| stage | ours | 2.00 items |  |  |  | 0e+00 |" in text
     assert "|  | faster | 4.00 items | 0.50 (0.50 to 0.50) |  |  | 0e+00 |" in text
     assert "|  | slow | 0.20 items | 10.0 (one turn) |  |  | 0e+00 |" in text
@@ -161,7 +161,7 @@ def test_the_table_shows_losses_beside_wins():
     assert "|  | reading | 8.00 items |  | 25% (25% to 25%) |  | 0e+00 |" in text
 
 
-def test_plans_have_the_sizes_of_the_paper_where_nobody_is_in_a_hurry():
+def test_all_but_the_quick_plan_have_the_sizes_of_the_paper():
     for device, plans in PLANS.items():
         for plan in (plans["default"], plans["full"]):
             assert (plan.map_size, plan.window) == ((896, 1189), 224)
@@ -170,8 +170,8 @@ def test_plans_have_the_sizes_of_the_paper_where_nobody_is_in_a_hurry():
         assert replace(plans["full"], scenes=()) == replace(plans["default"], scenes=())
 
 
-def test_numpy_describes_clips_as_their_definition_says():
-    """The distances in the loop come from a product of matrices; here they are differences."""
+def test_numpy_describes_clips_by_their_definition():
+    """Here distances are differences; the benchmark gets them from a product of matrices."""
     clip, gamma = np.random.default_rng(0).normal(size=(7, 5)), 0.3
     distances = ((clip[:, :, None] - clip[:, None]) ** 2).mean(0)
     matrix = 0.999 * np.exp(-gamma * distances) + 0.001 * np.eye(5)

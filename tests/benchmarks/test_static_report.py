@@ -1,4 +1,4 @@
-"""Machine code: what is read from it is right, and no kernel spills, loses a wide access or meets local memory."""
+"""Machine code is read right; no kernel spills, uses local memory or loses a wide access."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("triton", reason="kernels are compiled by Triton")
 
-from benchmarks import roofline, static_report, tables
-from benchmarks.machine_code import ENTRY, EXIT, Code, Functions, Instruction, walk
+from benchmarks import static_report, tables
+from benchmarks.machine_code import ENTRY, EXIT, Code, Instruction, functions_by_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,30 +65,30 @@ MACHINE_CODE = f"""
 def code(tmp_path):
     source = tmp_path / "kernel.py"
     source.write_text(SOURCE)
-    return Code(MACHINE_CODE, Functions([source]))
+    return Code(MACHINE_CODE, functions_by_line([source]))
 
 
 def test_machine_code_falls_into_blocks(code):
     assert [len(block) for block in code.blocks] == [2, 1, 2, 1, 2, 1, 5, 1, 2, 1, 2, 1]
-    assert code.way(ENTRY, 6) == [0, 1, 3, 4, 5, 6], "the call on the longer way is skipped"
-    assert code.way(6, EXIT) == [7, 8, 10, EXIT]
-    with pytest.raises(ValueError, match="no way leads from block 10 to block 0"):
-        code.way(10, 0)
 
 
-def test_loops_are_known_by_their_first_blocks(code):
-    assert code.loops_around(6) == [3, 6], "block 4 is a loop of its own, before this one"
-    assert code.loops_around(8) == [3]
-    assert code.loops_around(0) == []
+def test_paths_have_the_fewest_instructions(code):
+    assert code.shortest_paths(ENTRY)[6] == [0, 1, 3, 4, 5, 6], "the call on the longer path is skipped"
+    onward = code.shortest_paths(6)
+    assert onward[EXIT] == [7, 8, 10, EXIT]
+    assert onward[6] == [6], "the shortest loop"
+    assert 0 not in code.shortest_paths(10)
 
 
-def test_a_walk_counts_the_passes_of_both_loops(code):
-    found = walk(code, "read", 4)
-    # Around the inner loop: 1 + 2 + 1 before it and as many after it. Outside: 2 + 1 and 2, less the last jump back.
-    assert (found.inner, found.outer, found.once, found.values) == (5, 8, 4, 6.0)
-    # Two passes of the outer loop, of two of the inner one each.
-    assert found.instructions(values=12, outer=2) == 4 + 2 * (8 + 2 * 5)
-    assert walk(code, "kernel", 4) is None
+def test_instructions_are_counted_by_the_passes_of_both_loops(code):
+    def count(passes, values, reader="read"):
+        return code.instructions(reader, 4, passes=passes, values=values)
+
+    assert count(0, 0) == 4, "outside of the loops: 2 + 1 and 2, less the last jump back"
+    assert count(1, 0) == 4 + 8, "around the inner loop: 1 + 2 + 1 before it and as many after it; block 4 is separate"
+    assert count(1, 6) == 4 + 8 + 5, "one pass of the inner loop reads six values"
+    assert count(2, 12) == 4 + 2 * (8 + 2 * 5)
+    assert count(1, 6, "kernel") is None, "it reads nothing"
 
 
 def test_accesses_have_widths_and_functions(code):
@@ -104,16 +104,6 @@ def test_widths_are_parts_of_names(name, width):
     assert Instruction(name, "", "", "").width == width
 
 
-def test_the_limits_are_what_the_vendor_states():
-    for device in roofline.DEVICES:
-        assert 2 * device.instructions_per_second == pytest.approx(67e12, rel=2e-3)
-    h200 = roofline.DEVICES[1]
-    assert roofline.budget(h200, 8) == pytest.approx(62, abs=0.1)
-    row = {"bytes_per_element": 8, "instructions_per_element": 124}
-    assert roofline.share(h200, row) == pytest.approx(0.5, abs=1e-3)
-    assert roofline.share(h200, row | {"instructions_per_element": 10}) == 1
-
-
 @pytest.mark.parametrize(("channels", "channels_last"), static_report.LAYOUTS)
 @pytest.mark.parametrize("kernel", static_report.KERNELS)
 def test_launches_are_recorded_as_they_are(kernel, channels, channels_last):
@@ -122,7 +112,7 @@ def test_launches_are_recorded_as_they_are(kernel, channels, channels_last):
     launch = static_report.launch_of(static_report.Variant(kernel, channels=channels, channels_last=channels_last))
     expected = launches.LAUNCHES[kernel, channels_last]
     assert launch.arguments["BUILD"].block == expected.block
-    assert launch.options == launches.compile_options(expected)
+    assert launches.compile_options(expected).items() <= launch.arguments.items()
     assert launch.arguments["out" if kernel == "forward" else "grad"].numel() == 64 * channels * 256 * 256
 
 
@@ -137,7 +127,7 @@ def test_reads_and_writes_are_looked_for_in_functions_that_exist():
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Compile the kernels in a process of its own: this one's are for the interpreter."""
+    """Compile the kernels in another process: those of this one run in the interpreter."""
     file = tmp_path_factory.mktemp("static") / "report.json"
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "benchmarks/static_report.py", "--check", "--json", str(file)]
@@ -159,16 +149,15 @@ def test_every_kernel_compiles_for_every_architecture_format_and_layout(compiled
         assert wanted <= rows
 
 
-def test_machine_code_is_what_its_kernels_can_be(compiled):
+def test_machine_code_has_no_problems(compiled):
     for row in compiled["rows"]:
         assert not static_report.problems(row)
         assert 0 < row["registers"] <= 255
         if row["channels_last"] and row["channels"] % 16 == 0 and row["dtype"] != "uint8":
             assert set(row["access_bytes"].values()) <= {16}
         if row["access_bytes"]:
-            # Each value is read, blended and written, so there are some instructions, and not thousands of them.
+            # Each value is read, blended and written: that takes some instructions, but not thousands.
             assert 10 < row["instructions_per_element"] < 2000
-            assert row["walk"]["values"] == int(row["walk"]["values"])
 
 
 @pytest.mark.parametrize(
@@ -181,8 +170,8 @@ def test_machine_code_is_what_its_kernels_can_be(compiled):
         ({"instructions_per_element": None}, "no loop that reads"),
     ],
 )
-def test_flaws_are_named(compiled, flaw, message):
-    name = "forward, sm_90, float32, 64 channels innermost, bilinear, zeros"
+def test_problems_are_named(compiled, flaw, message):
+    name = "forward, sm_90, float32, 64 channels, channels_last, bilinear, zeros"
     flawed = [row | flaw if row["name"] == name else row for row in compiled["rows"]]
     with pytest.raises(SystemExit, match=f"^{name}: {message}$"):
         static_report.check(flawed)
@@ -198,8 +187,9 @@ def test_the_interpreters_kernels_are_refused():
 
 def test_the_published_report_is_of_these_kernels(compiled):
     published = tables.newest("static")
-    if published["versions"] != compiled["versions"]:
-        pytest.skip(f"it was made with {published['versions']}")
+    compilers = [{name: of["versions"][name] for name in ("triton", "ptxas")} for of in (published, compiled)]
+    if compilers[0] != compilers[1]:
+        pytest.skip(f"it was made with {compilers[0]}")
     found, expected = ({row["name"]: row for row in report["rows"]} for report in (compiled, published))
     assert list(found) == list(expected)
     for name, row in found.items():
@@ -208,8 +198,8 @@ def test_the_published_report_is_of_these_kernels(compiled):
 
 
 def test_the_table_has_the_usual_variants(compiled):
-    table = roofline.table(compiled)
-    assert "| forward | float32 | 64, innermost |" in table
+    table = tables.static_table(compiled)
+    assert "| forward | float32 | 64, channels_last |" in table
     assert "theta reduction" not in table
     assert table.count("\n| ") == 1 + sum(
         row["is_usual"] and row["architecture"] == 90 and bool(row["access_bytes"]) for row in compiled["rows"]

@@ -1,4 +1,4 @@
-"""The gate: nothing is timed before its values and gradients were held against float64."""
+"""Checks values and gradients against float64: only what is right is timed."""
 
 from collections.abc import Sequence
 
@@ -8,27 +8,27 @@ from torch import Tensor
 
 from benchmarks.budgets import FLOAT32_SUM, rounding
 from benchmarks.cases import PHASES, Case, pixel_coordinates, thetas
-from benchmarks.contestants import MEAN, STD, Contestant
+from benchmarks.contestants import MEAN, STD, Contestant, split_rows
 
 SAME_PROBLEM = 0.01
-"""Error, relative to the largest true value, above which a contestant has solved another problem."""
+"""Error, relative to the largest true value, above which a contestant solves another problem."""
 
 SLACK = 2
-"""Errors that come from rounding are drawn anew by every order of operations, so equal care may be as much apart."""
+"""Allowed ratio between two rounding errors: any order of operations may be the luckier one."""
 
 UNDECIDED = 1e-3
-"""Pixels. Derivatives so close to a kink are not compared."""
+"""Pixels. Derivatives this close to a kink are not compared."""
 
 TRUTH_ELEMENTS = 2**27
-"""Numbers of a float64 image that are compared at a time."""
+"""Values of float64 images that are compared at a time."""
 
 
 class Inputs:
-    """What every contestant gets, on the device.
+    """The inputs of every contestant, on the device.
 
-    Images are smooth, as frames are: white noise would turn a coordinate's last bit into a pixel's whole range. And
-    where float32 cannot tell on which side of a whole pixel a coordinate is, and so what the derivative is, nothing is
-    sent back.
+    Images are smooth, as frames are: in white noise, the last bit of a coordinate would change a pixel by its whole
+    range. The gradient of the output is zero at coordinates that are too close to a whole pixel: there float32 rounding
+    decides which of two derivatives is taken.
     """
 
     def __init__(self, case: Case, device: str) -> None:
@@ -40,8 +40,8 @@ class Inputs:
         layout = torch.channels_last if case.layout == "channels_last" else torch.contiguous_format
         self.case = case
         self.image = image.to(getattr(torch, case.dtype)).contiguous(memory_format=layout)
-        maps = thetas(case).to(device)
-        self.theta = maps if case.maps > 1 else maps[:, 0]
+        theta = thetas(case).to(device)
+        self.theta = theta if case.transforms > 1 else theta[:, 0]
         shape = (*self.theta.shape[:-2], case.channels, case.out, case.out)
         dtype = torch.float32 if case.dtype == "uint8" else self.image.dtype
         near = ((at := pixel_coordinates(case)) - at.round()).abs()
@@ -51,7 +51,7 @@ class Inputs:
 
 
 def answers(contestant: Contestant, inputs: Inputs) -> dict[str, Tensor]:
-    """Return the values and the gradients that the phase wants."""
+    """Return a contestant's values, and its gradients in the phase of the case."""
     case, wanted = inputs.case, PHASES[inputs.case.phase]
     leaves = {
         "image": inputs.image.detach().requires_grad_("image" in wanted),
@@ -60,10 +60,11 @@ def answers(contestant: Contestant, inputs: Inputs) -> dict[str, Tensor]:
     parameter = contestant.parameter(leaves["theta"], case)
 
     def answer() -> dict[str, Tensor]:
-        out = contestant.sample(leaves["image"], parameter, case.out, case.align_corners)
+        out = contestant.sample(leaves["image"], parameter, case.size, case.align_corners)
         return {"values": out.detach()} | _gradients(out, leaves, wanted, inputs.gradient)
 
-    return contestant.around(answer)()
+    found: dict[str, Tensor] = contestant.around(answer)()
+    return found
 
 
 def _gradients(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], gradient: Tensor) -> dict[str, Tensor]:
@@ -73,61 +74,60 @@ def _gradients(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], 
 
 
 def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
-    """Return the same in float64 for some of the images.
+    """Return the true values and gradients of some images, in float64.
 
-    Coordinates are moved a billionth of a pixel to the right: at whole pixels, where the derivative has a kink, the one
-    to the right is the right one.
+    Coordinates are moved right by a billionth of a pixel: at whole pixels, where the derivative has a kink, the one on
+    the right counts.
     """
     case, wanted = inputs.case, PHASES[inputs.case.phase]
     image = inputs.image[images].double()
     if case.dtype == "uint8":
         image = (image - MEAN) / STD
     leaves = {"image": image.requires_grad_(), "theta": inputs.theta[images].double().requires_grad_()}
-    maps = leaves["theta"].reshape(-1, 2, 3)
-    grid = F.affine_grid(maps, [len(maps), 1, case.out, case.out], align_corners=case.align_corners)
+    theta = leaves["theta"].reshape(-1, 2, 3)
+    grid = F.affine_grid(theta, [len(theta), 1, *case.size], align_corners=case.align_corners)
     grid = grid.view(len(image), -1, case.out, 2) + 2e-9 / case.side
     sampled = F.grid_sample(image, grid, align_corners=case.align_corners)
     gradient = inputs.gradient[images].double()
-    out = sampled.unflatten(2, (-1, case.out)).transpose(1, 2).reshape(gradient.shape)
+    out = split_rows(sampled, case.out).reshape(gradient.shape)
     return {"values": out.detach()} | _gradients(out, leaves, wanted, gradient)
 
 
 def errors(found: dict[str, Tensor], inputs: Inputs) -> dict[str, float]:
-    """Return the largest distances from the truth, relative to the largest true values or to one."""
+    """Return the largest distances from the truth, relative to the largest true value or to one if that is larger."""
     step = max(1, TRUTH_ELEMENTS // inputs.image[0].numel())
     furthest, largest = dict.fromkeys(found, 0.0), dict.fromkeys(found, 1.0)
     for start in range(0, len(inputs.image), step):
         images = slice(start, start + step)
         for name, true in truth(inputs, images).items():
             distance = (found[name][images].double() - true).abs().max().item()
-            # Not `max`, which would lose a NaN.
+            # `max` would lose a NaN.
             furthest[name] = distance if not distance <= furthest[name] else furthest[name]
             largest[name] = max(largest[name], true.abs().max().item())
     return {name: furthest[name] / largest[name] for name in found}
 
 
 def solves_another_problem(found: dict[str, float]) -> bool:
-    """Tell whether errors are too large for rounding.
+    """Return whether errors are too large for rounding.
 
-    The gradient to theta does not count: at whole pixels, where it has a kink, float32 coordinates take either side.
+    The gradient to theta does not count: at whole pixels, where it has a kink, float32 coordinates fall on either side.
     """
     return not all(error <= SAME_PROBLEM for name, error in found.items() if name != "theta")
 
 
-def complaint(own: dict[str, float], pairs: Sequence[dict[str, float]], case: Case, device: str) -> str:
-    """Return what is wrong with the library's answers, or nothing.
+def complaint(own: dict[str, float], baselines: Sequence[dict[str, float]], case: Case, device: str) -> str:
+    """Return what is wrong with the library's answers, or "".
 
-    On a GPU they have to keep the tests' budgets. On a CPU the library is the pair behind guards and has its
-    coordinates in float32, so there its error may be that of the nearest form of the pair, times a slack, plus those
-    budgets.
+    On a GPU their errors must be within the tests' budgets. On a CPU the library calls the baseline's functions with
+    float32 coordinates. There a budget grows by the error of the most accurate baseline, times `SLACK`.
     """
     dtype = torch.float32 if case.dtype == "uint8" else getattr(torch, case.dtype)
     allowed = {"values": rounding(dtype), "theta": FLOAT32_SUM}
     allowed["image"] = FLOAT32_SUM if dtype == torch.float32 else rounding(dtype)
     for name, error in own.items():
         budget = allowed[name]
-        if device == "cpu" and pairs:
-            budget += SLACK * min(pair[name] for pair in pairs)
+        if device == "cpu" and baselines:
+            budget += SLACK * min(baseline[name] for baseline in baselines)
         if not error <= budget:
             return f"error of {name} is {error:.1e}, allowed is {budget:.1e}"
     return "another problem" if solves_another_problem(own) else ""
