@@ -57,7 +57,7 @@ def test_the_operator_of_bytes_and_several_maps_is_registered_as_torch_expects()
     torch.library.opcheck(fused.forward_op, arguments, test_utils=EVERYTHING)
 
 
-@pytest.mark.usefixtures("_poisoned_and_fenced_memory")
+@pytest.mark.usefixtures("_poisoned_and_fenced_memory", "_programs_of_a_gpu")
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection", "fill"])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_kernels_write_all_of_their_memory_and_nothing_else(mode, padding_mode):
