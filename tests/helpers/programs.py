@@ -21,8 +21,9 @@ def run_python(
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what changes where Python finds modules and how pytest runs."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "COV_"))}
+    """The environment without settings of Python and pytest, but for one: modules are found in this repository."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
+    return kept | {"PYTHONPATH": str(ROOT)}
 
 
 def run_cases(module: str, *arguments: str | Path) -> list[str]:
