@@ -52,7 +52,7 @@ def test(arguments: Sequence[str]) -> None:
     for check in CHECKS:
         run(*check, folder=ROOT)
     # One process per core; each keeps to its own stretch of the tests as long as it can, for what they share.
-    run("-m", "pytest", "--numprocesses=auto", "--dist=worksteal", *arguments, folder=ROOT)
+    run("-m", "pytest", "--numprocesses=auto", "--dist=worksteal", "--durations=10", *arguments, folder=ROOT)
 
 
 TASKS = {"demo": demo, "test": test}

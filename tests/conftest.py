@@ -2,6 +2,7 @@
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +12,82 @@ if not torch.cuda.is_available():
 
 FENCE = 64
 
+DATA = {
+    "mpii": (
+        "the annotation file of MPII Cooking Activities, detectionGroundtruth-1-0.csv, from https://www.mpi-inf.mpg.de/"
+        "departments/computer-vision-and-machine-learning/research/human-activity-recognition/mpii-cooking-activities-"
+        "dataset"
+    ),
+    "clips": (
+        "the clips of EgoGestAR, one folder for each of ten gestures with twelve clips (up/01.mp4, ...), from "
+        "https://github.com/varunj/EgoGestAR"
+    ),
+}
+"""By option: data that is not in the repository, and where to get it."""
+
+
+def pytest_addoption(parser):
+    """Name data that the project may not hold."""
+    for name, what in DATA.items():
+        parser.addoption(f"--{name}", metavar="FOLDER", type=Path, help=f"a folder that holds {what}")
+
 
 def pytest_collection_modifyitems(items):
     """Skip what runs kernels where there is no Triton, which has no version for macOS."""
-    if find_spec("triton"):
-        return
     for item in items:
-        cases = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if item.get_closest_marker("triton") or any(case == "triton" for case in cases if isinstance(case, str)):
+        if runs_kernels(item) and not find_spec("triton"):
             item.add_marker(pytest.mark.skip(reason="needs Triton"))
+
+
+def runs_kernels(item):
+    cases = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return item.get_closest_marker("triton") or any(case == "triton" for case in cases if isinstance(case, str))
+
+
+@pytest.fixture(scope="session")
+def _fast_interpreter():
+    """Patch ``triton.language`` once, and run as few programs as there can be. Yields how many a processor gets."""
+    from supervised_st._sampler import launches
+    from tests.helpers.interpreter import patched_once
+
+    programs = launches.PROGRAMS_PER_PROCESSOR
+    with patched_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launches, "PROGRAMS_PER_PROCESSOR", 0)
+        yield programs
+
+
+@pytest.fixture(autouse=True)
+def _interpreted_kernels_are_fast(request):
+    if runs_kernels(request.node) and not torch.cuda.is_available():
+        request.getfixturevalue("_fast_interpreter")
+
+
+@pytest.fixture
+def _programs_of_a_gpu(request, monkeypatch):
+    """Cut the work into as many programs as on a GPU, in the interpreter too."""
+    if not torch.cuda.is_available():
+        programs = request.getfixturevalue("_fast_interpreter")
+        monkeypatch.setattr("supervised_st._sampler.launches.PROGRAMS_PER_PROCESSOR", programs)
+
+
+def given_folder(config, name):
+    """The folder that an option names; without the option, the test is skipped."""
+    folder = config.getoption(name)
+    if folder is None:
+        pytest.skip(f"needs the option --{name} FOLDER, a folder that holds {DATA[name]}")
+    if not folder.is_dir():
+        pytest.fail(f"--{name} must be an existing folder, got {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mpii_folder(pytestconfig):
+    return given_folder(pytestconfig, "mpii")
+
+
+@pytest.fixture(scope="session")
+def clips_folder(pytestconfig):
+    return given_folder(pytestconfig, "clips")
 
 
 @pytest.fixture(autouse=True)

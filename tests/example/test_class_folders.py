@@ -1,17 +1,11 @@
 """Folders with one folder of videos per class, and folders that hold no data."""
 
-from pathlib import Path
-
 import pytest
 
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.readers import open_dataset
 from tests.helpers.small_videos import moving_patch, write
-
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-needs_gestures = pytest.mark.skipif(not (DATA / "egogestar").is_dir(), reason="the gesture videos are not here")
 
 
 def test_classes_are_split_in_natural_order(dataset):
@@ -23,9 +17,8 @@ def test_classes_are_split_in_natural_order(dataset):
     assert not dataset.has_paper_protocol
 
 
-@needs_gestures
-def test_the_gesture_videos_open():
-    dataset = open_dataset(DATA / "egogestar")
+def test_the_gesture_videos_open(clips_folder):
+    dataset = open_dataset(clips_folder)
     assert (len(dataset.classes), len(dataset.train), len(dataset.test)) == (10, 80, 40)
     clip = dataset.test[0]
     assert sum(1 for _ in video.decode(dataset.videos[clip.video])) == len(clip)

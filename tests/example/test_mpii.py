@@ -1,7 +1,6 @@
 """The annotations of MPII Cooking: what they hold, their splits, and every row that is wrong."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -10,14 +9,9 @@ from examples.mpii_cooking.data.dataset import Clip, DataError
 from examples.mpii_cooking.data.readers import open_dataset
 from tests.helpers.small_videos import moving_patch, write
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
-needs_mpii = pytest.mark.skipif(not (DATA / "mpii_cooking").is_dir(), reason="the annotation file is not here")
-
-
-@needs_mpii
-def test_the_real_annotations_are_counted_as_published():
-    intervals = mpii.parse_annotations(DATA / "mpii_cooking" / "detectionGroundtruth-1-0.csv")
+def test_the_real_annotations_are_counted_as_published(mpii_folder):
+    intervals = mpii.parse_annotations(mpii_folder / "detectionGroundtruth-1-0.csv")
     assert mpii.summary(intervals) == (
         "5609 intervals, 3748 labeled in 64 classes, 1861 background, 1715 train and 2033 test clips"
     )
@@ -32,13 +26,12 @@ def test_the_real_annotations_are_counted_as_published():
 
 
 @pytest.fixture
-def real_dataset(monkeypatch):
+def real_dataset(mpii_folder, monkeypatch):
     """Read the real annotations as if their videos were here."""
     monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, context: dict.fromkeys(names, folder))
-    return lambda split=None: open_dataset(DATA / "mpii_cooking", split)
+    return lambda split=None: open_dataset(mpii_folder, split)
 
 
-@needs_mpii
 def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_scored(real_dataset):
     dataset = real_dataset()
     train, test = (Counter(dataset.classes[clip.label] for clip in clips) for clips in (dataset.train, dataset.test))
@@ -50,7 +43,6 @@ def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_score
     assert dataset.split.endswith("fixed5: trained on subjects 11, 12, 13, 14, 15, tested on 8, 10, 16, 17, 18, 19, 20")
 
 
-@needs_mpii
 @pytest.mark.parametrize(
     ("fold", "test_clips"), [(8, 326), (10, 312), (16, 151), (17, 433), (18, 152), (19, 345), (20, 314)]
 )
@@ -84,10 +76,9 @@ def test_without_subjects_there_is_nothing_to_split_by(dataset, split):
         open_dataset(folder, split)
 
 
-@needs_mpii
-def test_all_missing_videos_are_listed_at_once(tmp_path):
+def test_all_missing_videos_are_listed_at_once(mpii_folder, tmp_path):
     csv = tmp_path / "detectionGroundtruth-1-0.csv"
-    csv.write_bytes((DATA / "mpii_cooking" / csv.name).read_bytes())
+    csv.write_bytes((mpii_folder / csv.name).read_bytes())
     write(tmp_path / "videos" / "s08-d02-cam-002.avi", moving_patch(3, 0))
     (tmp_path / "s08-d04-cam-002.avi").write_bytes(b"no video")
     with pytest.raises(mpii.MissingVideosError, match="1715 train and 2033 test clips, but 43 of 44 videos") as caught:

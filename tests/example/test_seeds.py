@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from examples.mpii_cooking.data import mpii
 from examples.mpii_cooking.evaluation import seeds, significance, tables
 from examples.mpii_cooking.evaluation.tables import CELLS, POOLED
 
-ANNOTATIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mpii_cooking" / "detectionGroundtruth-1-0.csv"
 CLIPS, CLASSES, SEEDS = 40, 4, 3
 TRUTH = np.arange(CLIPS) % CLASSES
 
@@ -192,11 +190,10 @@ def test_tables_about_different_clips_are_refused():
         seeds.merge_table_2([table_2(0), other])
 
 
-@pytest.mark.skipif(not ANNOTATIONS.is_file(), reason="needs the annotation file of MPII Cooking")
-def test_always_answering_the_largest_training_class_is_the_paper_s_worst_baseline(monkeypatch):
+def test_always_answering_the_largest_training_class_is_the_paper_s_worst_baseline(mpii_folder, monkeypatch):
     """130/2033 = 6.39 %, the STN of VGG-16 at detail level, by the code that fills Table 2 from the real clips."""
     monkeypatch.setattr(mpii, "_find_videos", lambda *_: {})
-    dataset = mpii.read_dataset(ANNOTATIONS)
+    dataset = mpii.read_dataset(mpii_folder / "detectionGroundtruth-1-0.csv")
     drawer = dataset.classes.index("take out from drawer")
     constant = {"localizer": "vgg-16", "level": "detail", "variant": "STN", "predictions": [drawer] * len(dataset.test)}
     monkeypatch.setattr(tables, "predictions", lambda _: [constant])

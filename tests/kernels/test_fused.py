@@ -75,7 +75,7 @@ def test_the_schemas_are_those_that_exported_graphs_hold():
     assert tuple(str(operator._schema) for operator in operators) == SCHEMAS
 
 
-@pytest.mark.usefixtures("_poisoned_and_fenced_memory")
+@pytest.mark.usefixtures("_poisoned_and_fenced_memory", "_programs_of_a_gpu")
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection", "fill"])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 def test_kernels_write_all_of_their_memory_and_nothing_else(mode, padding_mode):

@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import av
 import cv2
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 
 from supervised_st.geometry import flip_theta, theta_to_window, window_to_theta
 from supervised_st.motion import MotionWindowTarget, WindowProfile, motion_map, window_profile, window_scores
-
-CLIPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "egogestar"
 
 
 def brute_force_scores(motion, height, width):
@@ -298,10 +295,9 @@ class TestMotionWindowTarget:
             MotionWindowTarget(**{"size": 4, **options})
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the real clips are not here")
 @pytest.mark.parametrize("clip", ["circlecc/01.mp4", "left/07.mp4", "tick/12.mp4"])
-def test_real_flow_against_another_integral_image(clip):
-    with av.open(str(CLIPS / clip)) as video:
+def test_real_flow_against_another_integral_image(clip, clips_folder):
+    with av.open(str(clips_folder / clip)) as video:
         gray = [frame.to_ndarray(format="gray") for frame, _ in zip(video.decode(video=0), range(6), strict=False)]
     gray = [cv2.resize(frame, (170, 128), interpolation=cv2.INTER_AREA) for frame in gray]
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)

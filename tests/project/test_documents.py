@@ -1,17 +1,15 @@
 """The documents are true: their code runs, the docs build, links lead somewhere, and versions agree."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.programs import ROOT, run_python
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -23,8 +21,7 @@ def test_code_on_the_page_runs(page, tmp_path, monkeypatch):
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path):
-    command = [sys.executable, "-m", "sphinx", "-W", "-q", str(ROOT / "docs"), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python("-m", "sphinx", "-W", "-q", ROOT / "docs", tmp_path)
     assert done.returncode == 0, done.stderr
 
 

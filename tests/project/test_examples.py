@@ -1,15 +1,12 @@
 """The quickstart does what it says: guidance finds the motion, freedom finds the task."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib.image
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.programs import ROOT, run_python
 
 
 class Stage(NamedTuple):
@@ -22,8 +19,7 @@ class Stage(NamedTuple):
 def run(tmp_path_factory):
     """The stages that the quickstart prints, and its picture."""
     picture = tmp_path_factory.mktemp("quickstart") / "strip.png"
-    command = [sys.executable, "examples/quickstart.py", "--picture", str(picture)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = run_python("examples/quickstart.py", "--picture", picture)
     assert done.returncode == 0, done.stderr
     rows = re.findall(r"^(start|guided|free) +([\d.]+) +([\d.]+) px +(\d+)%$", done.stdout, re.M)
     stages = {name: Stage(float(overlap), float(px), float(percent)) for name, overlap, px, percent in rows}
@@ -41,7 +37,7 @@ def test_freedom_moves_the_window_from_the_hand_to_what_it_holds(run):
     stages, _ = run
     assert stages["free"].distance < stages["guided"].distance - 3
     assert stages["free"].overlap < stages["guided"].overlap
-    # The motion window shows one corner of the tile: whoever sees no more is right in half of the scenes.
+    # The motion window shows one corner of the tile, which decides half of the scenes.
     assert stages["free"].accuracy > 80
 
 

@@ -1,9 +1,9 @@
 """The public face, and the built package as a user gets it."""
 
 import inspect
-import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import supervised_st
+from tests.helpers.programs import ROOT, run_python
 
-ROOT = Path(__file__).resolve().parents[2]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 PUBLIC = {
     "Always", "Glimpse", "HardSwitch", "LinearAnneal", "MotionWindow", "MotionWindowTarget", "Plateau",
     "RegressiveGuidance", "Resize", "SupervisedSpatialTransformer", "TemporalCorrelationPooling", "WindowProfile",
@@ -43,8 +44,8 @@ def test_public_names_keep_the_house_rules(name):
 def built(tmp_path_factory):
     """The wheel and the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+    done = run_python("-m", "build", "--no-isolation", "--outdir", folder, ROOT)
+    assert done.returncode == 0, done.stderr
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return wheel, source
 
@@ -52,30 +53,16 @@ def built(tmp_path_factory):
 def test_the_wheel_holds_the_package_and_its_type_marker_only(built):
     names = zipfile.ZipFile(built[0]).namelist()
     assert "supervised_st/py.typed" in names
-    assert {name.split("/")[0] for name in names} == {"supervised_st", "supervised_st-0.3.0.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"supervised_st", f"supervised_st-{VERSION}.dist-info"}
 
 
 def test_the_source_distribution_holds_what_the_tests_need(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    assert {
-        "tests/project/test_package.py",
-        "examples/quickstart.py",
-        "constraints.txt",
-        "tasks.py",
-        "LICENSE",
-    } <= names
+    needed = {"constraints.txt", "examples/quickstart.py", "LICENSE", "pyproject.toml", "README.md", "tasks.py"}
+    needed |= {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
+    assert not needed - names
     assert not [name for name in names if name.endswith((".avi", ".mp4", ".csv", ".pyc"))]
-
-
-INSTALLED = """
-import importlib.util, sys
-sys.modules["triton"] = None
-import torch, supervised_st
-assert supervised_st.__file__.startswith(sys.prefix), supervised_st.__file__
-layer = supervised_st.SupervisedSpatialTransformer(torch.nn.Flatten(), (4, 4), features=48)
-assert layer(torch.rand(2, 3, 4, 4)).image.shape == (2, 3, 4, 4)
-"""
 
 
 def test_the_wheel_works_where_there_is_no_triton_and_no_gpu(built, tmp_path):
@@ -85,4 +72,6 @@ def test_the_wheel_works_where_there_is_no_triton_and_no_gpu(built, tmp_path):
     zipfile.ZipFile(built[0]).extractall(site)
     # torch is found where the tests found it; the package only in the new environment.
     (site / "torch.pth").write_text(str(Path(sys.modules["torch"].__file__).parents[1]))
-    subprocess.run([python, "-c", INSTALLED], cwd=tmp_path, check=True)
+    program = ROOT / "tests" / "project" / "programs" / "use_installed_package.py"
+    done = run_python("-I", program, python=python, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
