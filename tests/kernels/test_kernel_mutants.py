@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.helpers.programs import ROOT, run_python
+from tests.helpers.sharing import made_once
 from tests.kernels.faults import CHECKED, FAULTS, Fault
 from tests.kernels.laws import LAWS
 
@@ -50,9 +51,14 @@ def package_of(fault: Fault) -> str:
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
-    """By package and law, all from one process. If it crashes, the later ones say so."""
+    """By package and law."""
     pytest.importorskip("triton")
-    folder = tmp_path_factory.mktemp("faults")
+    folder = made_once(tmp_path_factory, "faults", judge_all)
+    return {(name, law): found for name, law, found in json.loads((folder / "verdicts.json").read_text())}
+
+
+def judge_all(folder: Path) -> None:
+    """Judge all packages in one process. If it crashes, the verdicts of later ones say so."""
     copy(folder, CONTROL)
     plan = [(CONTROL, law, "oit") for law in LAWS]
     for fault in FAULTS:
@@ -63,8 +69,9 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     done = run_python(
         "-W", "ignore", "-m", "tests.kernels.judge", folder, TRITON_INTERPRET="1", CUDA_VISIBLE_DEVICES=""
     )
-    missing = dict.fromkeys([line[:2] for line in plan], f"not run, exit code {done.returncode}: {done.stderr[-2000:]}")
-    return missing | {(name, law): found for name, law, found in map(json.loads, done.stdout.splitlines())}
+    missing = f"not run, exit code {done.returncode}: {done.stderr[-2000:]}"
+    verdicts = [[name, law, missing] for name, law, _ in plan] + [*map(json.loads, done.stdout.splitlines())]
+    (folder / "verdicts.json").write_text(json.dumps(verdicts))
 
 
 @pytest.mark.parametrize("law", LAWS)

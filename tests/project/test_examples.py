@@ -7,6 +7,7 @@ import matplotlib.image
 import pytest
 
 from tests.helpers.programs import ROOT, run_python
+from tests.helpers.sharing import made_once
 
 
 class Stage(NamedTuple):
@@ -18,10 +19,15 @@ class Stage(NamedTuple):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The stages that the quickstart prints, and its picture."""
-    picture = tmp_path_factory.mktemp("quickstart") / "strip.png"
-    done = run_python("examples/quickstart.py", "--picture", picture)
-    assert done.returncode == 0, done.stderr
-    rows = re.findall(r"^(start|guided|free) +([\d.]+) +([\d.]+) px +(\d+)%$", done.stdout, re.M)
+
+    def make(folder):
+        done = run_python("examples/quickstart.py", "--picture", folder / "strip.png")
+        assert done.returncode == 0, done.stderr
+        (folder / "printed.txt").write_text(done.stdout)
+
+    folder = made_once(tmp_path_factory, "quickstart", make)
+    picture, printed = folder / "strip.png", (folder / "printed.txt").read_text()
+    rows = re.findall(r"^(start|guided|free) +([\d.]+) +([\d.]+) px +(\d+)%$", printed, re.M)
     stages = {name: Stage(float(overlap), float(px), float(percent)) for name, overlap, px, percent in rows}
     return stages, picture
 
