@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.workspace import written_aside
@@ -29,6 +30,8 @@ _TICKS = 1000 // CACHE_RATE
 _MOST_OPEN = 256
 """Caches that a process keeps open; systems commonly allow 1024 files."""
 
+Frame = NDArray[Any]
+"""One picture, uint8: (height, width, 3) RGB or (height, width) gray."""
 Codec = Literal["mpeg4", "mjpeg", "ffv1"]
 
 
@@ -50,7 +53,7 @@ _ENCODINGS: dict[str, _Encoding] = {
 }
 
 
-def decode(path: Path) -> Iterator[np.ndarray]:
+def decode(path: Path) -> Iterator[Frame]:
     """Yield every frame in display order.
 
     Yields:
@@ -152,7 +155,7 @@ class VideoWriter:
         self.frames = 0
         self.width = 0
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: Frame) -> None:
         """Append one frame; all must have the size of the first."""
         encoding = _ENCODINGS[self._codec]
         if self._stream is None:
@@ -211,7 +214,7 @@ class FrameCache:
         self._next = -1
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> Frame:
         """Decode frame ``index``: (height, width, 3) RGB or (height, width) gray, uint8.
 
         Raises:
@@ -243,10 +246,10 @@ class FrameMemory:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.held = 0
-        self._frames: OrderedDict[object, np.ndarray] = OrderedDict()
+        self._frames: OrderedDict[object, Frame] = OrderedDict()
         self._reader = lru_cache(maxsize=_MOST_OPEN)(lambda path, process: FrameCache(path))
 
-    def get(self, key: object, load: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, key: object, load: Callable[[], Frame]) -> Frame:
         """Return the frame ``key``, loading it if it is not held; the result must not be written to."""
         frame = self._frames.get(key)
         if frame is not None:
@@ -258,7 +261,7 @@ class FrameMemory:
             self.held -= self._frames.popitem(last=False)[1].nbytes
         return frame
 
-    def read(self, path: Path, index: int) -> np.ndarray:
+    def read(self, path: Path, index: int) -> Frame:
         """Read one frame of a cache; a forked process opens its own, for a shared file has but one position."""
         return self._reader(path, os.getpid())[index]
 

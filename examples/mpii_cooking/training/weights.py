@@ -29,10 +29,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from examples.mpii_cooking.config import MODALITIES, Preset
+from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.samples import RGB_MEAN
 from examples.mpii_cooking.training.networks import FULL_INPUT, Backbone, ResponseNorm
+from examples.mpii_cooking.variants import Modality
 from examples.mpii_cooking.workspace import sha256
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -43,7 +44,7 @@ FILES: dict[str, tuple[str, ...]] = {
 """Names of the files of each network, as patterns."""
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1, by which torchvision's VGG-16 was trained."""
-RGB = MODALITIES["spatial"]
+RGB = Modality.SPATIAL.channels
 FIRST = "features.0"
 """The first convolution, the only layer that depends on how images are fed in."""
 
@@ -76,10 +77,10 @@ def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
         DataError: if the preset's networks are smaller than the released ones, or if the folder is missing, has no
             file, more than one for a network, or one that cannot be read or is of another network.
     """
-    if preset.scale != 1 or preset.width != 1:
+    if preset.data.scale != 1 or preset.training.width != 1:
         raise DataError(
             "weights must be for the networks as published, 224 px wide and with all their channels, as in the preset "
-            f"paper; preset {preset.name} has {preset.glimpse} px and {preset.width:g} of the channels"
+            f"paper; preset {preset.name} has {preset.data.glimpse} px and {preset.training.width:g} of the channels"
         )
     if not folder.is_dir():
         raise DataError(f"weights must be an existing folder, got {folder}")
