@@ -156,7 +156,7 @@ def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Callable[[
     def step(count: int) -> float:
         (loss, _), _ = backward(optimizer, objective, sub_batches(samples(run, count), SAMPLES), count)
         optimizer.step()
-        return loss.item()
+        return float(loss)
 
     first = step(SAMPLES)  # allocates gradients and momenta
     if not math.isfinite(first):

@@ -184,7 +184,8 @@ def _content(experiments: Sequence[Experiment], folder: Path) -> dict[str, Any]:
     found = [
         tables.table_3(each, of) for each, of in zip(whole, by_pooling[preset.evaluation.poolings[0]], strict=True)
     ]
-    accuracies, variants = ([table(each) for each in whole] for table in (tables.table_2, tables.variants))
+    accuracies = [tables.table_2(each) for each in whole]
+    variants = [tables.variants(each) for each in whole]
     answers = [[*table["cells"], *more] for table, more in zip(accuracies, variants, strict=True)]
     truth = labels(whole[0].dataset.test).tolist()
     detail = [

@@ -102,7 +102,8 @@ class Unit:
         Raises:
             NotDoneError: if the unit is not done.
         """
-        return self._manifest["facts"]
+        facts: dict[str, Any] = self._manifest["facts"]
+        return facts
 
     def path(self, name: str) -> Path:
         """Return the path to which the file ``name`` of this unit is written, and make its folder."""
@@ -153,10 +154,10 @@ class Unit:
         return self.folder / "manifest.json"
 
     @cached_property
-    def _valid_manifest(self) -> Mapping[str, Any] | None:
+    def _valid_manifest(self) -> dict[str, Any] | None:
         """The manifest if it holds. It is read once per unit object, since hashing large files takes time."""
         try:
-            manifest = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
             files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]
         except FileNotFoundError:
             return None

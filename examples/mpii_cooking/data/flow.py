@@ -42,9 +42,9 @@ def estimator(method: Literal["dis", "tvl1", "raft"], weights: str | None = None
     if weights is not None:
         raise DataError(f"weights belong to flow raft, got {weights} with flow {method}")
     if method == "tvl1":
-        tvl1 = cv2.optflow.createOptFlow_DualTVL1()
+        tvl1: Any = cv2.optflow.createOptFlow_DualTVL1()  # OpenCV's types do not know that the flow may be None
         return lambda first, second: tvl1.calc(first, second, None)
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return lambda first, second: dis.calc(first, second, None)
 
 
@@ -93,7 +93,7 @@ def _raft_network(weights: str | None) -> nn.Module:
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         large = any(name.startswith("mask_predictor.") for name in state)  # raft_small has none
-        network = optical_flow.raft_large() if large else optical_flow.raft_small()
+        network: nn.Module = optical_flow.raft_large() if large else optical_flow.raft_small()
         network.load_state_dict(state)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as problem:
         raise DataError(

@@ -89,11 +89,12 @@ def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
     """Order the actions: all of one place, then all of the other, as a dish would be prepared."""
     actions, now = [], _IDLE
     for place in rng.permutation(size.places):
-        kinds = list(product(range(size.objects), range(size.movements))) * size.clips
+        kinds = [*product(range(size.objects), range(size.movements))] * size.clips
         for which in rng.permutation(len(kinds)):
             stop = now + round(size.frames * rng.uniform(0.85, 1.15))
             hurried = rng.random() < 0.1
-            actions.append(Action(now, stop, *kinds[which], int(place), stop + 2 * hurried))
+            handled, movement = kinds[which]
+            actions.append(Action(now, stop, handled, movement, int(place), stop + 2 * hurried))
             now = stop if hurried else stop + _IDLE
     actions[-1] = actions[-1]._replace(annotated_stop=actions[-1].stop)
     return actions

@@ -87,8 +87,8 @@ class Scene:
         room = np.empty((height, width, 3), np.float32)
         room[:] = _color(rng, (150, 150, 145), 30)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
-        for x in range(0, 204, 12):
-            self._box(room, (x, 44), (x + 0.6, 104), _color(rng, (120, 120, 120), 5))
+        for tile in range(0, 204, 12):
+            self._box(room, (tile, 44), (tile + 0.6, 104), _color(rng, (120, 120, 120), 5))
         for _ in range(26):
             x, y = rng.uniform(-5, 200), rng.choice([58.0, 78.0, 98.0])
             self._box(room, (x, y - rng.uniform(5, 14)), (x + rng.uniform(3, 11), y), _color(rng, (130, 120, 110), 60))
@@ -189,7 +189,8 @@ def _masked(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, ...], blur: float, contrast: float) -> np.ndarray:
     noise = cv2.GaussianBlur(rng.normal(size=shape).astype(np.float32), (0, 0), blur)
-    return noise * (contrast / noise.std())
+    blotches: np.ndarray = noise * (contrast / noise.std())
+    return blotches
 
 
 def _color(rng: np.random.Generator, mean: tuple[float, ...], spread: float) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -233,7 +234,8 @@ class ClipSamples(Samples):
 
     def shuffled(self) -> list[int]:
         """Return this epoch's order of the clips."""
-        return np.random.default_rng((self.seed, self.epoch)).permutation(len(self)).tolist()
+        order: list[int] = np.random.default_rng((self.seed, self.epoch)).permutation(len(self)).tolist()
+        return order
 
 
 class FrameSamples(Samples):
@@ -262,20 +264,19 @@ class FrameSamples(Samples):
         return range(clip.start, clip.stop, self.preset.evaluation.feature_stride)
 
 
-def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
     """Return ``items`` in pieces of ``size``; the last one may be smaller."""
-    return [items[first : first + size] for first in range(0, len(items), size)]
+    return [[*items[first : first + size]] for first in range(0, len(items), size)]
 
 
-def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Sample]:
+def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
     """Yield one batch for each entry of ``indices``, loaded by as many processes as the preset has workers."""
+    workers = samples.preset.machine.workers
     yield from DataLoader(
         samples,
         batch_sampler=indices,
-        num_workers=samples.preset.machine.workers,
-        prefetch_factor=1
-        if samples.preset.machine.workers
-        else None,  # batches are large, and there are as many as workers
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,  # batches are large, and every worker holds one
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that loading draws none of torch's random numbers
     )
@@ -283,13 +284,16 @@ def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Samp
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield ``items``; a thread computes the next one while the last one is used."""
-    end = object()
     iterator = iter(items)
+
+    def following() -> list[Item]:
+        return [*islice(iterator, 1)]
+
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)
-            yield item
+        coming = pool.submit(following)
+        while found := coming.result():
+            coming = pool.submit(following)
+            yield from found
 
 
 def _columns(view: View, side: int) -> slice:
@@ -299,5 +303,5 @@ def _columns(view: View, side: int) -> slice:
     return slice(view.column + side - 1, view.column - 1 if view.column else None, -1)
 
 
-def _as_it_is(sample: Sample) -> Sample:
-    return sample
+def _as_it_is(batch: object) -> object:
+    return batch

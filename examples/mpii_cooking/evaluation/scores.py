@@ -76,7 +76,7 @@ def load_scores(experiment: Experiment, pooling: str) -> Mapping[ClipCell, Score
     Raises:
         NotDoneError: if they were not computed.
     """
-    found = {}
+    found: dict[ClipCell, Scores] = {}
     for machine in _machines(experiment):
         if machine.pooling == pooling:
             values = np.load(_machine_unit(experiment, machine).file("scores.npy"))

@@ -135,7 +135,8 @@ def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats
 
 def late_fusion(scores: Sequence[Floats]) -> Floats:
     """Return the mean of the decision values of several machines ("average fusion", sec. 4)."""
-    return np.mean(scores, axis=0)
+    mean: Floats = np.mean(scores, axis=0)
+    return mean
 
 
 def average_precisions(scores: Floats, labels: Labels) -> list[float | None]:
@@ -165,7 +166,8 @@ def _spread(shard: Frames, share: int) -> Floats:
         start + np.linspace(0, length - 1, min(length, share)).round().astype(np.int64)
         for start, length in zip(_starts(shard), shard.lengths, strict=True)
     ]
-    return shard.features[np.concatenate(chosen)].astype(np.float64)
+    frames: Floats = shard.features[np.concatenate(chosen)].astype(np.float64)
+    return frames
 
 
 def _span_coordinates(products: Gram) -> tuple[Floats, Floats]:

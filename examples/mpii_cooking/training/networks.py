@@ -48,6 +48,10 @@ def _plain(channels: int) -> _Conv:
     return _Conv(channels, kernel=3, padding=1)
 
 
+def _block(channels: int, depth: int) -> list[_Conv | _MaxPool]:
+    return [*[_plain(channels)] * depth, _MaxPool(2)]
+
+
 _LAYERS: dict[str, tuple[_Conv | _MaxPool, ...]] = {
     "vgg-f": (
         _Conv(64, kernel=11, stride=4, normalize=True),
@@ -65,11 +69,7 @@ _LAYERS: dict[str, tuple[_Conv | _MaxPool, ...]] = {
         *(_plain(512) for _ in range(3)),
         _MaxPool(3),
     ),
-    "vgg-16": tuple(
-        layer
-        for channels, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-        for layer in (*(_plain(channels) for _ in range(depth)), _MaxPool(2))
-    ),
+    "vgg-16": (*_block(64, 2), *_block(128, 2), *_block(256, 3), *_block(512, 3), *_block(512, 3)),
 }
 
 
@@ -82,6 +82,9 @@ class ResponseNorm(nn.Module):
 
     PARAMETERS = (5, 2.0, 1e-4, 0.75)
     """MatConvNet's: channels, constant, factor, power."""
+
+    factors: Tensor
+    constants: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -193,7 +196,8 @@ def initialize(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _convolutions(name: str, channels: int, width: float, *, full: bool) -> Iterator[nn.Module]:

@@ -210,7 +210,7 @@ def backward(
     for part in parts:
         loss, measure = objective(part)
         fraction = loss * (len(measure) / size)
-        fraction.backward()
+        torch.autograd.backward(fraction)
         sums += torch.stack([fraction.detach(), measure.sum()])
     for parameter in learning:
         if parameter.grad is None:  # on a rank without parts
@@ -220,7 +220,7 @@ def backward(
 
 def sub_batches(batch: Sample, size: int) -> list[Sample]:
     """Divide a batch into sub-batches of ``size`` samples; the last one may be smaller."""
-    return [Sample(*part) for part in zip(*(field.split(size) for field in batch), strict=True)]
+    return [Sample(*part) for part in zip(*(torch.split(field, size) for field in batch), strict=True)]
 
 
 def _epoch(
