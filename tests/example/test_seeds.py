@@ -196,7 +196,7 @@ def test_tables_about_different_clips_are_refused():
 def test_always_answering_the_largest_training_class_is_the_paper_s_worst_baseline(monkeypatch):
     """130/2033 = 6.39 %, the STN of VGG-16 at detail level, by the code that fills Table 2 from the real clips."""
     monkeypatch.setattr(mpii, "_find_videos", lambda *_: {})
-    dataset = mpii.read_dataset(ANNOTATIONS)
+    dataset = mpii.read_dataset(ANNOTATIONS.parent)
     drawer = dataset.classes.index("take out from drawer")
     constant = {"localizer": "vgg-16", "level": "detail", "variant": "STN", "predictions": [drawer] * len(dataset.test)}
     monkeypatch.setattr(tables, "predictions", lambda _: [constant])

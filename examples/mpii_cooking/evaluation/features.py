@@ -18,7 +18,7 @@ from examples.mpii_cooking.data.samples import FrameSamples, Sample, chunks
 from examples.mpii_cooking.evaluation.predictions import evaluated
 from examples.mpii_cooking.evaluation.svm import Frames
 from examples.mpii_cooking.training.experiment import Experiment
-from examples.mpii_cooking.training.objectives import tested_windows
+from examples.mpii_cooking.training.objectives import evaluation_windows
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Unit, written_aside
@@ -111,7 +111,7 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
         return
     runs = region_runs(experiment, stream)
     networks = [experiment.trained(run) for run in runs.values()]
-    lookers = [(each.classifier, tested_windows(run, each)) for run, each in zip(runs.values(), networks, strict=True)]
+    lookers = [(each.classifier, evaluation_windows(run, each)) for run, each in zip(runs.values(), networks, strict=True)]
     width, side = networks[0].classifier.width, networks[0].classifier.input_size
     samples = FrameSamples(shard.clips, experiment.caches, stream.level, stream.modality, experiment.preset)
 

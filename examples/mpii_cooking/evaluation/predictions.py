@@ -13,7 +13,7 @@ from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import autocast
-from examples.mpii_cooking.training.objectives import center_windows, tested_windows
+from examples.mpii_cooking.training.objectives import center_windows, evaluation_windows
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.variants import Modality, Phase, Variant
 from examples.mpii_cooking.workspace import Unit
@@ -29,7 +29,7 @@ Overlaps = tuple[float | None, ...]
 """Of each test clip, the IoU of a window with the window of most motion; None where nothing moved."""
 
 
-def tested_runs(experiment: Experiment) -> tuple[Run, ...]:
+def answered_runs(experiment: Experiment) -> tuple[Run, ...]:
     """Return the experiment's runs that classify RGB."""
     return tuple(run for run in experiment.runs if run.has_classifier and run.modality is Modality.SPATIAL)
 
@@ -37,7 +37,7 @@ def tested_runs(experiment: Experiment) -> tuple[Run, ...]:
 def compute_answers(experiment: Experiment) -> None:
     """Store the class that each of the tested runs sees in one frame of every test clip. Ranks share the runs."""
     distributed.shared_map(
-        partial(_compute_answers, experiment), tested_runs(experiment), desc="single frames", unit="run"
+        partial(_compute_answers, experiment), answered_runs(experiment), desc="single frames", unit="run"
     )
 
 
@@ -109,7 +109,7 @@ def _compute_answers(experiment: Experiment, run: Run) -> None:
     if unit.done:
         return
     networks = experiment.trained(run)
-    classifier, windows = networks.classifier, tested_windows(run, networks)
+    classifier, windows = networks.classifier, evaluation_windows(run, networks)
     size = (classifier.input_size, classifier.input_size)
 
     def scores(sample: Sample) -> Tensor:

@@ -15,7 +15,7 @@ from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.data.samples import Sample
 from examples.mpii_cooking.evaluation import svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell
-from examples.mpii_cooking.evaluation.predictions import load_answers, load_overlaps, overlap_streams, tested_runs
+from examples.mpii_cooking.evaluation.predictions import load_answers, load_overlaps, overlap_streams, answered_runs
 from examples.mpii_cooking.evaluation.scores import labels
 from examples.mpii_cooking.evaluation.svm import Floats, Labels
 from examples.mpii_cooking.training.checkpoints import History
@@ -37,7 +37,7 @@ def table_2(experiment: Experiment) -> dict[str, Any]:
     train, test = labels(experiment.dataset.train), labels(experiment.dataset.test)
     majority = int(np.bincount(train).argmax())
     extra = {*extra_runs(experiment.preset)}
-    of_paper = [run for run in tested_runs(experiment) if run not in extra]
+    of_paper = [run for run in answered_runs(experiment) if run not in extra]
     rank = {Phase.JOINT: 0, Phase.BASELINE: 1, Phase.RECOGNITION: 2}
     localizers = (*experiment.preset.scope.localizers, None)
     order = sorted(

@@ -44,10 +44,10 @@ def make_objective(run: Run, networks: Networks, guidance: float) -> Objective:
         return _window_objective(networks.classifier, lambda sample: sample.random)
     if run.phase is Phase.JOINT and not run.tested_variant.traits.is_frozen:
         return _joint_objective(networks.transformer, networks.classifier, guidance)
-    return _window_objective(networks.classifier, tested_windows(run, networks))
+    return _window_objective(networks.classifier, evaluation_windows(run, networks))
 
 
-def tested_windows(run: Run, networks: Networks) -> Windows:
+def evaluation_windows(run: Run, networks: Networks) -> Windows:
     """Return the windows that the run's classifier sees when it is tested."""
     window = run.tested_variant.traits.window
     if window is Window.CENTER:
