@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,6 @@ MESSAGE = "stopped; the same command goes on from here"
 EXIT_CODE = 130
 """128 + SIGINT, as shells report it."""
 GRACE_SECONDS = 1.0
-"""How long threads and compiled code may take to end by themselves."""
 
 
 def stoppable(work: Callable[[], object]) -> None:
@@ -31,8 +31,12 @@ def stoppable(work: Callable[[], object]) -> None:
         is_stopped.set()
         if os.environ.get("RANK", "0") == "0":
             os.write(sys.stderr.fileno(), f"\n{MESSAGE}\n".encode())  # print could wait for itself in a signal handler
-        for child in multiprocessing.active_children():
+        children = multiprocessing.active_children()
+        if not children:
+            os._exit(EXIT_CODE)
+        for child in children:
             child.kill()
+        # What was shared with the children is released on the way out, which must not take long.
         timer = threading.Timer(GRACE_SECONDS, os._exit, [EXIT_CODE])
         timer.daemon = True
         timer.start()
@@ -41,7 +45,9 @@ def stoppable(work: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, stop)
     try:
         work()
-    except BaseException:
-        if is_stopped.is_set():  # whatever a killed child has led to
-            sys.exit(EXIT_CODE)
-        raise
+    except BaseException:  # KeyboardInterrupt, or whatever a killed child has led to
+        if not is_stopped.is_set():
+            raise
+    if is_stopped.is_set():
+        gc.collect()  # frees the semaphores of process pools, which would outlive this process
+        os._exit(EXIT_CODE)

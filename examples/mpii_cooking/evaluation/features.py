@@ -111,7 +111,9 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
         return
     runs = region_runs(experiment, stream)
     networks = [experiment.trained(run) for run in runs.values()]
-    lookers = [(each.classifier, evaluation_windows(run, each)) for run, each in zip(runs.values(), networks, strict=True)]
+    lookers = [
+        (each.classifier, evaluation_windows(run, each)) for run, each in zip(runs.values(), networks, strict=True)
+    ]
     width, side = networks[0].classifier.width, networks[0].classifier.input_size
     samples = FrameSamples(shard.clips, experiment.caches, stream.level, stream.modality, experiment.preset)
 

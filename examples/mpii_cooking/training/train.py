@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -66,8 +66,11 @@ def train_all(experiment: Experiment) -> None:
     ):
         for runs_in_any_order in (first, then):
             with _children_ignore_interrupts():
-                trained = pool.map(train_one, runs_in_any_order)
-            for _ in trained:
+                trained = [pool.submit(train_one, run) for run in runs_in_any_order]
+            for future in as_completed(trained):
+                if future.exception() is not None:
+                    pool.shutdown(cancel_futures=True)
+                future.result()
                 bar.update()
 
 
@@ -266,6 +269,7 @@ def _thetas(networks: Networks, images: Tensor) -> Thetas:
 def _start_worker(threads: int) -> None:
     """Prepare a process to train runs, one after another."""
     torch.set_num_threads(threads or torch.get_num_threads())
+    tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     # When the main process is killed, its workers must not go on and write into what the next start reads.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
