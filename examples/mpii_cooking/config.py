@@ -101,7 +101,7 @@ EIGHT_BIT = InputRange(rgb=1.0, flow=1.0)
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What trained networks depend on, beside the data."""
+    """What trained networks depend on, besides the data."""
 
     width: float
     """Multiplies the channels of every network."""
@@ -135,7 +135,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What the tables depend on, beside the data and the trained networks."""
+    """What the tables depend on, besides the data and the trained networks."""
 
     feature_stride: int
     """FC6 is computed for every ``feature_stride``-th frame of a clip."""

@@ -1,7 +1,7 @@
 """Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small thing.
 
-All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the frame at hand. What tells the
-classes apart is drawn at three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
+All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the actual frame. The cues to the
+classes have three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
 _PERIOD = 8.0
-"""Of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle one, wide enough for a window that lies
-between pixels to keep a third of their contrast or more. At the general level it is 1.7, on a thing four pixels across:
-whole-pixel windows keep half of it, folded over, and windows between pixels next to nothing."""
+"""Period of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle level, so that windows that lie
+between pixels keep at least a third of their contrast. At the general level it is 1.7, on a thing four pixels across:
+whole-pixel windows keep half of the contrast, aliased, and windows between pixels almost none."""
 
 
 class Pose(NamedTuple):

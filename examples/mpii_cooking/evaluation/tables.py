@@ -15,7 +15,7 @@ from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.data.samples import Sample
 from examples.mpii_cooking.evaluation import svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell
-from examples.mpii_cooking.evaluation.predictions import load_answers, load_overlaps, overlap_streams, answered_runs
+from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
 from examples.mpii_cooking.evaluation.scores import labels
 from examples.mpii_cooking.evaluation.svm import Floats, Labels
 from examples.mpii_cooking.training.checkpoints import History

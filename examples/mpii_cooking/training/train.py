@@ -37,7 +37,7 @@ from examples.mpii_cooking.workspace import Unit
 from supervised_st import Plateau
 
 CHECKPOINT_SECONDS = 10.0
-"""Least time between two checkpoints of a run: the most that a killed run loses, beside its current epoch."""
+"""Least time between two checkpoints of a run: the most that a killed run loses, besides its current epoch."""
 MIN_FALL = 0.01
 """Fraction by which the mean loss must have fallen before training may end early."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
