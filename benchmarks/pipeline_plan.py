@@ -48,7 +48,9 @@ class Plan:
 # Enough frames for several batches: nothing is computed while the first one is read.
 _ON_A_CPU = Scene(QUICK, prepared=64, described=1024)
 # On a CPU everything runs in one thread, so workers would not help.
-_PAPER_ON_A_CPU = Scene(replace(PAPER, workers=0), prepared=3, described=2, levels=("detail",))
+_PAPER_ON_A_CPU = Scene(
+    replace(PAPER, machine=replace(PAPER.machine, workers=0)), prepared=3, described=2, levels=("detail",)
+)
 _QUICK = Plan((Scene(SMOKE, 12, 12, ("detail",)),), 2, (112, 149), 28, clips=4, clip_frames=20, channels=(16,))
 PLANS = {
     "cpu": {"quick": _QUICK, "default": Plan((_ON_A_CPU,)), "full": Plan((_ON_A_CPU, _PAPER_ON_A_CPU))},

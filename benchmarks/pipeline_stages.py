@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.budgets import EXACT, FLOAT32_SUM, rounding
 from benchmarks.measure import Call
@@ -28,16 +28,19 @@ from benchmarks.pipeline_peers import (
     search_error,
 )
 from benchmarks.pipeline_plan import Plan, Scene
-from examples.mpii_cooking.config import MODALITIES, KitchenSize, Level, Preset, levels
+from examples.mpii_cooking.config import DataSettings, KitchenSize, Level, Preset, SeedPlan
 from examples.mpii_cooking.data import flow, video
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.kitchen import make_kitchen
 from examples.mpii_cooking.data.preparation import VideoCache, prepare, resize, window_side
 from examples.mpii_cooking.data.samples import FrameSamples, Sample
-from examples.mpii_cooking.evaluation import features
+from examples.mpii_cooking.evaluation.features import Shard, Stream, compute_shard, load_features, region_runs
+from examples.mpii_cooking.evaluation.predictions import evaluation_batches
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.networks import Networks
 from examples.mpii_cooking.training.runs import Run, build
-from examples.mpii_cooking.training.train import Trainer
-from examples.mpii_cooking.workspace import Unit, Workspace
+from examples.mpii_cooking.variants import Modality, Region
+from examples.mpii_cooking.workspace import Workspace
 from supervised_st import MotionWindowTarget, TemporalCorrelationPooling, affine_sample
 from supervised_st.motion import WindowProfile, motion_map, window_profile, window_scores
 from supervised_st.pooling import median_gamma
@@ -117,9 +120,9 @@ def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) ->
     return np.clip(large + rng.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
 
 
-def _prepared(dataset: Dataset, preset: Preset, workspace: Workspace) -> dict[str, VideoCache]:
+def _prepared(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
     with redirect_stderr(io.StringIO()):  # hides its progress bar
-        return prepare(dataset, preset, workspace)
+        return prepare(dataset, settings, workspace)
 
 
 Profiles = dict[Level, WindowProfile]
@@ -127,26 +130,26 @@ Profiles = dict[Level, WindowProfile]
 
 def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
     """Return the stage from a video to its caches, which runs on the host on any device."""
-    preset, frames = scene.preset, scene.prepared
-    dataset = _dataset(film, frames, preset.kitchen, folder / "prepared.avi")
+    settings, kitchen, frames = scene.preset.data, scene.preset.kitchen, scene.prepared
+    dataset = _dataset(film, frames, kitchen, folder / "prepared.avi")
     path, numbers = dataset.videos[VIDEO], itertools.count()
-    grays = [_gray(frame, preset.flow_height) for frame in video.decode(path)]
-    method = flow.estimator(preset.flow)
-    flows = list(flow.flows(grays, method, preset.flow_bound))
-    error = _profiles_error(flows, preset)
+    grays = [_gray(frame, settings.flow_height) for frame in video.decode(path)]
+    method = flow.estimator(settings.flow)
+    flows = list(flow.flows(grays, method, settings.flow_bound))
+    error = _profiles_error(flows, settings)
 
     def whole() -> Profiles:
         workspace = Workspace(folder / "preparation" / str(next(numbers)))
-        cache = _prepared(dataset, preset, workspace)[VIDEO]
-        return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in levels(preset)}
+        cache = _prepared(dataset, settings, workspace)[VIDEO]
+        return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in settings.levels}
 
     contestants = {
         "`prepare`": Solution(whole, error, SEARCHED),
         "decode": _counted(lambda: video.decode(path), frames),
-        f"flow, {preset.flow}": _counted(lambda: flow.flows(grays, method, preset.flow_bound), frames),
-        "windows": Solution(lambda: _windows(flows, preset), error, SEARCHED, "part"),
+        f"flow, {settings.flow}": _counted(lambda: flow.flows(grays, method, settings.flow_bound), frames),
+        "windows": Solution(lambda: _windows(flows, settings), error, SEARCHED, "part"),
     }
-    height, width = preset.kitchen.height, preset.kitchen.width
+    height, width = kitchen.height, kitchen.width
     grid = f"{grays[0].shape[1]}x{grays[0].shape[0]}"
     return Stage(f"prepare {frames} frames, {width}x{height}, flow at {grid}", "frames", frames, contestants)
 
@@ -168,13 +171,13 @@ def _stacks(count: int, stack: int) -> Iterator[list[int]]:
         yield [min(max(number, 0), count - 1) for number in range(first, first + stack)]
 
 
-def _windows(flows: list[np.ndarray], preset: Preset) -> Profiles:
-    singles = [motion_map(torch.from_numpy(uv)[None, None], bound=preset.flow_bound) for uv in flows]
-    profiles: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in levels(preset)}
-    for stack in _stacks(len(flows), preset.stack):
-        motion = sum((singles[number] for number in stack), torch.zeros(())) / preset.stack
+def _windows(flows: list[np.ndarray], settings: DataSettings) -> Profiles:
+    singles = [motion_map(torch.from_numpy(uv)[None, None], bound=settings.flow_bound) for uv in flows]
+    profiles: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in settings.levels}
+    for stack in _stacks(len(flows), settings.stack):
+        motion = sum((singles[number] for number in stack), torch.zeros(())) / settings.stack
         for level, of in profiles.items():
-            side = window_side(preset, level)
+            side = window_side(settings, level)
             profile = window_profile(window_scores(motion, (side, side)))
             of.append((profile.score[0].numpy(), profile.row[0].numpy()))
     return {level: _stacked(of) for level, of in profiles.items()}
@@ -185,18 +188,18 @@ def _stacked(profiles: list[tuple[np.ndarray, np.ndarray]]) -> WindowProfile:
     return WindowProfile(score, row.long())
 
 
-def _profiles_error(flows: list[np.ndarray], preset: Preset) -> Callable[[Profiles], float]:
+def _profiles_error(flows: list[np.ndarray], settings: DataSettings) -> Callable[[Profiles], float]:
     """Return the distance of profiles from an integer brute-force search, over all frames, levels and columns."""
     steps = np.stack(flows).astype(np.int64) - 128
     energy = (steps**2).sum(1)
-    motion = np.stack([energy[stack].sum(0) for stack in _stacks(len(flows), preset.stack)])
-    unit = (2 * preset.flow_bound / 255) ** 2 / preset.stack
+    motion = np.stack([energy[stack].sum(0) for stack in _stacks(len(flows), settings.stack)])
+    unit = (2 * settings.flow_bound / 255) ** 2 / settings.stack
 
     def error(profiles: Profiles) -> float:
         return max(of_level(level, profile) for level, profile in profiles.items())
 
     def of_level(level: Level, profile: WindowProfile) -> float:
-        scores = exact_scores(motion, window_side(preset, level))
+        scores = exact_scores(motion, window_side(settings, level))
         found = np.take_along_axis(scores, profile.row.numpy()[:, None], axis=1)[:, 0]
         return search_error(profile.score.numpy() / unit, found, scores.max(1))
 
@@ -264,55 +267,55 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
     return Stage(name, "clips", plan.clips, contestants)
 
 
-class Untrained(Trainer):
-    """A trainer of untrained networks: neither time nor errors depend on the weights."""
+class Untrained(Experiment):
+    """An experiment with untrained networks: neither time nor errors depend on the weights."""
 
-    def trained(self, run: Run) -> nn.ModuleDict:
+    def trained(self, run: Run) -> Networks:
         """Return the networks without reading a file, which a real run does once in hundreds of clips."""
         return _built(run, len(self.dataset.classes), self.preset, self.device)
 
 
 @lru_cache(maxsize=2)
-def _built(run: Run, classes: int, preset: Preset, device: torch.device) -> nn.ModuleDict:
+def _built(run: Run, classes: int, preset: Preset, device: torch.device) -> Networks:
     return build(run, classes, preset).to(device).eval()
 
 
 def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[Stage]:
     """Yield the stages from caches to files of features, one for each stream."""
     # The method of flow does not change what is read, and TV-L1 would take minutes.
-    preset = replace(scene.preset, flow="dis")
+    preset = replace(scene.preset, data=replace(scene.preset.data, flow="dis"))
     dataset = _dataset(film, scene.described, preset.kitchen, folder / "described.avi")
     workspace = Workspace(folder / "extraction")
-    caches = _prepared(dataset, preset, workspace)
-    trainer = Untrained(dataset, caches, preset, workspace, torch.device(device))
-    for modality, level in itertools.product(MODALITIES, levels(preset)):
+    caches = _prepared(dataset, preset.data, workspace)
+    experiment = Untrained(dataset, caches, preset, SeedPlan(0), workspace, torch.device(device))
+    for modality, level in itertools.product(Modality, preset.data.levels):
         if level.name in scene.levels:
-            yield _stream(trainer, modality, level)
+            yield _stream(experiment, Stream(modality, level))
 
 
-def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
+def _stream(experiment: Experiment, stream: Stream) -> Stage:
     """Return the features of one stream by the example's loop, and by the bare networks on inputs in memory."""
-    preset, clips = trainer.preset, trainer.dataset.test
+    preset, clips = experiment.preset, experiment.dataset.test
+    modality, level = stream
     numbers = itertools.count()
-    joint, baseline = (trainer.trained(run) for run in features.stream_runs(trainer, modality, level))
-    transformer: Any = joint["transformer"]
-    classifiers: tuple[Any, Any] = (joint["classifier"], baseline["classifier"])
-    side = (preset.glimpse, preset.glimpse)
+    attending, hard_coded = (experiment.trained(run) for run in region_runs(experiment, stream).values())
+    transformer, classifiers = attending.transformer, (attending.classifier, hard_coded.classifier)
+    size = (preset.data.glimpse, preset.data.glimpse)
 
-    def cold() -> Trainer:
-        """Return a trainer without frames in memory and without files of features."""
+    def cold() -> Experiment:
+        """Return an experiment without frames in memory and without files of features."""
         # A copy of the caches starts with an empty memory.
-        root = trainer.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
-        return replace(trainer, caches=copy.deepcopy(trainer.caches), workspace=Workspace(root))
+        root = experiment.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
+        return replace(experiment, caches=copy.deepcopy(experiment.caches), workspace=Workspace(root))
 
     def samples() -> FrameSamples:
-        return FrameSamples(clips, copy.deepcopy(trainer.caches), level, modality, preset)
+        return FrameSamples(clips, copy.deepcopy(experiment.caches), level, modality, preset)
 
     def ready() -> Iterator[tuple[Tensor, list[Tensor]]]:
-        for batch in features.evaluation_batches(samples()):
-            sample = Sample(*(field.to(trainer.device) for field in batch))
+        for batch in evaluation_batches(samples()):
+            sample = Sample(*(field.to(experiment.device) for field in batch))
             thetas = transformer.localize(sample.image), sample.theta
-            yield sample.image, [affine_sample(sample.image, theta, side) for theta in thetas]
+            yield sample.image, [affine_sample(sample.image, theta, size) for theta in thetas]
 
     @torch.inference_mode()
     def bare() -> Tensor:
@@ -330,17 +333,20 @@ def _stream(trainer: Trainer, modality: str, level: Level) -> Stage:
     def error(found: Tensor) -> float:
         return ((found.float().cpu() - truth).abs().max() / truth.abs().max()).item()
 
-    def written(unit: Unit) -> float:
-        files = [np.load(unit.path(f"{region}.npy")) for region in features.REGIONS]
+    def whole() -> Experiment:
+        fresh = cold()
+        compute_shard(fresh, stream, Shard("test-0000", clips))
+        return fresh
+
+    def written(fresh: Experiment) -> float:
+        files = [load_features(fresh, stream, region, "test")[0].features for region in Region]
         return error(torch.from_numpy(np.stack(files)))
 
     contestants = {
-        "`frame_features`": Solution(
-            lambda: features.shard(cold(), modality, level, clips, "test"), written, rounding(torch.float16)
-        ),
+        "`compute_shard`": Solution(whole, written, rounding(torch.float16)),
         "bare networks": Solution(bare, error, FLOAT32_SUM, "floor"),
         "reading batches": _counted(
-            lambda: itertools.chain.from_iterable(batch.frame for batch in features.evaluation_batches(samples())),
+            lambda: itertools.chain.from_iterable(batch.frame for batch in evaluation_batches(samples())),
             len(samples()),
         ),
     }

@@ -153,4 +153,4 @@ def caches(dataset, tmp_path_factory):
     from examples.mpii_cooking.workspace import Workspace
     from tests.helpers.small_videos import PRESET
 
-    return prepare(dataset, PRESET, Workspace(tmp_path_factory.mktemp("work")))
+    return prepare(dataset, PRESET.data, Workspace(tmp_path_factory.mktemp("work")))

@@ -1,17 +1,17 @@
-"""Several processes as one: what ``torchrun`` starts shares the work, and a process of its own does all of it.
+"""Share the work between the processes that ``torchrun`` starts. A single process does all of it.
 
-A rank computes its share of a stage's items, or of a step's sub-batches, and what comes out goes to all ranks. So all
-of them decide alike on the same numbers, and one that fails takes the others along.
+Every rank computes its part of a stage's items, or of a step's sub-batches, and all ranks get all results. So all ranks
+take the same decisions from the same numbers. When one rank fails, all of them stop.
 """
 
 from __future__ import annotations
 
-import builtins
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeVar
 
@@ -21,36 +21,37 @@ from torch import Tensor
 from tqdm import tqdm
 
 LONGEST_WAIT = timedelta(days=30)
-"""How long a rank waits for the others: one may still be preparing videos when another has none left."""
+"""How long a rank waits for the others: one may still prepare videos when another has none left."""
 ORPHAN_CHECK_SECONDS = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_alone = False
+_is_working: ContextVar[bool] = ContextVar("_is_working", default=False)
+"""Whether this rank is inside of work that the other ranks do not do, so that it must not wait for them."""
 
 
-class ElsewhereError(RuntimeError):
-    """Another rank has failed, and says why."""
+class OtherRankFailed(RuntimeError):  # noqa: N818 - it says what happened
+    """Another rank has failed. That rank prints the reason."""
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Work with the other processes that ``torchrun`` started, within the block; without ``torchrun``, alone."""
+    """Work together with the other processes that ``torchrun`` started; without ``torchrun``, alone."""
     if not dist.is_torchelastic_launched():
         yield
         return
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if device().type == "cuda":
         torch.cuda.set_device(device())
-    # Gradients travel from GPU to GPU; results, which are Python's objects, through gloo.
+    # Gradients travel from GPU to GPU, results, which are Python objects, through gloo.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device().type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     yield
     dist.destroy_process_group()
 
 
 def device() -> torch.device:
-    """Return the GPU of this rank, or the CPU where there is no GPU."""
+    """Return the GPU of this rank, or the CPU if there is no GPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -58,16 +59,16 @@ def device() -> torch.device:
 
 def rank() -> int:
     """Return the number of this process, 0 if it works alone."""
-    return dist.get_rank() if _together() else 0
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
     """Return how many processes share the work."""
-    return dist.get_world_size() if _together() else 1
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that prints, and writes what is not a share."""
+    """Whether this process prints, and writes what ranks do not share."""
     return rank() == 0
 
 
@@ -76,25 +77,27 @@ def share(items: Sequence[Item]) -> Sequence[Item]:
     return items[rank() :: world()]
 
 
-def map(
+def shared_map(
     work: Callable[[Item], Result],
     items: Sequence[Item],
     *,
     desc: str | None = None,
     unit: str = "it",
-    using: Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]] = builtins.map,
+    using: Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]] = map,
 ) -> list[Result]:
-    """Return ``work(item)`` for all items, in their order, on every rank; each was done by one of them.
+    """Return ``work(item)`` for all items, in their order, on every rank. One rank computes each of them.
+
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
 
     Args:
-        work: its results must be picklable if several ranks work together, and should be small.
+        work: its results must be picklable if there are several ranks, and should be small.
         items: the same on every rank.
-        desc: what the progress bar of rank 0 says; there is none without it.
+        desc: text of rank 0's progress bar; without it there is no bar.
         unit: of the progress bar.
-        using: how a rank goes through its share.
+        using: how a rank goes through its part.
 
     Raises:
-        ElsewhereError: if ``work`` raised an exception on another rank; where it was raised, it is raised again.
+        OtherRankFailed: if ``work`` raised an exception on another rank; that rank raises the exception itself.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))
@@ -102,12 +105,14 @@ def map(
 
 
 def once(work: Callable[[], Result]) -> Result:
-    """Return ``work()`` on every rank, done by rank 0; inside, rank 0 works alone, so nothing there waits for others.
+    """Return ``work()`` on every rank. Rank 0 computes it, and the others wait.
+
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
 
     Raises:
-        ElsewhereError: on the other ranks, if ``work`` raised an exception; on rank 0 it is raised again.
+        OtherRankFailed: on the other ranks, if ``work`` raised an exception; rank 0 raises the exception itself.
     """
-    return _exchanged(lambda: _done_alone(work) if is_main() else None)[0]
+    return _exchanged(lambda: [work()] if is_main() else [])[0][0]
 
 
 def barrier() -> None:
@@ -116,42 +121,38 @@ def barrier() -> None:
 
 
 def add_up(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor, in place, by its sum over the ranks."""
-    if _together():
+    """Replace each tensor, in place, by its sum over the ranks. All ranks must call it."""
+    _check_that_all_ranks_are_here()
+    if dist.is_initialized():
         for sent in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
             sent.wait()
 
 
-def _together() -> bool:
-    return dist.is_initialized() and not _alone
-
-
-def _done_alone(work: Callable[[], Result]) -> Result:
-    global _alone
-    before, _alone = _alone, True
-    try:
-        return work()
-    finally:
-        _alone = before
+def _check_that_all_ranks_are_here() -> None:
+    if _is_working.get():
+        raise RuntimeError("work that one rank does alone must not wait for the other ranks: they would never answer")
 
 
 def _exchanged(work: Callable[[], Result]) -> list[Result]:
     """Return every rank's result."""
-    if not _together():
-        return [work()]
-    failure = result = None
+    _check_that_all_ranks_are_here()
+    failure: Exception | None = None
+    token = _is_working.set(True)
     try:
-        result = work()
+        result: list[Result] = [work()]
     except Exception as error:
-        failure = error
-    everyone: list[tuple[Result, str | None]] = [None] * world()
-    dist.all_gather_object(everyone, (result, failure and repr(failure)))
+        failure, result = error, []
+    finally:
+        _is_working.reset(token)
+    everyone: list[tuple[list[Result], str]] = [(result, "" if failure is None else repr(failure))] * world()
+    if dist.is_initialized():
+        dist.all_gather_object(everyone, everyone[rank()])
     if failure is not None:
         raise failure
     for number, (_, problem) in enumerate(everyone):
-        if problem is not None:
-            raise ElsewhereError(f"rank {number} failed: {problem}")
-    return [result for result, _ in everyone]
+        if problem:
+            raise OtherRankFailed(f"rank {number} failed: {problem}")
+    return [found for results, _ in everyone for found in results]
 
 
 def _end_with(parent: int) -> None:

@@ -1,4 +1,4 @@
-"""Every way to choose the window that a classifier sees. A variant is one row of `Variant`; nothing else lists them.
+"""Every way to choose the window that a classifier sees. A variant is one row of ``Variant``; no other list exists.
 
 A *stream* is a modality at a zoom level. Each stream has one classifier, pre-trained on random windows; all variants
 but the first go on from it.
@@ -54,8 +54,17 @@ class Group(StrEnum):
     GUIDED = "Guided transformer"
 
 
+class Window(StrEnum):
+    """Which window the classifier sees when it is tested."""
+
+    CENTER = "center"
+    MOST_MOTION = "most motion"
+    TRANSFORMER = "transformer"
+    """Where the variant's spatial transformer looks."""
+
+
 class Guidance(StrEnum):
-    """What guidance does in joint training."""
+    """How strongly guidance pulls in joint training."""
 
     OFF = "off"
     ON = "on"
@@ -72,10 +81,11 @@ class Traits:
         description: what it is, in a few words.
         group: what it has in common with others.
         phase: the last phase of its training.
+        window: what its classifier sees.
         head: how the head of its localization network starts; "gaussian" is the paper's random start (sec. 4).
         pace: multiplies the rate of its localization network in joint training.
         is_guided: whether its transformer goes on from guidance.
-        guidance: what guidance does in joint training.
+        guidance: how strongly guidance pulls in joint training.
         is_frozen: whether its transformer stays as guidance left it.
     """
 
@@ -83,6 +93,7 @@ class Traits:
     description: str
     group: Group
     phase: Phase = Phase.JOINT
+    window: Window = Window.TRANSFORMER
     head: str = "gaussian"
     pace: float = 1.0
     is_guided: bool = False
@@ -94,10 +105,15 @@ class Variant(Enum):
     """From the least attention to the most, in the order in which they are shown; ``Variant("SSTN")`` finds one."""
 
     RANDOM_CROP = Traits(
-        "random crop", "center window, classifier as trained on random windows", Group.NO_TRANSFORMER, Phase.RECOGNITION
+        "random crop", "center window, classifier as trained on random windows", Group.NO_TRANSFORMER,
+        Phase.RECOGNITION, Window.CENTER,
+    )  # fmt: skip
+    CENTER = Traits(
+        "center", "center window, classifier trained on it", Group.NO_TRANSFORMER, Phase.BASELINE, Window.CENTER
     )
-    CENTER = Traits("center", "center window, classifier trained on it", Group.NO_TRANSFORMER, Phase.BASELINE)
-    HARD_CODED = Traits("R_h", "hard-coded window of most motion", Group.NO_TRANSFORMER, Phase.BASELINE)
+    HARD_CODED = Traits(
+        "R_h", "hard-coded window of most motion", Group.NO_TRANSFORMER, Phase.BASELINE, Window.MOST_MOTION
+    )
     STN = Traits("STN", "starts at random, as the paper's baseline", Group.PLAIN)
     STN_IDENTITY = Traits("STN-identity", "starts with the whole frame", Group.PLAIN, head="identity")
     STN_LEVEL = Traits("STN-level", "starts with the center window", Group.PLAIN, head="level")

@@ -1,7 +1,7 @@
-"""Resumable units of work: a unit is done when its manifest says so and every byte it names is still there.
+"""Resumable units of work. A unit is done when its manifest says so and no byte of its files has changed.
 
-Files are written first and the manifest last, by an atomic rename; so a process killed at any moment leaves either
-a whole unit or one that will be done again.
+Files are written first and the manifest last, by an atomic rename. So a process that is killed at any moment leaves
+either a whole unit or one that will be done again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
+class NotDoneError(RuntimeError):
+    """Something is to be read that was not computed, or that was computed from other inputs."""
+
+
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Lend a temporary path beside ``path``; on a clean exit it is synced to disk and takes ``path``'s place."""
+    """Lend a temporary path next to ``path``; on a clean exit the file is synced to disk and renamed to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, by which encoders choose a format
     try:
@@ -34,7 +39,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def visible(folder: Path) -> list[Path]:
-    """List ``folder`` by name, without what killed writers and operating systems leave under names with a dot."""
+    """List ``folder`` by name, without hidden files, which killed writers and operating systems leave behind."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
@@ -45,7 +50,10 @@ def write_json(path: Path, content: object) -> None:
 
 
 def fingerprint(inputs: object) -> str:
-    """Return the SHA-256 of ``inputs`` as canonical JSON; dataclasses count as their fields, paths as strings."""
+    """Return the SHA-256 of ``inputs`` as canonical JSON.
+
+    Dataclasses count as their fields, enums as their values and paths as strings.
+    """
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
@@ -66,11 +74,11 @@ class Workspace:
         self.root = root
 
     def unit(self, name: str, inputs: object) -> Unit:
-        """Return the unit ``name`` (slashes make sub-folders), to be done again whenever ``inputs`` change.
+        """Return the unit ``name``, which has to be done again whenever ``inputs`` change.
 
         Args:
-            name: unique name of the unit.
-            inputs: everything that decides the unit's outcome: JSON values, dataclasses and paths.
+            name: unique name of the unit; slashes make sub-folders.
+            inputs: everything that decides the unit's outcome: JSON values, dataclasses, enums and paths.
         """
         return Unit(self.root / name, fingerprint(inputs))
 
@@ -92,23 +100,32 @@ class Unit:
         """What was noted at the commit.
 
         Raises:
-            RuntimeError: if the unit is not done.
+            NotDoneError: if the unit is not done.
         """
-        if self._valid_manifest is None:
-            raise RuntimeError(f"unit {self.folder} is not done, so it has no facts")
-        return self._valid_manifest["facts"]
+        facts: dict[str, Any] = self._manifest["facts"]
+        return facts
 
     def path(self, name: str) -> Path:
-        """Return where the file ``name`` of this unit is or belongs; its folder exists afterwards."""
+        """Return the path to which the file ``name`` of this unit is written, and make its folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / name
 
+    def file(self, name: str) -> Path:
+        """Return the path of a file that was committed.
+
+        Raises:
+            NotDoneError: if the unit is not done, or was committed without this file.
+        """
+        if name not in self._manifest["files"]:
+            raise NotDoneError(f"unit {self.folder} has no file {name}, only {', '.join(self._manifest['files'])}")
+        return self.folder / name
+
     def commit(self, *names: str, **facts: object) -> None:
-        """Declare the unit done. A later commit replaces this one and removes the files it no longer names.
+        """Declare the unit done. A later commit replaces this one and removes the files that it does not name.
 
         Args:
-            names: the unit's files, all written by now.
-            facts: small JSON values worth keeping beside them.
+            names: the unit's files, which must be complete.
+            facts: small JSON values to keep with them.
         """
         for name in names:
             _sync(self.folder / name)
@@ -125,26 +142,34 @@ class Unit:
                 path.unlink()
 
     @property
+    def _manifest(self) -> Mapping[str, Any]:
+        if self._valid_manifest is None:
+            raise NotDoneError(
+                f"unit {self.folder} is missing, damaged or made from other inputs: run the stage that computes it"
+            )
+        return self._valid_manifest
+
+    @property
     def _manifest_path(self) -> Path:
         return self.folder / "manifest.json"
 
     @cached_property
-    def _valid_manifest(self) -> Mapping[str, Any] | None:
-        """The manifest if it holds. Read once per unit object, for hashing large files takes its time."""
+    def _valid_manifest(self) -> dict[str, Any] | None:
+        """The manifest if it holds. It is read once per unit object, since hashing large files takes time."""
         try:
-            manifest = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
             files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
-            log.warning("%s cannot be read; its unit is done again", self._manifest_path)
+            log.warning("%s cannot be read; its unit will be done again", self._manifest_path)
             return None
         if inputs != self.fingerprint:
             return None
         for name, digest in files.items():
             path = self.folder / name
             if not path.is_file() or sha256(path) != digest:
-                log.warning("%s is missing or was changed since it was written; its unit is done again", path)
+                log.warning("%s is missing or was changed since it was written; its unit will be done again", path)
                 return None
         return manifest
 
@@ -156,9 +181,13 @@ def _to_json(content: object, indent: int | None = None) -> str:
 def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"a unit's inputs and facts must be JSON values, dataclasses or paths, got {type(value).__name__}")
+    raise TypeError(
+        f"a unit's inputs and facts must be JSON values, dataclasses, enums or paths, got {type(value).__name__}"
+    )
 
 
 def _sync(path: Path) -> None:

@@ -14,6 +14,7 @@ from benchmarks import measure, pipeline, pipeline_peers, pipeline_stages, table
 from benchmarks.pipeline_plan import PLANS
 from examples.mpii_cooking.data import preparation
 from examples.mpii_cooking.evaluation import features
+from examples.mpii_cooking.training.networks import Classifier
 from supervised_st import TemporalCorrelationPooling
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,7 @@ BROKEN = {
     "search, score": ("search", pipeline_stages, "window_scores", lower),
     "pool": ("pool", TemporalCorrelationPooling, "forward", lambda pool: lambda *a: pool(*a) + 1e-6),
     "features, order": ("features", features, "affine_sample", lambda sample: lambda *a: sample(*a).flip(0)),
-    "features, values": ("features", features.Classifier, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
+    "features, values": ("features", Classifier, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
 }
 
 

@@ -13,7 +13,7 @@ def test_classes_are_split_in_natural_order(dataset):
     assert [clip.video for clip in dataset.train] == ["left/1.avi", "left/2.avi", "right/1.avi", "right/2.avi"]
     assert [clip.video for clip in dataset.test] == ["left/10.avi", "right/10.avi"]
     assert [len(clip) for clip in dataset.train + dataset.test] == [12, 13, 12, 13, 12, 12]
-    assert "(4 clips)" in dataset.split
+    assert "(4 clips)" in dataset.protocol
     assert not dataset.has_paper_protocol
 
 

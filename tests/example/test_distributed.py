@@ -1,6 +1,5 @@
 """Several processes do what one does: the same steps to the bit or to the order of additions, the same results."""
 
-import dataclasses
 import pickle
 from datetime import timedelta
 from itertools import product
@@ -11,14 +10,19 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import Phase
+from examples.mpii_cooking.config import PhaseSettings
 from examples.mpii_cooking.training import train
+from examples.mpii_cooking.training.checkpoints import load_history
 from examples.mpii_cooking.training.runs import Run, build
+from examples.mpii_cooking.variants import Modality, Phase, Variant
 from examples.mpii_cooking.workspace import Workspace
 from tests.example.test_train import without_time
-from tests.helpers.made_up_samples import CLASSES, DETAIL, GENERAL, PRESET, Epoch, made_up
+from tests.helpers.made_up_samples import CLASSES, DETAIL, GENERAL, PRESET, Epoch, changed, made_up
 
-RUNS = (Run("guide", "spatial", DETAIL, "vgg-m", "SSTN"), Run("recognize", "temporal", GENERAL))
+RUNS = (
+    Run(Phase.GUIDANCE, Modality.SPATIAL, DETAIL, "vgg-m", Variant.SSTN),
+    Run(Phase.RECOGNITION, Modality.TEMPORAL, GENERAL),
+)
 PARTS = {7: "1 for 2 ranks", 4: "2 for 2 ranks", 2: "4 for 2 ranks"}
 """Sub-batch -> how many there are in a batch of 7, and in the last one, of 5, almost as many."""
 
@@ -27,13 +31,11 @@ def fit_all(folder):
     """Train every run, with dropout, with every sub-batch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    phase = Phase(epochs=2, rate=1e-3)
+    phase = PhaseSettings(epochs=2, rate=1e-3)
     for run, sub_batch in product(RUNS, PARTS):
         # Adam divides a gradient by its size, and so magnifies the last bits of the smallest ones.
         optimizer = "sgd" if sub_batch == 2 else "adam"
-        preset = dataclasses.replace(
-            PRESET, batch=7, sub_batch=sub_batch, guide=phase, recognize=phase, optimizer=optimizer
-        )
+        preset = changed(PRESET, batch=7, sub_batch=sub_batch, guide=phase, recognize=phase, optimizer=optimizer)
         unit = Workspace(folder).unit(f"{run.name}-{sub_batch}", {})
         samples = Epoch([made_up(12, run.level, run.modality)])
         train.fit(run, build(run, CLASSES, preset), preset, unit, lambda epoch, samples=samples: samples)
@@ -49,7 +51,7 @@ def refuse(item):
 def failure(work):
     try:
         work()
-    except (ValueError, distributed.ElsewhereError) as error:
+    except (ValueError, RuntimeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -62,12 +64,13 @@ def work_as(rank, folder):
     fit_all(folder)
     answers = {
         "share": distributed.share(range(5)),
-        "map": distributed.map(lambda item: (item, distributed.rank()), range(5)),
-        "map of nothing": distributed.map(lambda item: item, []),
-        "failed map": failure(lambda: distributed.map(refuse, range(5))),
-        "once": distributed.once(lambda: (rank, distributed.map(lambda item: distributed.world(), range(3)))),
+        "map": distributed.shared_map(lambda item: (item, distributed.rank()), range(5)),
+        "map of nothing": distributed.shared_map(lambda item: item, []),
+        "failed map": failure(lambda: distributed.shared_map(refuse, range(5))),
+        "once": distributed.once(lambda: (rank, distributed.world())),
         "failed once": failure(lambda: distributed.once(lambda: refuse(3))),
-        "together again": distributed.world(),
+        "waiting inside of once": failure(lambda: distributed.once(distributed.barrier)),
+        "together again": distributed.once(lambda: rank),
     }
     (folder / f"rank-{rank}").write_bytes(pickle.dumps(answers))
     dist.destroy_process_group()
@@ -84,23 +87,23 @@ def folders(tmp_path_factory):
 
 def outcomes(folders, run, sub_batch):
     units = [Workspace(folder).unit(f"{run.name}-{sub_batch}", {}) for folder in folders]
-    return [(load_file(unit.path("epoch-0002.safetensors")), without_time(unit.facts)) for unit in units]
+    return [(load_file(unit.path("epoch-0002.safetensors")), without_time(load_history(unit))) for unit in units]
 
 
 @pytest.mark.parametrize("sub_batch", [7, 4], ids=PARTS.get)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_two_ranks_with_at_most_two_sub_batches_train_to_the_very_bits_of_one_process(folders, run, sub_batch):
-    (weights, facts), (shared_weights, shared_facts) = outcomes(folders, run, sub_batch)
+    (weights, history), (shared_weights, shared_history) = outcomes(folders, run, sub_batch)
     assert all(torch.equal(shared_weights[name], weights[name]) for name in weights | shared_weights)
-    assert shared_facts == facts
+    assert shared_history == history
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_more_sub_batches_are_added_up_in_another_order(folders, run):
-    (weights, facts), (shared_weights, shared_facts) = outcomes(folders, run, 2)
+    (weights, history), (shared_weights, shared_history) = outcomes(folders, run, 2)
     torch.testing.assert_close(shared_weights, weights, rtol=0, atol=2e-7)
-    for name in ("loss", "measure"):
-        assert shared_facts[name] == pytest.approx(facts[name], rel=1e-6)
+    assert shared_history.loss == pytest.approx(history.loss, rel=1e-6)
+    assert shared_history.measure == pytest.approx(history.measure, rel=1e-6)
 
 
 def test_ranks_share_items_and_all_have_every_result_in_order(folders):
@@ -109,20 +112,40 @@ def test_ranks_share_items_and_all_have_every_result_in_order(folders):
     for answer in answers:
         assert answer["map"] == [(0, 0), (1, 1), (2, 0), (3, 1), (4, 0)]
         assert answer["map of nothing"] == []
-        assert answer["once"] == (0, [1, 1, 1])
-        assert answer["together again"] == 2
+        assert answer["once"] == (0, 2)
+        assert answer["together again"] == 0
 
 
 def test_a_failure_is_told_where_it_happens_and_ends_the_others_too(folders):
     first, second = (pickle.loads((folders[1] / f"rank-{rank}").read_bytes()) for rank in (0, 1))
     assert second["failed map"] == first["failed once"] == "ValueError: 3 is refused"
-    assert first["failed map"] == "ElsewhereError: rank 1 failed: ValueError('3 is refused')"
-    assert second["failed once"] == "ElsewhereError: rank 0 failed: ValueError('3 is refused')"
+    assert first["failed map"] == "OtherRankFailed: rank 1 failed: ValueError('3 is refused')"
+    assert second["failed once"] == "OtherRankFailed: rank 0 failed: ValueError('3 is refused')"
 
 
 def test_a_process_of_its_own_has_all_the_work():
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
-    assert distributed.map(str, [1, 2, 3]) == ["1", "2", "3"]
+    assert distributed.shared_map(str, [1, 2, 3]) == ["1", "2", "3"]
     assert distributed.once(distributed.rank) == 0
     with pytest.raises(ValueError, match="3 is refused"):
-        distributed.map(refuse, range(5))
+        distributed.shared_map(refuse, range(5))
+
+
+@pytest.mark.parametrize("call", [
+    distributed.barrier,
+    lambda: distributed.once(lambda: 1),
+    lambda: distributed.shared_map(str, [1]),
+    lambda: distributed.add_up([torch.zeros(1)]),
+], ids=["barrier", "once", "shared_map", "add_up"])  # fmt: skip
+def test_work_that_one_rank_does_must_not_wait_for_others(call):
+    """Even if there are no others, so that it is noticed on a machine with one process."""
+    for work in (lambda: distributed.once(call), lambda: distributed.shared_map(lambda item: call(), [1])):
+        with pytest.raises(RuntimeError, match="must not wait for the other ranks"):
+            work()
+    call()
+
+
+def test_waiting_for_others_inside_of_once_is_an_error_on_every_rank(folders):
+    first, second = (pickle.loads((folders[1] / f"rank-{rank}").read_bytes()) for rank in (0, 1))
+    assert first["waiting inside of once"].startswith("RuntimeError: work that one rank does alone must not wait")
+    assert second["waiting inside of once"].startswith("OtherRankFailed: rank 0 failed: RuntimeError(")

@@ -47,7 +47,7 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = results_of(output)
     curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    parts = ("table2", "table3", "poolings", "variants", "margin", "overlap", "looks")
+    parts = ("table2", "table3", "poolings", "variants", "overlap", "looks")
     return {key: results[key] for key in parts} | {"curves": curves}
 
 
@@ -74,7 +74,7 @@ def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
 def test_every_extra_variant_has_a_cell_like_those_of_table_2(smoke):
     results = results_of(smoke)
     labels = np.asarray(results["table2"]["labels"])
-    runs = [(run.localizer, run.level.name, run.variant) for run in extra_runs(PRESETS["smoke"])]
+    runs = [(run.localizer, run.level.name, run.variant.key) for run in extra_runs(PRESETS["smoke"])]
     assert [(cell["localizer"], cell["level"], cell["variant"]) for cell in results["variants"]] == runs
     for cell in results["variants"]:
         (found,) = cell["seeds"]
@@ -103,16 +103,19 @@ def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
         present = [cell["ap"][label] for label in table["classes_present"]]
         assert cell["map"] == pytest.approx(np.mean(present))
     fused = results_of(smoke)["poolings"]
-    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].poolings]
+    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].evaluation.poolings]
     assert fused["cells"][0]["map"] == pytest.approx(cells[fused["row"], fused["stream"], fused["variant"]]["map"])
 
 
-def test_decision_values_are_kept_in_the_order_of_table_3(smoke):
+def test_decision_values_are_kept_level_by_level(smoke):
     table = results_of(smoke)["table3"]
-    scores = np.load(smoke / "seed-0" / "scores" / PRESETS["smoke"].poolings[0] / "scores.npy")
-    assert (scores.shape, scores.dtype) == ((24, table["clips"], len(table["cells"][0]["ap"])), np.float32)
-    for cell, values in zip(table["cells"], scores, strict=True):
-        assert cell["seeds"][0]["predictions"] == values.argmax(1).tolist()
+    cells = {(cell["row"], cell["stream"], cell["variant"]): cell for cell in table["cells"]}
+    folder = smoke / "seed-0" / "scores" / PRESETS["smoke"].evaluation.poolings[0]
+    for stream, region in product(("spatial", "temporal", "S+T"), ("R_d", "R_h")):
+        scores = np.load(folder / f"{region}-{stream}" / "scores.npy")
+        assert (scores.shape, scores.dtype) == ((4, table["clips"], len(table["cells"][0]["ap"])), np.float32)
+        for row, values in zip((*LEVELS, "late fusion"), scores, strict=True):
+            assert cells[row, stream, region]["seeds"][0]["predictions"] == values.argmax(1).tolist()
 
 
 def test_networks_without_weights_are_said_to_start_at_random(smoke):
@@ -122,7 +125,7 @@ def test_networks_without_weights_are_said_to_start_at_random(smoke):
 def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
     results = results_of(smoke)
     assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
-    epochs = PRESETS["smoke"].joint.epochs
+    epochs = PRESETS["smoke"].training.joint.epochs
     for curve in results["curves"]:
         followed = (curve["phase"], curve["modality"], curve["localizer"]) == ("joint", "spatial", "vgg-16")
         assert len(curve["distortion"] or []) == followed * (epochs + 1)
@@ -234,24 +237,26 @@ class PreparedError(Exception):
 
 
 def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
-    trainers, prepared = [], []
+    experiments, prepared = [], []
 
-    def train_all(trainer):
-        trainers.append(trainer)
+    def train_all(experiment):
+        experiments.append(experiment)
         raise PreparedError
 
-    prepare_video = preparation._prepare_video
-    monkeypatch.setattr(run_all.Trainer, "train_all", train_all)
+    prepare_video = preparation.prepare_video
+    monkeypatch.setattr(run_all, "train_all", train_all)
     monkeypatch.setattr(
-        preparation, "_prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args)
+        preparation, "prepare_video", lambda *args: prepared.append(args[0].stem) or prepare_video(*args)
     )
     for split in (None, mpii.FIXED5, mpii.choose_split("loso7", 8), mpii.choose_split("loso7", 10)):
         with pytest.raises(PreparedError):
             run_all.run(None, tmp_path, PRESETS["smoke"], split, None, plan_only=False)
     assert len(prepared) == len(set(prepared)) == 12
     folders = ["", "", "loso7-8", "loso7-10"]
-    assert [trainer.workspace.root for trainer in trainers] == [tmp_path / folder / "seed-0" for folder in folders]
-    clips = [(len(trainer.dataset.train), len(trainer.dataset.test)) for trainer in trainers]
+    assert [experiment.workspace.root for experiment in experiments] == [
+        tmp_path / folder / "seed-0" for folder in folders
+    ]
+    clips = [(len(experiment.dataset.train), len(experiment.dataset.test)) for experiment in experiments]
     assert clips == [(20, 28), (20, 28), (44, 4), (44, 4)]
 
 
@@ -262,8 +267,8 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
     run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
     assert [split for _, _, _, split, _ in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
-    assert [preset.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "raft"]
-    assert [preset.raft_weights for _, _, preset, *_ in runs] == [None, None, "raft.pth"]
+    assert [preset.data.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "raft"]
+    assert [preset.data.raft_weights for _, _, preset, *_ in runs] == [None, None, "raft.pth"]
     assert runs[0][2] == PRESETS["paper"]
 
 

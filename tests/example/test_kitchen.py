@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from examples.mpii_cooking.config import PRESETS, KitchenSize, levels
+from examples.mpii_cooking.config import PRESETS, KitchenSize
 from examples.mpii_cooking.data import kitchen, kitchen_scene, mpii, preparation, video
 from examples.mpii_cooking.data.readers import open_dataset
 
@@ -96,7 +96,7 @@ def test_stripes_survive_windows_between_pixels_at_the_closer_levels_alone():
         return np.stack(things)
 
     def kept(level: str, shift: float) -> float:
-        height = next(each.height for each in levels(PRESETS["quick"]) if each.name == level)
+        height = next(each.height for each in PRESETS["quick"].data.levels if each.name == level)
         return (stripes(0, height, shift) - stripes(2, height, shift)).std() / (95 / 2**0.5)
 
     assert kept("detail", 0.5) > 0.7

@@ -40,7 +40,9 @@ def test_the_majority_class_scores_what_the_collapsed_network_of_the_paper_score
     assert (test[constant], test.total()) == (130, 2033)
     assert real_dataset(mpii.choose_split("fixed5")) == dataset
     assert dataset.has_paper_protocol
-    assert dataset.split.endswith("fixed5: trained on subjects 11, 12, 13, 14, 15, tested on 8, 10, 16, 17, 18, 19, 20")
+    assert dataset.protocol.endswith(
+        "fixed5: trained on subjects 11, 12, 13, 14, 15, tested on 8, 10, 16, 17, 18, 19, 20"
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,8 +54,8 @@ def test_a_fold_trains_on_everyone_but_its_subject(real_dataset, fold, test_clip
     assert 3315 <= len(dataset.train) <= 3597
     assert {clip.video[:4] for clip in dataset.test} == {f"s{fold:02d}-"}
     assert len({clip.video[:4] for clip in dataset.train} - {f"s{fold:02d}-"}) == 11
-    assert f"{3748 - test_clips} train and {test_clips} test clips; loso7-{fold}: trained on" in dataset.split
-    assert dataset.split.endswith(f"tested on {fold}")
+    assert f"{3748 - test_clips} train and {test_clips} test clips; loso7-{fold}: trained on" in dataset.protocol
+    assert dataset.protocol.endswith(f"tested on {fold}")
     assert not dataset.has_paper_protocol
     assert dataset.classes == real_dataset().classes
     assert dataset.videos == real_dataset().videos, "one preparation serves every split"

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.training.networks import Backbone, Classifier, transformer
+from examples.mpii_cooking.variants import Modality
 
 PAPER, QUICK = PRESETS["paper"], PRESETS["quick"]
 
@@ -38,8 +39,8 @@ def on_meta():
 @pytest.mark.parametrize(("name", "count"), [("vgg-f", 56_762_118), ("vgg-m", 98_836_102), ("vgg-16", 134_285_126)])
 @pytest.mark.usefixtures("on_meta")
 def test_parameter_counts_with_a_six_number_head_are_the_published_ones(name, count):
-    level = levels(PAPER)[2]
-    assert parameters(transformer(name, level, "spatial", PAPER)) == count
+    level = PAPER.data.levels[2]
+    assert parameters(transformer(name, level, Modality.SPATIAL, PAPER)) == count
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,9 @@ def test_full_scale_maps_have_the_published_sides(name, sides):
 
 @pytest.mark.usefixtures("on_meta")
 def test_full_scale_classifier_has_the_names_and_shapes_of_torchvisions_vgg16():
-    shapes = {name: tuple(tensor.shape) for name, tensor in Classifier(64, "temporal", PAPER).state_dict().items()}
+    shapes = {
+        name: tuple(tensor.shape) for name, tensor in Classifier(64, Modality.TEMPORAL, PAPER).state_dict().items()
+    }
     convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
     assert set(shapes) == {
         f"{layer}.{kind}"
@@ -105,14 +108,14 @@ def test_dropout_is_the_papers_only_where_training_starts_from_large_networks():
         return [layer.p for layer in classifier.classifier if isinstance(layer, nn.Dropout)]
 
     with torch.device("meta"):
-        assert rates(Classifier(8, "spatial", PAPER)) == [0.85, 0.85]
-        assert rates(Classifier(8, "temporal", PAPER)) == [0.5, 0.5]
-    assert rates(Classifier(8, "spatial", QUICK)) == [0.2, 0.2]
+        assert rates(Classifier(8, Modality.SPATIAL, PAPER)) == [0.85, 0.85]
+        assert rates(Classifier(8, Modality.TEMPORAL, PAPER)) == [0.5, 0.5]
+    assert rates(Classifier(8, Modality.SPATIAL, QUICK)) == [0.2, 0.2]
 
 
 def test_fc6_is_the_first_classifier_layer_after_its_relu():
     torch.manual_seed(0)
-    classifier = Classifier(3, "spatial", QUICK).eval()
+    classifier = Classifier(3, Modality.SPATIAL, QUICK).eval()
     image = torch.randn(2, 3, 28, 28)
     flat = classifier.features(image).flatten(1)
     fc6 = classifier.classifier[0]
@@ -120,9 +123,9 @@ def test_fc6_is_the_first_classifier_layer_after_its_relu():
     assert classifier(image).shape == (2, 3)
 
 
-@pytest.mark.parametrize("level", levels(QUICK), ids=lambda level: level.name)
+@pytest.mark.parametrize("level", QUICK.data.levels, ids=lambda level: level.name)
 def test_a_transformer_starts_from_a_random_head_as_in_the_paper(level):
     torch.manual_seed(0)
-    head = transformer("vgg-16", level, "spatial", QUICK).head
+    head = transformer("vgg-16", level, Modality.SPATIAL, QUICK).head
     assert torch.equal(head.bias, torch.zeros(6))
     assert head.weight.std().item() == pytest.approx(0.01, rel=0.1)

@@ -1,14 +1,16 @@
 """The plan of a run: what it leaves behind, and the disk that it asks for."""
 
-import dataclasses
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from examples.mpii_cooking import plan
+from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.training.runs import all_runs, margin_runs
+from examples.mpii_cooking.training.runs import all_runs
+from examples.mpii_cooking.variants import Variant
+from tests.helpers.made_up_samples import changed
 from tests.helpers.small_videos import PRESET, moving_patch, write
 
 
@@ -36,7 +38,8 @@ def test_a_plan_needs_disk_for_what_is_not_written_yet(dataset, tmp_path, monkey
 
 
 def test_a_plan_counts_every_seed(dataset, tmp_path):
-    preset = dataclasses.replace(PRESET, seeds=(0, 1), margin_seeds=(2,))
+    one = SeedPlan(2, only=((Variant.SSTN, "detail"),))
+    preset = changed(PRESET, seeds=(SeedPlan(0), SeedPlan(1), one))
     text = plan.make(dataset, preset, tmp_path, torch.device("cpu"))
-    assert f"{2 * len(all_runs(preset)) + len(margin_runs(preset))} runs" in text
+    assert f"{2 * len(all_runs(preset)) + 3} runs" in text
     assert f"{2 * 6} streams" in text

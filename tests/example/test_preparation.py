@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from examples.mpii_cooking.config import levels
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, DataError
 from examples.mpii_cooking.data.preparation import prepare, window_side
@@ -26,7 +25,7 @@ def test_caches_hold_every_frame_at_every_level(dataset, caches):
     key = "left/2.avi"
     cache, frames = caches[key], list(video.decode(dataset.videos[key]))
     assert cache.frames == len(frames) == 13
-    for level in levels(PRESET):
+    for level in PRESET.data.levels:
         assert cache.rgb(level, 12).shape == (level.height, cache.width(level), 3)
         assert cache.flow(level, 12).shape == (2, level.height, cache.width(level))
         large = cv2.resize(frames[12], (cache.width(level), level.height), interpolation=cv2.INTER_AREA)
@@ -35,8 +34,8 @@ def test_caches_hold_every_frame_at_every_level(dataset, caches):
 
 def test_prepared_profiles_equal_a_search_in_the_cached_flow(caches):
     for cache in caches.values():
-        for level in levels(PRESET):
-            search = MotionWindowTarget(window_side(PRESET, level), bound=PRESET.flow_bound)
+        for level in PRESET.data.levels:
+            search = MotionWindowTarget(window_side(PRESET.data, level), bound=PRESET.data.flow_bound)
             stacks = torch.stack([stack_of(cache, frame) for frame in range(cache.frames)])
             direct = search.profile(stacks)
             score, row = cache.profile(level, slice(None))
@@ -48,9 +47,9 @@ def test_prepared_scores_are_sums_over_windows_one_by_one(caches):
     cache = caches["left/10.avi"]
     stored = video.FrameCache(cache._unit.path("flow.mkv"))
     raw = np.stack([stored[number] for number in range(cache.frames)])
-    flows = (raw.reshape(cache.frames, 2, PRESET.flow_height, -1) - 128.0) * 2 * PRESET.flow_bound / 255
-    level = levels(PRESET)[0]
-    side = window_side(PRESET, level)
+    flows = (raw.reshape(cache.frames, 2, PRESET.data.flow_height, -1) - 128.0) * 2 * PRESET.data.flow_bound / 255
+    level = PRESET.data.levels[0]
+    side = window_side(PRESET.data, level)
     for frame in (0, 6, cache.frames - 1):
         around = np.clip(np.arange(frame - 5, frame + 5), 0, cache.frames - 1)
         motion = (flows[around] ** 2).sum(1).mean(0)
@@ -70,8 +69,8 @@ def test_flow_is_resized_as_a_map_while_its_values_stay_displacements_of_the_flo
     for name in ("left", "right"):
         for number in (1, 2):
             write(tmp_path / name / f"{number}.avi", moving_patch(3, number, size=(48, 96)))
-    general, _, detail = levels(PRESET)
-    preset = replace(PRESET, flow_height=2 * general.height)
+    general, _, detail = PRESET.data.levels
+    preset = replace(PRESET.data, flow_height=2 * general.height)
     cache = prepare(open_dataset(tmp_path), preset, Workspace(tmp_path / "work"))["left/1.avi"]
     raw = video.FrameCache(cache._unit.path("flow.mkv"))[1].reshape(1, 2, preset.flow_height, -1)
     assert np.ptp(raw) > 20, "with values scaled by the zoom this test would fail"
@@ -98,7 +97,7 @@ def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatc
     monkeypatch.setattr(video, "decode", counted)
     monkeypatch.setattr("examples.mpii_cooking.data.preparation._PARALLEL", 1)
     tracemalloc.start()
-    prepare(open_dataset(tmp_path), PRESET, Workspace(tmp_path / "work"))
+    prepare(open_dataset(tmp_path), PRESET.data, Workspace(tmp_path / "work"))
     tracemalloc.stop()
     (tensors, memory), (later_tensors, later_memory) = held
     assert later_tensors == tensors
@@ -106,9 +105,9 @@ def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatc
 
 
 def test_a_second_preparation_only_reads(dataset, tmp_path, monkeypatch):
-    prepare(dataset, PRESET, Workspace(tmp_path))
+    prepare(dataset, PRESET.data, Workspace(tmp_path))
     monkeypatch.setattr(video, "decode", lambda path: pytest.fail(f"{path} was decoded again"))
-    prepare(dataset, PRESET, Workspace(tmp_path))
+    prepare(dataset, PRESET.data, Workspace(tmp_path))
 
 
 def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypatch):
@@ -121,7 +120,7 @@ def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypa
     write(tmp_path / "right" / "2.avi", moving_patch(4, 0))
     monkeypatch.setattr(video, "decode", lambda path: pytest.fail(f"{path} was decoded"))
     with pytest.raises(DataError, match="3 problems with the videos") as caught:
-        prepare(dataset, PRESET, Workspace(tmp_path / "work"))
+        prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
     assert "left/2.avi is truncated" in str(caught.value)
     assert "right/1.avi must be at least as wide as high, got 48 x 64" in str(caught.value)
     assert "right/2.avi has 4 frames, but its clip of frames 1 to 60 (right/2.avi) needs more" in str(caught.value)
@@ -130,6 +129,6 @@ def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypa
 def test_clips_beyond_the_end_of_their_video_are_listed(dataset, caches, tmp_path):
     beyond = tuple(Clip("left/1.avi", 5, stop, 0, f"rows.csv row {stop}") for stop in (12, 13, 14))
     with pytest.raises(DataError, match="2 problems with the videos") as caught:
-        prepare(replace(dataset, train=beyond), PRESET, Workspace(tmp_path))
+        prepare(replace(dataset, train=beyond), PRESET.data, Workspace(tmp_path))
     assert "has 12 frames, but its clip of frames 6 to 13 (rows.csv row 13) needs more" in str(caught.value)
     assert "row 14" in str(caught.value)

@@ -4,7 +4,7 @@ import copy
 import itertools
 import re
 import subprocess
-from dataclasses import asdict, replace
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -289,7 +289,7 @@ def test_durations_read_like_speech(seconds, text):
 
 
 def test_the_paper_preset_keeps_to_what_the_paper_states(tmp_path):
-    results = made_up_results(tmp_path) | {"settings": asdict(PRESETS["paper"])}
+    results = made_up_results(tmp_path) | {"settings": provenance.describe_settings(PRESETS["paper"])}
     results["dataset"] |= {"synthetic": False}
     found = [row.what for row in page.differences(results)]
     assert found == ["Start of the networks", "First stage of R_h", "Rows of Table 2"]

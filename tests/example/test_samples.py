@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from examples.mpii_cooking.config import levels
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, Samples, View, ahead, batches, chunks
+from examples.mpii_cooking.variants import Modality
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st.geometry import flip_theta, theta_to_window, window_to_theta
 from supervised_st.motion import MotionWindowTarget
 from supervised_st.sampling import affine_sample
+from tests.helpers.made_up_samples import changed
 from tests.helpers.small_videos import DETAIL, PRESET, moving_patch, stack_of, write
 
 
@@ -30,7 +31,7 @@ class OneView(Samples):
         return self.chosen
 
 
-def sample_of(dataset, caches, view: View, modality: str, level=DETAIL, preset=PRESET) -> Sample:
+def sample_of(dataset, caches, view: View, modality: Modality, level=DETAIL, preset=PRESET) -> Sample:
     samples = OneView(dataset.train, caches, level, modality, preset)
     samples.chosen = view
     return samples[0]
@@ -46,21 +47,21 @@ def test_a_target_is_the_window_with_the_most_motion_in_the_crop(dataset, caches
     view = View(clip=1, frame=6, column=column, flipped=flipped)
     cache = caches[dataset.train[1].video]
     crop = (column, 0, DETAIL.height, DETAIL.height)
-    direct = MotionWindowTarget(PRESET.glimpse, bound=PRESET.flow_bound)(stack_of(cache, 6)[None], crop=crop)
+    direct = MotionWindowTarget(PRESET.data.glimpse, bound=PRESET.data.flow_bound)(stack_of(cache, 6)[None], crop=crop)
     expected = flip_theta(direct.theta) if flipped else direct.theta
-    assert torch.equal(sample_of(dataset, caches, view, "spatial").theta, expected)
+    assert torch.equal(sample_of(dataset, caches, view, Modality.SPATIAL).theta, expected)
 
 
-@pytest.mark.parametrize("level", levels(PRESET), ids=lambda level: level.name)
-@pytest.mark.parametrize("modality", ["spatial", "temporal"])
+@pytest.mark.parametrize("level", PRESET.data.levels, ids=lambda level: level.name)
+@pytest.mark.parametrize("modality", [Modality.SPATIAL, Modality.TEMPORAL])
 def test_mirroring_a_sample_mirrors_what_its_window_shows(dataset, caches, level, modality):
     view = View(clip=0, frame=5, column=3, flipped=False)
     plain, mirrored = (
         sample_of(dataset, caches, view._replace(flipped=flip), modality, level) for flip in (False, True)
     )
-    size = (PRESET.glimpse, PRESET.glimpse)
+    size = (PRESET.data.glimpse, PRESET.data.glimpse)
     expected = affine_sample(plain.image, plain.theta, size).flip(-1)
-    if modality == "temporal":
+    if modality == Modality.TEMPORAL:
         expected[:, 0::2] *= -1
     glimpse = affine_sample(mirrored.image, mirrored.theta, size)
     torch.testing.assert_close(glimpse, expected, rtol=0, atol=1e-4)
@@ -69,38 +70,38 @@ def test_mirroring_a_sample_mirrors_what_its_window_shows(dataset, caches, level
 def test_images_are_the_cached_frames_about_their_mean(dataset, caches):
     view = View(clip=0, frame=5, column=3, flipped=False)
     cache = caches[dataset.train[0].video]
-    spatial = sample_of(dataset, caches, view, "spatial").image[0] / PRESET.rgb_gain
+    spatial = sample_of(dataset, caches, view, Modality.SPATIAL).image[0] / PRESET.training.inputs.rgb
     mean = torch.tensor([123.68, 116.779, 103.939])[:, None, None]
     pixels = torch.from_numpy(cache.rgb(DETAIL, 5)).permute(2, 0, 1)[..., 3 : 3 + DETAIL.height]
     torch.testing.assert_close(spatial + mean, pixels.float(), rtol=0, atol=1e-3)
-    temporal = sample_of(dataset, caches, view, "temporal").image[0] / PRESET.flow_gain + 128
+    temporal = sample_of(dataset, caches, view, Modality.TEMPORAL).image[0] / PRESET.training.inputs.flow + 128
     assert torch.equal(temporal, stack_of(cache, 5).flatten(0, 1)[..., 3 : 3 + DETAIL.height].float())
 
 
 @pytest.mark.parametrize("zoom", [2, 4])
 def test_a_window_from_a_coarser_flow_grid_is_scaled_up(dataset, tmp_path, zoom):
-    preset = replace(PRESET, flow_height=112 // zoom)
-    caches = prepare(dataset, preset, Workspace(tmp_path))
-    side = PRESET.glimpse // zoom
+    preset = changed(PRESET, flow_height=112 // zoom)
+    caches = prepare(dataset, preset.data, Workspace(tmp_path))
+    side = PRESET.data.glimpse // zoom
     numbers = np.clip(np.arange(1, 11), 0, 11).tolist()
     cache = caches["left/1.avi"]
     flows = [cache._memory.read(cache._unit.path("flow.mkv"), number) for number in numbers]
-    stack = torch.from_numpy(np.stack(flows).reshape(1, 10, 2, preset.flow_height, -1))
+    stack = torch.from_numpy(np.stack(flows).reshape(1, 10, 2, preset.data.flow_height, -1))
     crop = (zoom, 0, 112 // zoom, 112 // zoom)
-    direct = MotionWindowTarget(side, bound=preset.flow_bound)(stack, crop=crop)
+    direct = MotionWindowTarget(side, bound=preset.data.flow_bound)(stack, crop=crop)
     view = View(clip=0, frame=6, column=zoom * zoom, flipped=False)
     expected = window_to_theta(direct.window * zoom, (112, 112))
-    assert torch.equal(sample_of(dataset, caches, view, "spatial", preset=preset).theta, expected)
+    assert torch.equal(sample_of(dataset, caches, view, Modality.SPATIAL, preset=preset).theta, expected)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_from_a_finer_flow_grid_the_best_window_of_each_column_counts(dataset, caches, monkeypatch, seed):
-    level, column, side = levels(PRESET)[0], seed % 6, PRESET.glimpse
+    level, column, side = PRESET.data.levels[0], seed % 6, PRESET.data.glimpse
     cache = caches[dataset.train[0].video]
     rng = np.random.default_rng(seed)
     score, row = rng.integers(0, 9, 52) / 8, rng.integers(0, 15, 52)  # few values, hence ties
     monkeypatch.setattr(cache, "profile", lambda level, frame: (score, row))
-    zoom, room = level.height / PRESET.flow_height, level.height - side
+    zoom, room = level.height / PRESET.data.flow_height, level.height - side
     best: dict[int, tuple[float, int]] = {}
     for left in range(len(score)):
         x = min(round(left * zoom), cache.width(level) - side) - column
@@ -109,7 +110,7 @@ def test_from_a_finer_flow_grid_the_best_window_of_each_column_counts(dataset, c
     _, y, x = min((-value, y, x) for x, (value, y) in best.items())
     expected = window_to_theta(torch.tensor([[x, y, side, side]]), (level.height, level.height))
     view = View(clip=0, frame=6, column=column, flipped=False)
-    assert torch.equal(sample_of(dataset, caches, view, "spatial", level).theta, expected)
+    assert torch.equal(sample_of(dataset, caches, view, Modality.SPATIAL, level).theta, expected)
 
 
 def test_without_motion_the_window_is_central_and_not_trusted(tmp_path):
@@ -118,7 +119,13 @@ def test_without_motion_the_window_is_central_and_not_trusted(tmp_path):
             write(tmp_path / name / f"{number}.avi", moving_patch(1, number))
     dataset = open_dataset(tmp_path)
     samples = ClipSamples(
-        dataset.train, prepare(dataset, PRESET, Workspace(tmp_path / "work")), DETAIL, "temporal", PRESET, augment=True
+        dataset.train,
+        prepare(dataset, PRESET.data, Workspace(tmp_path / "work")),
+        DETAIL,
+        Modality.TEMPORAL,
+        PRESET,
+        seed=0,
+        augment=True,
     )
     sample = samples[0]
     assert torch.equal(sample.theta, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
@@ -130,8 +137,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(dataset, caches):
     clips = dataset.train * 8
 
     def drawn(seed: int = 0, epoch: int = 0) -> list[View]:
-        preset = replace(PRESET, seed=seed)
-        samples = ClipSamples(clips, caches, DETAIL, "spatial", preset, augment=True, epoch=epoch)
+        samples = ClipSamples(clips, caches, DETAIL, Modality.SPATIAL, PRESET, seed=seed, augment=True, epoch=epoch)
         torch.rand(3)
         return [samples.view(index) for index in reversed(range(len(samples)))][::-1]
 
@@ -148,8 +154,8 @@ def test_samples_depend_on_seed_epoch_and_index_alone(dataset, caches):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_loader_processes_change_nothing(dataset, caches):
     def loaded(workers: int) -> list[Sample]:
-        preset = replace(PRESET, workers=workers)
-        samples = ClipSamples(dataset.train, caches, DETAIL, "temporal", preset, augment=True)
+        preset = changed(PRESET, workers=workers)
+        samples = ClipSamples(dataset.train, caches, DETAIL, Modality.TEMPORAL, preset, seed=0, augment=True)
         return list(batches(samples, chunks(samples.shuffled(), 3)))
 
     state = torch.get_rng_state()
@@ -161,8 +167,8 @@ def test_loader_processes_change_nothing(dataset, caches):
 
 def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
     dataset = open_dataset(folder)
-    caches = prepare(dataset, PRESET, Workspace(work))
-    samples = ClipSamples(dataset.train, caches, DETAIL, "temporal", PRESET, augment=True, epoch=epoch)
+    caches = prepare(dataset, PRESET.data, Workspace(work))
+    samples = ClipSamples(dataset.train, caches, DETAIL, Modality.TEMPORAL, PRESET, seed=0, augment=True, epoch=epoch)
     return list(batches(samples, chunks(samples.shuffled(), 3)))
 
 
@@ -177,8 +183,8 @@ def test_a_restart_changes_nothing(dataset, caches):
 
 
 def test_random_windows_are_whole_pixel_windows_anywhere_in_the_crop(dataset, caches):
-    level, side = levels(PRESET)[1], PRESET.glimpse
-    samples = ClipSamples(dataset.train * 16, caches, level, "spatial", PRESET, augment=True)
+    level, side = PRESET.data.levels[1], PRESET.data.glimpse
+    samples = ClipSamples(dataset.train * 16, caches, level, Modality.SPATIAL, PRESET, seed=0, augment=True)
     batch = samples.__getitems__(range(len(samples)))
     windows = theta_to_window(batch.random.double(), (level.height, level.height))
     corners = windows[:, :2].round().int()
@@ -192,13 +198,15 @@ def test_random_windows_are_whole_pixel_windows_anywhere_in_the_crop(dataset, ca
 
 
 def test_where_nothing_is_drawn_the_window_is_the_center(dataset, caches):
-    samples = ClipSamples(dataset.train, caches, DETAIL, "spatial", PRESET, augment=False)
+    samples = ClipSamples(dataset.train, caches, DETAIL, Modality.SPATIAL, PRESET, seed=0, augment=False)
     assert torch.equal(samples[0].random, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
 
 
 def test_an_order_is_a_permutation_of_its_own_epoch(dataset, caches):
     orders = [
-        ClipSamples(dataset.train * 8, caches, DETAIL, "spatial", PRESET, augment=True, epoch=epoch).shuffled()
+        ClipSamples(
+            dataset.train * 8, caches, DETAIL, Modality.SPATIAL, PRESET, seed=0, augment=True, epoch=epoch
+        ).shuffled()
         for epoch in (0, 0, 1)
     ]
     assert orders[0] == orders[1] != orders[2]
@@ -206,14 +214,14 @@ def test_an_order_is_a_permutation_of_its_own_epoch(dataset, caches):
 
 
 def test_frame_samples_visit_every_clip_in_order(dataset, caches):
-    samples = FrameSamples(dataset.test + dataset.train, caches, DETAIL, "spatial", PRESET)
+    samples = FrameSamples(dataset.test + dataset.train, caches, DETAIL, Modality.SPATIAL, PRESET)
     batch = samples.__getitems__(range(len(samples)))
     assert samples.lengths == [3, 3, 3, 4, 3, 4]
     assert batch.clip.tolist() == np.repeat(range(6), samples.lengths).tolist()
     assert batch.frame.tolist() == [0, 4, 8] * 3 + [0, 4, 8, 12] + [0, 4, 8] + [0, 4, 8, 12]
     center = (caches["left/10.avi"].width(DETAIL) - DETAIL.height) // 2
     assert same(
-        samples[1], sample_of(replace(dataset, train=dataset.test), caches, View(0, 4, center, False), "spatial")
+        samples[1], sample_of(replace(dataset, train=dataset.test), caches, View(0, 4, center, False), Modality.SPATIAL)
     )
 
 

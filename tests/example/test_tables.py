@@ -1,9 +1,12 @@
 """What tables are made from: distortion along training, overlap with the window of most motion."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from examples.mpii_cooking.evaluation import tables
-from tests.helpers.made_up_samples import DETAIL, PRESET
+from examples.mpii_cooking.variants import Modality
+from tests.helpers.made_up_samples import DETAIL, MIDDLE, PRESET
 
 
 def test_distortion_of_known_windows_is_what_they_were_made_with():
@@ -26,11 +29,9 @@ def test_distortion_of_known_windows_is_what_they_were_made_with():
 
 
 def test_overlap_counts_only_clips_where_something_moved(monkeypatch):
-    cells = [
-        {"level": "detail", "iou": [0.25, None, 0.75, 0.8], "center": [0.1, None, 0.2, 0.3]},
-        {"level": "middle", "iou": [None], "center": [None]},
-    ]
-    monkeypatch.setattr(tables, "overlaps", lambda trainer: cells)
-    found, nothing = tables.overlap(None)
+    cells = {DETAIL: ((0.25, None, 0.75, 0.8), (0.1, None, 0.2, 0.3)), MIDDLE: ((None,), (None,))}
+    monkeypatch.setattr(tables, "overlap_streams", lambda experiment: [(Modality.SPATIAL, level) for level in cells])
+    monkeypatch.setattr(tables, "load_overlaps", lambda experiment, modality, level: cells[level])
+    found, nothing = tables.overlap(SimpleNamespace(preset=PRESET))
     assert (found["mean"], found["above_half"], found["center"]) == pytest.approx((0.6, 2 / 3, 0.2))
     assert (nothing["mean"], nothing["above_half"], nothing["center"]) == (None, None, None)

@@ -1,6 +1,5 @@
 """Released ImageNet weights: read so that networks compute what MatConvNet or torchvision do, or refused by name."""
 
-import dataclasses
 import hashlib
 from pathlib import Path
 
@@ -12,18 +11,20 @@ import tyro
 from safetensors.torch import save_file
 
 from examples.mpii_cooking import plan, run_all
-from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.config import PRESETS, SeedPlan
 from examples.mpii_cooking.data.dataset import DataError, Dataset
 from examples.mpii_cooking.data.samples import RGB_MEAN
 from examples.mpii_cooking.training import weights
-from examples.mpii_cooking.training.networks import Backbone
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.networks import Backbone, Networks
 from examples.mpii_cooking.training.runs import Run, build
-from examples.mpii_cooking.training.train import Trainer
+from examples.mpii_cooking.variants import Modality, Phase, Variant
 from examples.mpii_cooking.workspace import Workspace
+from tests.helpers.made_up_samples import changed
 
 WIDTH = 1 / 32
-NARROW = dataclasses.replace(PRESETS["paper"], width=WIDTH)
-GENERAL = levels(NARROW)[0]
+NARROW = changed(PRESETS["paper"], width=WIDTH)
+GENERAL = NARROW.data.levels[0]
 MEANS = {"vgg-f": (122.7, 114.9, 101.5), "vgg-m": (120.1, 117.2, 104.3), "vgg-16": RGB_MEAN}
 """Mean colors of the made-up files; VGG-16's is the released one."""
 LAYERS = {  # ((kernel, stride, pad), published channels), "lrn", (pool, pad below and to the right)
@@ -159,7 +160,7 @@ def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
     """All layers start from the file but for the last of each network, which is drawn as without one."""
     path = written(tmp_path / "network.mat", released_layers("vgg-16"), MEANS["vgg-16"])
     released = {"vgg-16": weights.read(path, without_numbers("vgg-16"))}
-    run = Run("joint", "temporal", GENERAL, "vgg-16", "STN")
+    run = Run(Phase.JOINT, Modality.TEMPORAL, GENERAL, "vgg-16", Variant.STN)
     random, begun = build(run, 5, NARROW).state_dict(), build(run, 5, NARROW, released).state_dict()
     same = {name for name, tensor in random.items() if torch.equal(tensor, begun[name])}
     assert same == {
@@ -177,11 +178,11 @@ def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
 def test_networks_without_a_file_start_at_random(tmp_path):
     path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
     released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
-    run = Run("joint", "spatial", GENERAL, "vgg-f", "STN")
+    run = Run(Phase.JOINT, Modality.SPATIAL, GENERAL, "vgg-f", Variant.STN)
     random, begun = build(run, 5, NARROW), build(run, 5, NARROW, released)
-    torch.testing.assert_close(begun["classifier"].state_dict(), random["classifier"].state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(begun.classifier.state_dict(), random.classifier.state_dict(), rtol=0, atol=0)
     assert torch.equal(
-        begun["transformer"].localization.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"]
+        begun.transformer.localization.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"]
     )
 
 
@@ -392,18 +393,18 @@ def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_pat
     written(tmp_path / "imagenet-vgg-f.mat", released_layers("vgg-f"), MEANS["vgg-f"])
     planned = []
 
-    def trainer(_dataset, _caches, preset, _workspace, _device, released):
-        raise _StoppedError(preset, released)
+    def stop(experiment):
+        raise _StoppedError(experiment.preset, experiment.weights)
 
     monkeypatch.setattr(run_all, "_open", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False))
     monkeypatch.setattr(run_all.plan, "make", lambda *handed, written: planned.append(handed) or "")
     monkeypatch.setattr(run_all, "prepare", lambda *_: {})
-    monkeypatch.setattr(run_all, "Trainer", trainer)
+    monkeypatch.setattr(run_all, "train_all", stop)
     for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
         with pytest.raises(_StoppedError) as stopped:
-            run_all.run(None, tmp_path / "output", PRESETS["paper"], None, folder, plan_only=False)
+            run_all.main(output=tmp_path / "output", preset="paper", weights=folder)
         preset, released = stopped.value.args
-        assert (preset.rgb_gain, preset.flow_gain) == gains
+        assert (preset.training.inputs.rgb, preset.training.inputs.flow) == gains
         assert set(released) == files
         _, same, *_, handed = planned.pop()
         assert same == preset
@@ -428,7 +429,7 @@ def test_the_plan_measures_networks_with_their_weights(monkeypatch):
 
     def build(_run, _classes, _preset, weights=weights.NO_WEIGHTS):
         built.append(weights)
-        return torch.nn.ModuleDict()
+        return Networks()
 
     monkeypatch.setattr(plan, "build", build)
     monkeypatch.setattr(plan, "_step_cost", lambda *_: plan.StepCost(0, 0))
@@ -440,14 +441,16 @@ def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tm
     def units(**digests):
         found = {name.replace("_", "-"): weights.Released("a", digest, {}, None) for name, digest in digests.items()}
         dataset = Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
-        trainer = Trainer(dataset, {}, PRESETS["paper"], Workspace(tmp_path), torch.device("cpu"), found)
-        level = levels(PRESETS["paper"])[0]
+        experiment = Experiment(
+            dataset, {}, PRESETS["paper"], SeedPlan(0), Workspace(tmp_path), torch.device("cpu"), found
+        )
+        level = PRESETS["paper"].data.levels[0]
         runs = {
-            "guide": Run("guide", "spatial", level, "vgg-f", "SSTN"),
-            "joint": Run("joint", "spatial", level, "vgg-f", "SSTN"),
-            "recognize": Run("recognize", "spatial", level),
+            "guide": Run(Phase.GUIDANCE, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
+            "joint": Run(Phase.JOINT, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
+            "recognize": Run(Phase.RECOGNITION, Modality.SPATIAL, level),
         }
-        return {name: trainer.unit(run).fingerprint for name, run in runs.items()}
+        return {name: experiment.unit(run).fingerprint for name, run in runs.items()}
 
     def changes(before, after):
         return {name for name in before if before[name] != after[name]}
@@ -462,8 +465,9 @@ def test_training_begins_at_the_weights(tmp_path):
     path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
     released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
     dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
-    trainer = Trainer(dataset, {}, NARROW, Workspace(tmp_path), torch.device("cpu"), released)
-    begun = trainer._initial(Run("guide", "spatial", GENERAL, "vgg-f", "SSTN"))["transformer"].localization
+    experiment = Experiment(dataset, {}, NARROW, SeedPlan(0), Workspace(tmp_path), torch.device("cpu"), released)
+    run = Run(Phase.GUIDANCE, Modality.SPATIAL, GENERAL, "vgg-f", Variant.SSTN)
+    begun = experiment.untrained(run).transformer.localization
     assert torch.equal(begun.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"])
 
 

@@ -53,7 +53,7 @@ def test_a_committed_unit_is_done_and_keeps_its_facts(tmp_path):
 def test_an_unfinished_unit_has_no_facts(tmp_path):
     unit = Workspace(tmp_path).unit("work", {})
     assert not unit.done
-    with pytest.raises(RuntimeError, match="is not done, so it has no facts"):
+    with pytest.raises(RuntimeError, match="is missing, damaged or made from other inputs"):
         _ = unit.facts
 
 
@@ -137,7 +137,7 @@ def test_the_fingerprint_sees_values_not_their_order(tmp_path):
 
 
 def test_only_values_that_json_can_hold_are_taken():
-    with pytest.raises(TypeError, match="must be JSON values, dataclasses or paths, got set"):
+    with pytest.raises(TypeError, match="must be JSON values, dataclasses, enums or paths, got set"):
         fingerprint({1, 2})
     with pytest.raises(ValueError, match="JSON compliant"):
         fingerprint(float("nan"))

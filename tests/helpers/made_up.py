@@ -1,7 +1,6 @@
 """Results of the example as a run writes them, made up: the definition of their schema for the tests of the report."""
 
 import itertools
-from dataclasses import asdict
 
 import matplotlib.image
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import seeds, tables
+from examples.mpii_cooking.report.provenance import describe_settings
 from examples.mpii_cooking.training.weights import RANDOM
 
 CLASSES = [
@@ -200,7 +200,7 @@ def made_up_results(folder, count=1):
         "seeds": list(range(count)),
         "margin_seeds": [count],
         "command": "python examples/mpii_cooking/run_all.py --preset standard",
-        "settings": asdict(PRESETS["standard"]),
+        "settings": describe_settings(PRESETS["standard"]),
         "weights": dict.fromkeys(paper.LOCALIZERS, RANDOM),
         "dataset": dataset,
         "levels": [

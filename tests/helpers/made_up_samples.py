@@ -4,28 +4,41 @@ import dataclasses
 
 import torch
 
-from examples.mpii_cooking.config import PRESETS, Phase, levels
+from examples.mpii_cooking.config import PRESETS, PhaseSettings
 from examples.mpii_cooking.data.samples import Sample
 from examples.mpii_cooking.training import train
 from examples.mpii_cooking.training.runs import Run
+from examples.mpii_cooking.variants import Modality, Phase, Variant
 from supervised_st.geometry import window_to_theta
 
-SMOKE = dataclasses.replace(PRESETS["smoke"], batch=4, sub_batch=4)
-GENERAL, MIDDLE, DETAIL = levels(SMOKE)
+
+def changed(preset, **changes):
+    """The preset with other settings, each in the part that has it."""
+    parts = {}
+    for part in dataclasses.fields(preset):
+        value = getattr(preset, part.name)
+        names = {each.name for each in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
+        if part.name != "kitchen" and names & changes.keys():
+            chosen = {name: changes.pop(name) for name in names & changes.keys()}
+            parts[part.name] = dataclasses.replace(value, **chosen)
+    return dataclasses.replace(preset, **parts, **changes)
+
+
+SMOKE = changed(PRESETS["smoke"], batch=4, sub_batch=4)
+GENERAL, MIDDLE, DETAIL = SMOKE.data.levels
 CLASSES = 3
-PRESET = dataclasses.replace(SMOKE, joint=Phase(epochs=3, rate=1e-3, localization_rate=1e-4))
-JOINT = Run("joint", "spatial", GENERAL, "vgg-16", "SSTN")
+PRESET = changed(SMOKE, joint=PhaseSettings(epochs=3, rate=1e-3, localization_rate=1e-4))
+JOINT = Run(Phase.JOINT, Modality.SPATIAL, GENERAL, "vgg-16", Variant.SSTN)
 
 
-def made_up(count, level=GENERAL, modality="spatial", dtype=torch.float32):
+def made_up(count, level=GENERAL, modality=Modality.SPATIAL, dtype=torch.float32):
     generator = torch.Generator().manual_seed(count)
     side = 28 / level.height
     shift = (1 - side) * (2 * torch.rand(count, 2, generator=generator) - 1)
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = side
     theta[:, :, 2] = shift
-    channels = {"spatial": 3, "temporal": 20}[modality]
-    image = torch.randn(count, channels, level.height, level.height, generator=generator)
+    image = torch.randn(count, modality.channels, level.height, level.height, generator=generator)
     numbers = torch.arange(count)
     confidence = torch.ones(count, dtype=dtype)
     corner = torch.randint(level.height - 28 + 1, (count, 2), generator=generator)
@@ -40,7 +53,9 @@ class Epoch:
 
     def __init__(self, batches):
         self.rows = [
-            row for batch in batches for row in ([batch] if isinstance(batch, BaseException) else train.split(batch, 1))
+            row
+            for batch in batches
+            for row in ([batch] if isinstance(batch, BaseException) else train.sub_batches(batch, 1))
         ]
 
     def shuffled(self):
@@ -55,4 +70,4 @@ class Epoch:
 
 
 def variant_of(variant, level=GENERAL):
-    return Run("joint", "spatial", level, "vgg-16", variant)
+    return Run(Phase.JOINT, Modality.SPATIAL, level, "vgg-16", Variant(variant))

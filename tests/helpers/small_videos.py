@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import torch
 
-from examples.mpii_cooking.config import PRESETS, levels
+from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.data import video
 
 PRESET = PRESETS["smoke"]
-DETAIL = levels(PRESET)[2]
+DETAIL = PRESET.data.levels[2]
 
 
 def moving_patch(frames: int, seed: int, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]:

@@ -8,31 +8,41 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Split
 from examples.mpii_cooking.workspace import visible
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv"})
-TRAIN_SHARE = 2 / 3
+TRAIN_FRACTION = 2 / 3
 
 
-def read_dataset(folder: Path) -> Dataset:
-    """Read every class folder; of each class the first two thirds of the files, in natural order, are for training.
+def recognizes(folder: Path) -> bool:
+    """Whether ``folder`` has sub-folders with videos."""
+    return any(_video_files(path) for path in visible(folder) if path.is_dir())
 
-    Folders without videos and files that are no videos, by their suffix, are left out and named in a warning.
+
+def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
+    """Read every class folder. In each class the first two thirds of the files, in natural order, are for training.
+
+    Folders without videos and files whose suffix is not that of a video are ignored; a warning names them.
+
+    Args:
+        folder: holds one sub-folder per class.
+        split: must be None, since no subjects are known.
 
     Raises:
-        DataError: if there are fewer than two classes, a class has fewer than two videos, or videos are broken (all
-            of them are listed).
+        DataError: if there is a split, there are fewer than two classes, a class has fewer than two videos, or videos
+            are broken (all of them are listed).
     """
+    if split is not None:
+        raise DataError(f"split {split.name} needs an annotation file (*.csv) that names subjects, {folder} has none")
     folders = [path for path in visible(folder) if path.is_dir()]
     classes = {path.name: files for path in folders if (files := _video_files(path))}
     _warn_of_ignored(folder, folders, classes)
     if len(classes) < 2:
         raise DataError(
-            f"{folder} must hold an annotation file (*.csv), or at least two class folders with videos "
-            f"({_suffixes()}), got {len(classes)} of those"
+            f"{folder} must hold at least two class folders with videos ({_suffixes()}), got {len(classes)}"
         )
     problems = [f"class {name} must have at least two videos" for name, files in classes.items() if len(files) < 2]
     clips: dict[str, list[Clip]] = {"train": [], "test": []}
@@ -46,7 +56,7 @@ def read_dataset(folder: Path) -> Dataset:
             except video.VideoError as problem:
                 problems.append(str(problem))
                 continue
-            clips["train" if place < TRAIN_SHARE * len(files) and place < len(files) - 1 else "test"].append(clip)
+            clips["train" if place < TRAIN_FRACTION * len(files) and place < len(files) - 1 else "test"].append(clip)
     if problems:
         raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
     train, test = tuple(clips["train"]), tuple(clips["test"])
@@ -56,7 +66,7 @@ def read_dataset(folder: Path) -> Dataset:
         classes=tuple(classes),
         train=train,
         test=test,
-        split=(
+        protocol=(
             f"{len(videos)} videos in {len(classes)} classes; in each class, by file number, the first two thirds "
             f"train ({len(train)} clips) and the rest test ({len(test)} clips)"
         ),
@@ -72,7 +82,7 @@ def _warn_of_ignored(folder: Path, folders: Iterable[Path], classes: Mapping[str
         else:
             ignored.append(f"{path.name}/")
     if ignored:
-        log.warning("%s: ignored, for they hold no videos (%s): %s", folder, _suffixes(), ", ".join(ignored))
+        log.warning("%s: ignored, since they are no videos (%s): %s", folder, _suffixes(), ", ".join(ignored))
 
 
 def _suffixes() -> str:
@@ -85,6 +95,6 @@ def _video_files(folder: Path) -> list[Path]:
 
 
 def _natural_order(path: Path) -> tuple[list[int | str], str]:
-    """Order 2 before 10. Digits and other text alternate, so like is always compared with like."""
+    """Order 2 before 10. Digits and other text alternate, so numbers are compared with numbers, text with text."""
     parts = re.split(r"(\d+)", path.name)
     return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name

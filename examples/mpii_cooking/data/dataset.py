@@ -1,14 +1,15 @@
-"""The words every data source shares: a clip, a dataset of clips, and what can be wrong with one."""
+"""What every reader returns: a dataset of clips; and the error for data that cannot be used."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 class DataError(ValueError):
-    """The data given by the user cannot be used; the message says what to change."""
+    """The user's data cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Clip:
         return self.stop - self.start
 
 
+class Split(NamedTuple):
+    """Which subjects' clips train and which are tested."""
+
+    name: str
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Videos with labeled clips, divided into training and test clips."""
@@ -40,7 +49,7 @@ class Dataset:
     classes: tuple[str, ...]
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
-    split: str
+    protocol: str
     """How the clips were divided, as a sentence for the report."""
     has_paper_protocol: bool
     """Whether the paper's numbers were measured on these clips."""

@@ -1,30 +1,32 @@
-"""Optical flow between neighboring frames, as eight bits a component."""
+"""Optical flow between neighboring frames, 8 bits per component."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from examples.mpii_cooking.data.dataset import DataError
 
-FlowMethod = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Image = NDArray[Any]
+FlowMethod = Callable[[Image, Image], Image]
 
 RAFT_STEP, RAFT_LEAST = 8, 128
-"""torchvision's RAFT takes sides in pixels that are divisible by one and not less than the other."""
+"""torchvision's RAFT takes sides in pixels that are multiples of 8 and at least 128."""
 
 
 def estimator(method: Literal["dis", "tvl1", "raft"], weights: str | None = None) -> FlowMethod:
     """Return a function (gray, next gray) -> flow of shape (height, width, 2), in pixels of that grid.
 
-    It keeps buffers between calls, so every thread needs its own.
+    The function keeps buffers between calls, so every thread needs its own.
 
     Args:
         method: "dis" (Kroeger et al., ECCV 2016; milliseconds), "tvl1" (Zach et al., DAGM 2007; the two-stream
@@ -40,17 +42,17 @@ def estimator(method: Literal["dis", "tvl1", "raft"], weights: str | None = None
     if weights is not None:
         raise DataError(f"weights belong to flow raft, got {weights} with flow {method}")
     if method == "tvl1":
-        tvl1 = cv2.optflow.createOptFlow_DualTVL1()
+        tvl1: Any = cv2.optflow.createOptFlow_DualTVL1()  # OpenCV's types do not know that the flow may be None
         return lambda first, second: tvl1.calc(first, second, None)
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     return lambda first, second: dis.calc(first, second, None)
 
 
 def raft(network: Callable[[Tensor, Tensor], Sequence[Tensor]], device: torch.device) -> FlowMethod:
     """Return the flow method around a RAFT network.
 
-    Nobody has looked at its flow yet, for want of trained weights: tests know sides, range and units from a stand-in,
-    and that torchvision's networks, untrained, run where it is installed.
+    Not yet validated with trained weights. Tests check sides, range and units with a stand-in, and that torchvision's
+    untrained networks run if torchvision is installed.
 
     Args:
         network: (first, second) -> estimates in pixels, [1 2 height width], of which the last is the best; the images
@@ -59,7 +61,7 @@ def raft(network: Callable[[Tensor, Tensor], Sequence[Tensor]], device: torch.de
     """
 
     @torch.inference_mode()
-    def estimate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    def estimate(first: Image, second: Image) -> Image:
         height, width = first.shape
         (top, bottom), (left, right) = _margins(height), _margins(width)
         images = torch.from_numpy(np.stack([first, second])).to(device)[:, None] / 127.5 - 1
@@ -84,14 +86,14 @@ def _raft_network(weights: str | None) -> nn.Module:
         )
     try:
         from torchvision.models import optical_flow
-    except (ImportError, RuntimeError) as problem:  # a RuntimeError where it was built for another torch
+    except (ImportError, RuntimeError) as problem:  # a RuntimeError if it was built for another torch
         raise DataError(
             f"flow raft needs torchvision, built for torch {torch.__version__}: pip install torchvision ({problem})"
         ) from problem
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
         large = any(name.startswith("mask_predictor.") for name in state)  # raft_small has none
-        network = optical_flow.raft_large() if large else optical_flow.raft_small()
+        network: nn.Module = optical_flow.raft_large() if large else optical_flow.raft_small()
         network.load_state_dict(state)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as problem:
         raise DataError(
@@ -100,8 +102,8 @@ def _raft_network(weights: str | None) -> nn.Module:
     return network.eval()
 
 
-def quantize(flow: np.ndarray, bound: float) -> np.ndarray:
-    """Map [-bound, bound] pixels linearly onto 0 .. 255, saturating outside; zero flow becomes 128.
+def quantize(flow: Image, bound: float) -> Image:
+    """Convert [-bound, bound] pixels linearly to 0..255. Larger flow saturates, zero flow becomes 128.
 
     Args:
         flow: (height, width, 2), displacement (u, v) in pixels.
@@ -114,8 +116,8 @@ def quantize(flow: np.ndarray, bound: float) -> np.ndarray:
     return np.clip(levels, 0, 255).astype(np.uint8).transpose(2, 0, 1)
 
 
-def flows(frames: Iterable[np.ndarray], method: FlowMethod, bound: float) -> Iterator[np.ndarray]:
-    """Yield the flow from each frame to the next; the last frame repeats the flow before it, or has none.
+def flows(frames: Iterable[Image], method: FlowMethod, bound: float) -> Iterator[Image]:
+    """Yield the flow from each frame to the next. The last frame repeats the flow before it; a single frame has none.
 
     Args:
         frames: gray uint8 frames of one size.

@@ -1,10 +1,10 @@
-"""A small made-up kitchen, written as files in the layout of MPII Cooking.
+"""A small synthetic kitchen, written as files in the format of MPII Cooking.
 
-Twelve subjects prepare a dish each. A class is a thing that is handled (told by its fine stripes), a movement of the
-hand (seen in flow only; a single frame does not show it) and a place in the room (told by the appliance in use, far
-from the hands). The largest motion is the body's: the window with the most motion shows the person, and the thing
-lies near its edge. Nothing else carries the label: colors, positions, light and clutter are drawn independently of
-it, and each kitchen may be mirrored.
+Each of twelve subjects prepares a dish. A class is a thing that is handled (its fine stripes show which), a movement of
+the hand (only flow shows it, a single frame does not) and a place in the room (the appliance in use shows it, far from
+the hands). The body has the largest motion: the window with the most motion shows the person, and the thing lies near
+the window's edge. Nothing else depends on the label: colors, positions, light and clutter are random, and a kitchen may
+be mirrored.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
 RATE = 15
 VERSION = 4
-"""Of what is drawn, raised when it changes."""
+"""Raised when the pictures change."""
 _IDLE = 5  # frames before the first action and between two actions
 _REST_OF_HAND = (11.0, 14.0)
-"""From the torso's center: at the edge of the window that holds the torso."""
+"""Offset from the torso's center, at the edge of the window that holds the torso."""
 
 
 class Action(NamedTuple):
-    """One stretch of frames in which the person does one thing, or nothing."""
+    """One interval of frames in which the person does one thing."""
 
     start: int
     """First frame, counted from 0."""
@@ -46,16 +46,16 @@ class Action(NamedTuple):
     movement: int
     place: int
     annotated_stop: int
-    """One past the last frame that is annotated; a few annotations reach into the next action."""
+    """One past the last annotated frame. A few annotations reach into the next action."""
 
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
-    """Write ``folder/videos/*.avi`` and the annotation file; videos that are complete already are kept.
+    """Write ``folder/videos/*.avi`` and the annotation file. Videos that are complete are kept.
 
     Args:
-        folder: made if needed; what an earlier call with other arguments left there is replaced.
+        folder: is made if needed. What an earlier call with other arguments wrote there is replaced.
         size: how much to make.
-        seed: decides everything.
+        seed: of all random numbers.
     """
     recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
     _forget_other_recipe(folder, recipe)
@@ -89,11 +89,12 @@ def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
     """Order the actions: all of one place, then all of the other, as a dish would be prepared."""
     actions, now = [], _IDLE
     for place in rng.permutation(size.places):
-        kinds = list(product(range(size.objects), range(size.movements))) * size.clips
+        kinds = [*product(range(size.objects), range(size.movements))] * size.clips
         for which in rng.permutation(len(kinds)):
             stop = now + round(size.frames * rng.uniform(0.85, 1.15))
             hurried = rng.random() < 0.1
-            actions.append(Action(now, stop, *kinds[which], int(place), stop + 2 * hurried))
+            handled, movement = kinds[which]
+            actions.append(Action(now, stop, handled, movement, int(place), stop + 2 * hurried))
             now = stop if hurried else stop + _IDLE
     actions[-1] = actions[-1]._replace(annotated_stop=actions[-1].stop)
     return actions

@@ -1,7 +1,7 @@
 """Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small thing.
 
-All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the frame at hand. What tells the
-classes apart is drawn at three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
+All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the actual frame. The cues to the
+classes have three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
 _PERIOD = 8.0
-"""Of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle one, wide enough for a window that lies
-between pixels to keep a third of their contrast or more. At the general level it is 1.7, on a thing four pixels across:
-whole-pixel windows keep half of it, folded over, and windows between pixels next to nothing."""
+"""Period of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle level, so that windows that lie
+between pixels keep at least a third of their contrast. At the general level it is 1.7, on a thing four pixels across:
+whole-pixel windows keep half of the contrast, aliased, and windows between pixels almost none."""
 
 
 class Pose(NamedTuple):
@@ -87,8 +87,8 @@ class Scene:
         room = np.empty((height, width, 3), np.float32)
         room[:] = _color(rng, (150, 150, 145), 30)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
-        for x in range(0, 204, 12):
-            self._box(room, (x, 44), (x + 0.6, 104), _color(rng, (120, 120, 120), 5))
+        for tile in range(0, 204, 12):
+            self._box(room, (tile, 44), (tile + 0.6, 104), _color(rng, (120, 120, 120), 5))
         for _ in range(26):
             x, y = rng.uniform(-5, 200), rng.choice([58.0, 78.0, 98.0])
             self._box(room, (x, y - rng.uniform(5, 14)), (x + rng.uniform(3, 11), y), _color(rng, (130, 120, 110), 60))
@@ -189,7 +189,8 @@ def _masked(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _blotches(rng: np.random.Generator, shape: tuple[int, ...], blur: float, contrast: float) -> np.ndarray:
     noise = cv2.GaussianBlur(rng.normal(size=shape).astype(np.float32), (0, 0), blur)
-    return noise * (contrast / noise.std())
+    blotches: np.ndarray = noise * (contrast / noise.std())
+    return blotches
 
 
 def _color(rng: np.random.Generator, mean: tuple[float, ...], spread: float) -> tuple[float, ...]:

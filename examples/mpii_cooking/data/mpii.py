@@ -1,7 +1,7 @@
-"""The MPII Cooking Activities layout: one annotation file, one AVI file per recording.
+"""The format of MPII Cooking Activities: one annotation file, one AVI file per recording.
 
 The annotation file has no header and no quoting. Its columns are ``subject, file_name, start_frame, end_frame,
-category_id, category_name``; frames count from 1 and the end is inclusive. Category 1 is background, which is no class.
+category_id, category_name``. Frames count from 1 and the end is inclusive. Category 1 is background, not a class.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Split
+from examples.mpii_cooking.workspace import visible
 
 BACKGROUND = 1
 TRAIN_SUBJECTS = (11, 12, 13, 14, 15)
@@ -32,24 +33,16 @@ class MissingVideosError(DataError):
     """Annotated videos are missing or cannot be opened; the message lists all of them."""
 
 
-class Split(NamedTuple):
-    """Which subjects' clips train and which are tested."""
-
-    name: str
-    train: tuple[int, ...]
-    test: tuple[int, ...]
-
-
 FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)
-"""The paper's."""
+"""The paper's split."""
 
 
 def choose_split(name: Literal["fixed5", "loso7"], fold: int | None = None) -> Split:
     """Return a published split.
 
     Args:
-        name: "fixed5", the paper's, or "loso7", the protocol of Rohrbach et al. (CVPR 2012), which leaves one subject
-            out: the five training subjects and six of the test subjects train, and the seventh is tested.
+        name: "fixed5", the paper's, or "loso7" of Rohrbach et al. (CVPR 2012), which leaves one subject out: the five
+            training subjects and six of the test subjects train, the seventh is tested.
         fold: the subject that loso7 leaves out.
 
     Raises:
@@ -130,7 +123,7 @@ def _positive(name: str, text: str) -> int:
 
 
 def _contradictions(intervals: Sequence[Interval]) -> Iterator[tuple[int, str]]:
-    """Yield a problem for every row that repeats an earlier one or gives a category or a video a second meaning."""
+    """Yield a problem for every row that repeats an earlier one or contradicts what one says of a category or video."""
     seen: dict[tuple[object, ...], Interval] = {}
     names: dict[int, Interval] = {}
     subjects: dict[str, Interval] = {}
@@ -148,7 +141,7 @@ def _contradictions(intervals: Sequence[Interval]) -> Iterator[tuple[int, str]]:
 
 def summary(intervals: Iterable[Interval], split: Split = FIXED5) -> str:
     """Count intervals, classes and clips in one line."""
-    counts = Counter(_share_of(interval, split) for interval in intervals)
+    counts = Counter(_part_of(interval, split) for interval in intervals)
     labeled = counts.total() - counts["background"]
     classes = len({interval.category for interval in intervals} - {BACKGROUND})
     return (
@@ -157,7 +150,7 @@ def summary(intervals: Iterable[Interval], split: Split = FIXED5) -> str:
     )
 
 
-def _share_of(interval: Interval, split: Split) -> str:
+def _part_of(interval: Interval, split: Split) -> str:
     if interval.category == BACKGROUND:
         return "background"
     if interval.subject in split.train:
@@ -165,23 +158,37 @@ def _share_of(interval: Interval, split: Split) -> str:
     return "test" if interval.subject in split.test else "unused"
 
 
-def read_dataset(csv: Path, split: Split = FIXED5) -> Dataset:
-    """Read the annotation file and find its videos, in ``videos/`` beside it or beside it.
+def recognizes(folder: Path) -> bool:
+    """Whether ``folder`` holds an annotation file."""
+    return bool(_annotation_files(folder))
+
+
+def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
+    """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``.
+
+    Args:
+        folder: holds one annotation file.
+        split: which subjects train and which are tested; the paper's split by default.
 
     Raises:
-        AnnotationError: if the annotation file cannot be used.
+        AnnotationError: if there are several annotation files, or the only one cannot be used.
         MissingVideosError: if a video that the clips need is missing or cannot be opened.
     """
+    csv, *others = _annotation_files(folder)
+    if others:
+        names = ", ".join(path.name for path in (csv, *others))
+        raise AnnotationError(f"data must hold one annotation file, got {1 + len(others)} in {folder}: {names}")
+    split = split or FIXED5
     intervals = parse_annotations(csv)
     categories = {interval.category: interval.name for interval in intervals if interval.category != BACKGROUND}
     label_of = {category: label for label, category in enumerate(sorted(categories))}
-    shares: dict[str, list[Clip]] = {"train": [], "test": []}
+    parts: dict[str, list[Clip]] = {"train": [], "test": []}
     for interval in intervals:
-        if (share := _share_of(interval, split)) in shares:
+        if (part := _part_of(interval, split)) in parts:
             origin = f"{csv.name} row {interval.row}"
             clip = Clip(interval.file_name, interval.start - 1, interval.end, label_of[interval.category], origin)
-            shares[share].append(clip)
-    train, test = tuple(shares["train"]), tuple(shares["test"])
+            parts[part].append(clip)
+    train, test = tuple(parts["train"]), tuple(parts["test"])
     if not train or not test:
         raise AnnotationError(
             f"{csv} must have clips of training subjects {_listed(split.train)} and of test subjects "
@@ -189,14 +196,18 @@ def read_dataset(csv: Path, split: Split = FIXED5) -> Dataset:
         )
     counts = summary(intervals, split)
     return Dataset(
-        name=csv.parent.resolve().name,
-        videos=_find_videos(csv.parent, sorted({clip.video for clip in train + test}), counts),
+        name=folder.resolve().name,
+        videos=_find_videos(folder, sorted({clip.video for clip in train + test}), counts),
         classes=tuple(categories[category] for category in sorted(categories)),
         train=train,
         test=test,
-        split=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
+        protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
     )
+
+
+def _annotation_files(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix == ".csv"]
 
 
 def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, Path]:
@@ -216,7 +227,7 @@ def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, 
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise MissingVideosError(
             f"{context}, but {len(problems)} of {len(names)} videos cannot be used; "
-            f"they belong into {folder / 'videos'}:\n{listed}"
+            f"put them into {folder / 'videos'}:\n{listed}"
         )
     return found
 

@@ -1,35 +1,55 @@
-"""Open a folder as a dataset, whichever of the two known forms it has."""
+"""Open a folder as a dataset.
+
+To read another format, write a module like ``class_folders`` and list it in ``FORMATS``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from examples.mpii_cooking.data import class_folders, mpii
-from examples.mpii_cooking.data.dataset import Clip as Clip
-from examples.mpii_cooking.data.dataset import DataError as DataError
-from examples.mpii_cooking.data.dataset import Dataset as Dataset
-from examples.mpii_cooking.workspace import visible
+from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
 
 
-def open_dataset(folder: Path, split: mpii.Split | None = None) -> Dataset:
-    """Open ``folder``: the MPII Cooking layout if it holds a CSV file, else one folder of videos per class.
+@dataclass(frozen=True)
+class Format:
+    """A way to write down which frames of which videos show what.
+
+    Attributes:
+        description: what a folder of this format holds, for messages.
+        recognizes: whether a folder has this format, by the names in it.
+        read: (folder, split) -> dataset. The split says which subjects train and which are tested; None leaves the
+            choice to the format. Raises a ``DataError`` that lists all problems if the folder cannot be used.
+    """
+
+    description: str
+    recognizes: Callable[[Path], bool]
+    read: Callable[[Path, Split | None], Dataset]
+
+
+FORMATS = (
+    Format("an annotation file (*.csv) of MPII Cooking", mpii.recognizes, mpii.read_dataset),
+    Format("at least two class folders with videos", class_folders.recognizes, class_folders.read_dataset),
+)
+"""The first format that recognizes a folder reads it."""
+
+
+def open_dataset(folder: Path, split: Split | None = None) -> Dataset:
+    """Read the clips of ``folder``, whichever of ``FORMATS`` it has.
 
     Args:
         folder: an existing folder.
-        split: who trains and who is tested, the paper's split by default; for the MPII Cooking layout only.
+        split: which subjects train and which are tested; for formats that name subjects.
 
     Raises:
-        DataError: if the folder is missing or has neither form, if its annotations or videos cannot be used, or if it
-            names no subjects to split by.
+        DataError: if the folder is missing or has none of the formats, or if its annotations or videos cannot be used.
     """
     if not folder.is_dir():
         raise DataError(f"data must be an existing folder, got {folder}")
-    annotations = [path for path in visible(folder) if path.suffix == ".csv"]
-    if len(annotations) > 1:
-        names = ", ".join(path.name for path in annotations)
-        raise DataError(f"data must hold one annotation file, got {len(annotations)} in {folder}: {names}")
-    if annotations:
-        return mpii.read_dataset(annotations[0], split or mpii.FIXED5)
-    if split is not None:
-        raise DataError(f"split {split.name} needs an annotation file (*.csv) that names subjects, {folder} has none")
-    return class_folders.read_dataset(folder)
+    for format_ in FORMATS:
+        if format_.recognizes(folder):
+            return format_.read(folder, split)
+    choices = ", or ".join(format_.description for format_ in FORMATS)
+    raise DataError(f"data must hold {choices}; {folder} holds neither")

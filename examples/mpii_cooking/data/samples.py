@@ -1,8 +1,7 @@
 """Batches of network inputs with their labels and target windows, read from the caches.
 
-What a sample looks like depends on the preset's seed, the epoch and the sample's index alone; so neither the number
-of loader processes nor a killed and resumed run changes anything. A batch is cropped as bytes and becomes numbers
-once.
+A sample depends on the seed, the epoch and its index alone. So neither the number of loader processes nor a killed and
+resumed run changes anything. Batches are cropped as uint8 and converted to float32 once.
 """
 
 from __future__ import annotations
@@ -10,21 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from examples.mpii_cooking.config import MODALITIES, Level, Preset
+from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.preparation import VideoCache
+from examples.mpii_cooking.variants import Modality
 from supervised_st.geometry import flip_theta, window_to_theta
 from supervised_st.motion import MotionWindow, MotionWindowTarget, WindowProfile
 
 RGB_MEAN = (123.68, 116.779, 103.939)
-"""Of ImageNet, as in MatConvNet's VGG-16. A channel mean, not a mean image: it must commute with max-pooling."""
+"""ImageNet's mean color, as in MatConvNet's VGG-16. It is not a mean image since it must commute with max-pooling."""
 FLOW_ZERO = 128.0
 
 Item = TypeVar("Item")
@@ -50,7 +52,7 @@ class Sample(NamedTuple):
 
 
 class View(NamedTuple):
-    """Which part of which frame is shown, and how."""
+    """Which part of which frame a sample shows."""
 
     clip: int
     frame: int
@@ -58,18 +60,18 @@ class View(NamedTuple):
     """Left edge of the crop in pixels of the level."""
     flipped: bool
     corner: tuple[int, int] | None = None
-    """Top-left pixel (x, y), in what is shown, of a random window of a glimpse's size; None for the central one."""
+    """Top-left pixel (x, y) in the crop of a random window of a glimpse's size; None for the central window."""
 
 
 class Samples(Dataset[Sample]):
-    """Indexable samples; subclasses say what the view of an index is.
+    """Indexable samples; subclasses define the view of an index.
 
     Args:
         clips: the clips that views refer to.
         caches: the prepared videos.
         level: the zoom level.
-        modality: "spatial" or "temporal".
-        preset: of the run.
+        modality: RGB or flow.
+        preset: sizes and input range.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class Samples(Dataset[Sample]):
         clips: Sequence[Clip],
         caches: Mapping[str, VideoCache],
         level: Level,
-        modality: str,
+        modality: Modality,
         preset: Preset,
     ) -> None:
         self.clips, self.caches = clips, caches
@@ -96,7 +98,7 @@ class Samples(Dataset[Sample]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Sample:
-        """Return a batch; a data loader calls this once per batch."""
+        """Return a batch. A data loader calls this once per batch."""
         views = [self.view(index) for index in indices]
         window = self._windows(views)
         flipped = torch.tensor([view.flipped for view in views])
@@ -112,8 +114,8 @@ class Samples(Dataset[Sample]):
 
     @property
     def image_bytes(self) -> int:
-        """What a sample's image takes."""
-        return MODALITIES[self.modality] * self.level.height**2 * torch.float32.itemsize
+        """Memory of one sample's image."""
+        return self.modality.channels * self.level.height**2 * torch.float32.itemsize
 
     def center_column(self, clip: int) -> int:
         """Return the left edge of the center crop."""
@@ -125,60 +127,60 @@ class Samples(Dataset[Sample]):
 
     def _slack(self) -> int:
         """Return how far a window of a glimpse's size can be moved in a crop."""
-        return self.level.height - self.preset.glimpse
+        return self.level.height - self.preset.data.glimpse
 
     def _cache(self, clip: int) -> VideoCache:
         return self.caches[self.clips[clip].video]
 
     def _images(self, views: Sequence[View], flipped: Tensor) -> Tensor:
-        return self._rgb(views) if self.modality == "spatial" else self._flow(views, flipped)
+        return self._rgb(views) if self.modality is Modality.SPATIAL else self._flow(views, flipped)
 
     def _rgb(self, views: Sequence[View]) -> Tensor:
         side = self.level.height
-        pixels = np.empty((len(views), side, side, MODALITIES["spatial"]), np.uint8)
+        pixels = np.empty((len(views), side, side, Modality.SPATIAL.channels), np.uint8)
         for view, sample in zip(views, pixels, strict=True):
             frame = self._cache(view.clip).rgb(self.level, view.frame)
             sample[:] = frame[:, _columns(view, side)]
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.rgb_gain)
+        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.inputs.rgb)
 
     def _flow(self, views: Sequence[View], flipped: Tensor) -> Tensor:
         side = self.level.height
-        pixels = np.empty((len(views), self.preset.stack, 2, side, side), np.uint8)
+        pixels = np.empty((len(views), self.preset.data.stack, 2, side, side), np.uint8)
         for view, sample in zip(views, pixels, strict=True):
             cache = self._cache(view.clip)
             for field, number in zip(sample, cache.stack(view.frame), strict=True):
                 field[:] = cache.flow(self.level, number)[..., _columns(view, side)]
-        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.flow_gain)
-        image[flipped, 0::2] *= -1  # in a mirror, what moves right moves left
+        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.inputs.flow)
+        image[flipped, 0::2] *= -1  # mirroring turns motion to the right into motion to the left
         return image
 
     def _windows(self, views: Sequence[View]) -> MotionWindow:
-        """Search each crop for the window with the most motion ("research" in ``supervised_st``'s words)."""
-        target = MotionWindowTarget(self.preset.glimpse, fallback="invalid")
+        """Find the window with the most motion in each crop."""
+        target = MotionWindowTarget(self.preset.data.glimpse, fallback="invalid")
         score, row = (torch.from_numpy(np.stack(part)) for part in zip(*map(self._crop_profile, views), strict=True))
         start = torch.zeros(len(views), dtype=torch.int64)
         side = self.level.height
         return target.from_profile(WindowProfile(score, row), crop_x=start, crop_size=(side, side))
 
     def _random_windows(self, views: Sequence[View]) -> Tensor:
-        side, center = self.preset.glimpse, self._slack() // 2
+        side, center = self.preset.data.glimpse, self._slack() // 2
         corners = (view.corner or (center, center) for view in views)
         return window_to_theta(torch.tensor([[*corner, side, side] for corner in corners]), (self.level.height,) * 2)
 
-    def _crop_profile(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """Carry a frame's profile from the flow grid to the columns of a crop, in pixels of the level.
+    def _crop_profile(self, view: View) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Convert a frame's profile from the flow grid to the columns of a crop, in pixels of the level.
 
-        Where the flow grid is finer, the best of the windows that round to a column counts; where it is coarser,
-        columns in between have no window.
+        If the flow grid is finer, the best of the windows that round to a column counts. If it is coarser, the columns
+        in between have no window.
         """
         score, row = self._cache(view.clip).profile(self.level, view.frame)
         room = self._slack()
-        zoom = self.level.height / self.preset.flow_height
-        last = self._cache(view.clip).width(self.level) - self.preset.glimpse
+        zoom = self.level.height / self.preset.data.flow_height
+        last = self._cache(view.clip).width(self.level) - self.preset.data.glimpse
         column = np.minimum(np.rint(np.arange(len(score)) * zoom).astype(int), last) - view.column
         inside = np.flatnonzero((column >= 0) & (column <= room))
-        rising = inside[np.lexsort((-inside, score[inside]))]  # of equal ones, the leftmost is written last and stays
+        rising = inside[np.lexsort((-inside, score[inside]))]  # of equal scores, the leftmost is written last and stays
         crop_score = np.full(room + 1, -np.inf)
         crop_row = np.zeros(room + 1, np.int64)
         crop_score[column[rising]] = score[rising]
@@ -187,14 +189,15 @@ class Samples(Dataset[Sample]):
 
 
 class ClipSamples(Samples):
-    """One random frame of every clip; another epoch, other frames.
+    """One random frame of every clip, another one in every epoch.
 
     Args:
         clips: one sample each.
         caches: see :class:`Samples`.
         level: see :class:`Samples`.
         modality: see :class:`Samples`.
-        preset: see :class:`Samples`; its seed decides the frames and the augmentation.
+        preset: see :class:`Samples`.
+        seed: decides the frames and the augmentation.
         augment: crop at a random column, mirror half of the samples and place windows at random; otherwise show the
             center crop.
         epoch: counts from 0.
@@ -205,14 +208,15 @@ class ClipSamples(Samples):
         clips: Sequence[Clip],
         caches: Mapping[str, VideoCache],
         level: Level,
-        modality: str,
+        modality: Modality,
         preset: Preset,
         *,
+        seed: int,
         augment: bool,
         epoch: int = 0,
     ) -> None:
         super().__init__(clips, caches, level, modality, preset)
-        self.augment, self.epoch = augment, epoch
+        self.seed, self.augment, self.epoch = seed, augment, epoch
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -220,7 +224,7 @@ class ClipSamples(Samples):
 
     def view(self, index: int) -> View:
         """Draw the frame and, with augmentation, the crop, the mirroring and the random window."""
-        rng = np.random.default_rng((self.preset.seed, self.epoch, index))
+        rng = np.random.default_rng((self.seed, self.epoch, index))
         frame = int(rng.integers(self.clips[index].start, self.clips[index].stop))
         if not self.augment:
             return View(index, frame, self.center_column(index), flipped=False)
@@ -230,7 +234,8 @@ class ClipSamples(Samples):
 
     def shuffled(self) -> list[int]:
         """Return this epoch's order of the clips."""
-        return np.random.default_rng((self.preset.seed, self.epoch)).permutation(len(self)).tolist()
+        order: list[int] = np.random.default_rng((self.seed, self.epoch)).permutation(len(self)).tolist()
+        return order
 
 
 class FrameSamples(Samples):
@@ -246,53 +251,57 @@ class FrameSamples(Samples):
         return sum(self.lengths)
 
     def view(self, index: int) -> View:
-        """Find the clip and the frame."""
+        """Return the center crop of frame ``index``, counted over all clips."""
         clip = int(np.searchsorted(self._ends, index, side="right"))
         frames = self._frames(self.clips[clip])
         return View(clip, frames[index - self._ends[clip]], self.center_column(clip), flipped=False)
 
     @cached_property
-    def _ends(self) -> np.ndarray:
+    def _ends(self) -> NDArray[np.int64]:
         return np.cumsum(self.lengths)
 
     def _frames(self, clip: Clip) -> range:
-        return range(clip.start, clip.stop, self.preset.feature_stride)
+        return range(clip.start, clip.stop, self.preset.evaluation.feature_stride)
 
 
-def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
     """Return ``items`` in pieces of ``size``; the last one may be smaller."""
-    return [items[first : first + size] for first in range(0, len(items), size)]
+    return [[*items[first : first + size]] for first in range(0, len(items), size)]
 
 
-def batches(samples: Samples, indices: Iterable[Sequence[int]]) -> Iterator[Sample]:
-    """Yield one batch for each entry of ``indices``, loaded by as many processes as the preset says."""
+def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
+    """Yield one batch for each entry of ``indices``, loaded by as many processes as the preset has workers."""
+    workers = samples.preset.machine.workers
     yield from DataLoader(
         samples,
         batch_sampler=indices,
-        num_workers=samples.preset.workers,
-        prefetch_factor=1 if samples.preset.workers else None,  # batches are large, and there are as many as workers
+        num_workers=workers,
+        prefetch_factor=1 if workers else None,  # batches are large, and every worker holds one
         collate_fn=_as_it_is,
-        generator=torch.Generator(),  # its own, so that loading leaves torch's random numbers alone
+        generator=torch.Generator(),  # its own, so that loading draws none of torch's random numbers
     )
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """Yield ``items``; a thread makes the next one while the last one is used."""
-    end = object()
+    """Yield ``items``; a thread computes the next one while the last one is used."""
     iterator = iter(items)
+
+    def following() -> list[Item]:
+        return [*islice(iterator, 1)]
+
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, iterator, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, iterator, end)
-            yield item
+        coming = pool.submit(following)
+        while found := coming.result():
+            coming = pool.submit(following)
+            yield from found
 
 
 def _columns(view: View, side: int) -> slice:
-    """Select the crop's columns, from the right to the left if it is mirrored."""
+    """Return the slice of the crop's columns, from right to left if it is mirrored."""
     if not view.flipped:
         return slice(view.column, view.column + side)
     return slice(view.column + side - 1, view.column - 1 if view.column else None, -1)
 
 
-def _as_it_is(sample: Sample) -> Sample:
-    return sample
+def _as_it_is(batch: object) -> object:
+    return batch

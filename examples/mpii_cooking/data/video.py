@@ -1,8 +1,7 @@
-"""Read and write video files: the only module that meets PyAV.
+"""Read and write video files. Only this module uses PyAV.
 
-Source videos are read front to back and never searched: containers such as AVI with B-frames have no exact random
-access. Random access is left to :class:`FrameCache`, which reads files that :class:`VideoWriter` wrote with every
-frame a key frame.
+Source videos are read from front to back, since containers such as AVI with B-frames have no exact random access.
+:class:`FrameCache` has random access to files that :class:`VideoWriter` wrote with every frame a key frame.
 """
 
 from __future__ import annotations
@@ -14,26 +13,29 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.workspace import written_aside
 
 CACHE_RATE = 25
-"""Frames per second of every cache: 40 ticks of Matroska's millisecond clock, so a frame's time is its index."""
+"""Frames per second of every cache: a frame takes 40 ticks of Matroska's millisecond clock, so its time is exact."""
 _TICKS = 1000 // CACHE_RATE
 _MOST_OPEN = 256
-"""Caches that a process keeps open; systems commonly allow 1024 files."""
+"""Caches that a process keeps open. Systems commonly allow 1024 files."""
 
+Frame = NDArray[Any]
+"""One picture, uint8: (height, width, 3) RGB or (height, width) gray."""
 Codec = Literal["mpeg4", "mjpeg", "ffv1"]
 
 
 class VideoError(DataError):
-    """A video file that cannot be used."""
+    """A video file cannot be used."""
 
 
 class _Encoding(NamedTuple):
@@ -50,7 +52,7 @@ _ENCODINGS: dict[str, _Encoding] = {
 }
 
 
-def decode(path: Path) -> Iterator[np.ndarray]:
+def decode(path: Path) -> Iterator[Frame]:
     """Yield every frame in display order.
 
     Yields:
@@ -77,7 +79,7 @@ def decode(path: Path) -> Iterator[np.ndarray]:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of coded frames that are shown by reading the container only, which takes milliseconds.
+    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds.
 
     Raises:
         VideoError: if the file cannot be read, has no frames, or ends before its header says.
@@ -95,7 +97,7 @@ def count_frames(path: Path) -> int:
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels as the header has it; nothing is decoded.
+    """Return (width, height) in pixels from the header, without decoding.
 
     Raises:
         VideoError: if the file cannot be opened or has no video stream.
@@ -109,7 +111,7 @@ def frame_size(path: Path) -> tuple[int, int]:
 
 
 def announced_frames(path: Path) -> int:
-    """Return the number of frames that the header announces, 0 if it does not say; nothing is decoded.
+    """Return the number of frames from the header, 0 if it is not there, without decoding.
 
     Raises:
         VideoError: if the file cannot be opened or has no video stream.
@@ -122,10 +124,10 @@ def announced_frames(path: Path) -> int:
 
 
 def _announced(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    """Return how many frames should come, 0 if nothing says it.
+    """Return how many frames the container should have, 0 if it does not say.
 
-    MP4 files cut without coding anew keep all frames up to a key frame and hide some by an edit list. The header still
-    counts those; the index leaves them out, or their packets come marked as to be discarded.
+    An MP4 file that was cut without encoding it again keeps all frames from a key frame on and hides some by an edit
+    list. The header counts the hidden frames. The index leaves them out, or their packets are marked for discarding.
     """
     return min(stream.frames, len(stream.index_entries)) if "mp4" in container.format.name else stream.frames
 
@@ -152,7 +154,7 @@ class VideoWriter:
         self.frames = 0
         self.width = 0
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(self, frame: Frame) -> None:
         """Append one frame; all must have the size of the first."""
         encoding = _ENCODINGS[self._codec]
         if self._stream is None:
@@ -161,7 +163,9 @@ class VideoWriter:
             self.width = frame.shape[1]
             self._stream.pix_fmt = encoding.pixel_format
             self._stream.gop_size = encoding.key_frame_every
-            self._stream.thread_count = 1  # videos are encoded side by side, which beats threads within one
+            self._stream.thread_count = (
+                1  # several videos are encoded in parallel, which is faster than threads within one
+            )
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=encoding.array_format)
         picture.pts, picture.time_base = self.frames, 1 / self._rate
         self._container.mux(self._stream.encode(picture))
@@ -176,7 +180,7 @@ class VideoWriter:
 
 @contextmanager
 def new_video(path: Path, codec: Codec, rate: Fraction | int = CACHE_RATE) -> Iterator[VideoWriter]:
-    """Lend a writer for ``path``; the file appears under its name only when it is complete.
+    """Lend a writer for ``path``. The file gets its name only when it is complete.
 
     Args:
         path: the file; its suffix chooses the container.
@@ -211,7 +215,7 @@ class FrameCache:
         self._next = -1
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> Frame:
         """Decode frame ``index``: (height, width, 3) RGB or (height, width) gray, uint8.
 
         Raises:
@@ -230,24 +234,26 @@ class FrameCache:
             raise IndexError(f"{self.path} has no frame {index}")
         self._next = index + 1
         if frame.format.name != "gray":
-            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)  # else every open cache keeps some
+            frame = self._reformatter.reformat(
+                frame, format="rgb24", threads=1
+            )  # threads would stay for every open cache
         return frame.to_ndarray()
 
 
 class FrameMemory:
-    """Caches open for reading, and the frames lately read from them, up to a number of bytes.
+    """Open caches, and the frames that were last read from them, up to a number of bytes.
 
-    Serves one thread at a time. A copy that travels to another process starts empty.
+    Serves one thread at a time. A copy that is sent to another process starts empty.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.held = 0
-        self._frames: OrderedDict[object, np.ndarray] = OrderedDict()
+        self._frames: OrderedDict[object, Frame] = OrderedDict()
         self._reader = lru_cache(maxsize=_MOST_OPEN)(lambda path, process: FrameCache(path))
 
-    def get(self, key: object, load: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the frame ``key``, loading it if it is not held; the result must not be written to."""
+    def get(self, key: object, load: Callable[[], Frame]) -> Frame:
+        """Return the frame ``key``, and load it if it is not held. The result must not be written to."""
         frame = self._frames.get(key)
         if frame is not None:
             self._frames.move_to_end(key)
@@ -258,10 +264,10 @@ class FrameMemory:
             self.held -= self._frames.popitem(last=False)[1].nbytes
         return frame
 
-    def read(self, path: Path, index: int) -> np.ndarray:
-        """Read one frame of a cache; a forked process opens its own, for a shared file has but one position."""
+    def read(self, path: Path, index: int) -> Frame:
+        """Read one frame of a cache. A forked process opens its own file, since a shared file has only one position."""
         return self._reader(path, os.getpid())[index]
 
     def __reduce__(self) -> tuple[type[FrameMemory], tuple[int]]:
-        """Travel without the frames."""
+        """Pickle without the frames."""
         return FrameMemory, (self.capacity,)

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.config import MODALITIES
 from examples.mpii_cooking.evaluation import significance
-from examples.mpii_cooking.evaluation.features import REGIONS
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats
 from examples.mpii_cooking.evaluation.tables import CELLS, POOLED, Cell, Scores
+from examples.mpii_cooking.variants import Modality, Region
 
 Table = Mapping[str, Any]
 VARIANT_CLAIMS: dict[str, tuple[str, ...]] = {
@@ -267,7 +266,7 @@ def _regions() -> list[Pair]:
 
 def _fusions(means: Mapping[Cell, float]) -> list[Pair]:
     pairs = []
-    for stream, region in product(paper.STREAMS, REGIONS):
+    for stream, region in product(paper.STREAMS, Region):
         best = max(paper.LEVELS, key=lambda level, stream=stream, region=region: means[level, stream, region])
         pairs.append(((paper.FUSION, stream, region), (best, stream, region)))
     return pairs
@@ -277,8 +276,8 @@ def _streams() -> list[Pair]:
     return [
         ((row, "S+T", region), (row, alone, region))
         for row in (*paper.LEVELS, paper.FUSION)
-        for region in REGIONS
-        for alone in MODALITIES
+        for region in Region
+        for alone in Modality
     ]
 
 

@@ -1,4 +1,4 @@
-"""From frame features to Table 3: PCA, temporal correlation pooling, linear SVMs, late fusion, average precision."""
+"""The mathematics of Table 3: PCA, temporal correlation pooling, linear SVMs, late fusion, average precision."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 PCA_FRAMES = 50_000
-"""Frames to which PCA is fitted, about, where there are more: in float64 and with 4096 channels they take 1.6 GB."""
+"""PCA is fitted to about this many frames at most. In float64 with 4096 channels they take 1.6 GB."""
 FRAMES_AT_ONCE = 1024
-"""Frames reduced and pooled in one step: bounds the memory, however long a clip is."""
+"""Frames that are reduced and pooled in one step, so that memory does not grow with a clip's length."""
 GAMMA_CLIPS = 16
-"""Clips behind the width of a pooling that has one."""
+"""Training clips from which the width of a pooling is estimated, if its kind has one."""
 
 
 class Frames(NamedTuple):
@@ -46,22 +46,22 @@ class Gram(NamedTuple):
     """(test clips, train clips)."""
 
     def joined(self, other: Gram) -> Gram:
-        """Return the inner products of the two descriptors laid end to end."""
+        """Return the inner products of the concatenated descriptors."""
         return Gram(self.train + other.train, self.test + other.test)
 
 
 def fit_pca(shards: Sequence[Frames], components: int) -> PCA:
-    """Fit a PCA to at most ``PCA_FRAMES`` frames, spread evenly over every clip.
+    """Fit a PCA to about ``PCA_FRAMES`` frames, spread evenly over every clip.
 
-    Where there are fewer frames or channels than ``components``, as many components are kept as there can be.
+    If there are fewer frames or channels than ``components``, all possible components are kept.
     """
-    share = -(-PCA_FRAMES // sum(len(shard.lengths) for shard in shards))
-    sample = np.concatenate([_spread(shard, share) for shard in shards])
+    per_clip = -(-PCA_FRAMES // sum(len(shard.lengths) for shard in shards))
+    sample = np.concatenate([_spread(shard, per_clip) for shard in shards])
     return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
 
 
 def make_pooling(kind: str, shards: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
-    """Return the pooling of one stream; where the kind has a width, it is the median of a few training clips."""
+    """Return the pooling of one stream. If the kind has a width, it is the median over a few training clips."""
     if kind not in ("rbf", "laplacian"):
         return TemporalCorrelationPooling(kind)
     few = _few(shards[0])
@@ -76,7 +76,7 @@ def describe(shards: Sequence[Frames], pca: PCA, pooling: TemporalCorrelationPoo
 
 
 def trajectories(shard: Frames, pca: PCA) -> Iterator[Iterator[Tensor]]:
-    """Yield for each clip its principal components, (frames, components), a stretch of frames at a time."""
+    """Yield for each clip its principal components, (frames, components), some frames at a time."""
     for start, length in zip(_starts(shard), shard.lengths, strict=True):
         stretches = range(start, start + length, FRAMES_AT_ONCE)
         ends = [*stretches[1:], start + length]
@@ -94,7 +94,7 @@ def _described(parts: Iterable[Tensor], pooling: TemporalCorrelationPooling) -> 
 
 
 def _few(shard: Frames) -> Frames:
-    """Return a few clips, spread over the shard, in which they may stand class by class."""
+    """Return a few clips, spread over the shard, since its clips may be sorted by class."""
     count = len(shard.lengths)
     chosen = np.linspace(0, count - 1, min(GAMMA_CLIPS, count)).round().astype(np.int64)
     starts = _starts(shard)
@@ -114,9 +114,9 @@ def gram(train: Floats, test: Floats) -> Gram:
 def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats:
     """Train one linear SVM (squared hinge, L2, bias regularized) per class against the rest and score the test clips.
 
-    A linear SVM's weights lie in the span of the training descriptors (representer theorem), so it is trained on
-    coordinates in that span: same optimum as on the descriptors, however long those are. A class without training clips
-    gets a constant score below every other score, so that it is never the answer.
+    A linear SVM's weights lie in the span of the training descriptors (representer theorem). So it is trained on
+    coordinates in that span, which has the same optimum, however long the descriptors are. A class without training
+    clips gets a constant score below every other score, so that it is never the answer.
 
     Returns:
         (test clips, classes) decision values.
@@ -135,13 +135,14 @@ def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats
 
 def late_fusion(scores: Sequence[Floats]) -> Floats:
     """Return the mean of the decision values of several machines ("average fusion", sec. 4)."""
-    return np.mean(scores, axis=0)
+    mean: Floats = np.mean(scores, axis=0)
+    return mean
 
 
 def average_precisions(scores: Floats, labels: Labels) -> list[float | None]:
     """Return the non-interpolated average precision of each class, or None where no clip has the class.
 
-    Clips with equal scores are one step of the ranking, so a constant score has the class's share as its precision.
+    Clips with equal scores are one step of the ranking, so a constant score has the class's frequency as its precision.
 
     Args:
         scores: (clips, classes).
@@ -159,13 +160,14 @@ def mean_average_precision(precisions: Sequence[float | None]) -> float:
     return float(np.mean([precision for precision in precisions if precision is not None]))
 
 
-def _spread(shard: Frames, share: int) -> Floats:
-    """Return up to ``share`` frames of each clip, evenly spaced."""
+def _spread(shard: Frames, count: int) -> Floats:
+    """Return up to ``count`` frames of each clip, evenly spaced."""
     chosen = [
-        start + np.linspace(0, length - 1, min(length, share)).round().astype(np.int64)
+        start + np.linspace(0, length - 1, min(length, count)).round().astype(np.int64)
         for start, length in zip(_starts(shard), shard.lengths, strict=True)
     ]
-    return shard.features[np.concatenate(chosen)].astype(np.float64)
+    frames: Floats = shard.features[np.concatenate(chosen)].astype(np.float64)
+    return frames
 
 
 def _span_coordinates(products: Gram) -> tuple[Floats, Floats]:

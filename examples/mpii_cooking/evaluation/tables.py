@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,158 +10,96 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from examples.mpii_cooking import distributed, paper
-from examples.mpii_cooking.config import MODALITIES, Level, Preset, levels
-from examples.mpii_cooking.data.dataset import Clip
+from examples.mpii_cooking.config import Level, Preset
+from examples.mpii_cooking.data.samples import Sample
 from examples.mpii_cooking.evaluation import svm
-from examples.mpii_cooking.evaluation.features import (
-    REGIONS,
-    Region,
-    StreamFeatures,
-    margin_predictions,
-    overlaps,
-    predictions,
-    stream_runs,
-    variant_predictions,
-)
-from examples.mpii_cooking.evaluation.svm import Floats, Gram, Labels
-from examples.mpii_cooking.training.runs import Run, all_runs
-from examples.mpii_cooking.training.train import Trainer
-from examples.mpii_cooking.workspace import Unit, written_aside
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell
+from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
+from examples.mpii_cooking.evaluation.scores import labels
+from examples.mpii_cooking.evaluation.svm import Floats, Labels
+from examples.mpii_cooking.training.checkpoints import History
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.runs import Run, extra_runs
+from examples.mpii_cooking.variants import Phase
+from examples.mpii_cooking.workspace import written_aside
 from supervised_st import geometry
 
 Scores = NDArray[np.float32]
-Cell = tuple[str, str, Region]
+Cell = tuple[str, str, str]
 """(row, stream, region) of Table 3."""
-CELLS: tuple[Cell, ...] = tuple(
-    (row, stream, region) for region in REGIONS for stream in paper.STREAMS for row in (*paper.LEVELS, paper.FUSION)
-)
-"""Table 3, in the order in which it is computed and stored."""
-POOLED: Cell = (paper.FUSION, "S+T", "R_d")
-"""The cell in which kinds of pooling are compared: everything the method has."""
+CELLS: tuple[Cell, ...] = tuple((cell.row, cell.stream, cell.region.value) for cell in CLIP_CELLS)
+POOLED: Cell = (POOLING_CELL.row, POOLING_CELL.stream, POOLING_CELL.region.value)
 
 
-def table_2(trainer: Trainer) -> dict[str, Any]:
+def table_2(experiment: Experiment) -> dict[str, Any]:
     """Return top-1 accuracy on one random frame per test clip, for every localization network, level and variant."""
-    train, test = _labels(trainer.dataset.train), _labels(trainer.dataset.test)
+    train, test = labels(experiment.dataset.train), labels(experiment.dataset.test)
     majority = int(np.bincount(train).argmax())
+    extra = {*extra_runs(experiment.preset)}
+    of_paper = [run for run in answered_runs(experiment) if run not in extra]
+    rank = {Phase.JOINT: 0, Phase.BASELINE: 1, Phase.RECOGNITION: 2}
+    localizers = (*experiment.preset.scope.localizers, None)
+    order = sorted(
+        of_paper,
+        key=lambda run: (
+            experiment.preset.data.levels.index(run.level),
+            rank[run.phase],
+            localizers.index(run.localizer),
+            run.tested_variant.key != "STN",
+        ),
+    )
     return {
         "clips": len(test),
         "labels": test.tolist(),
         "majority": {"class": majority, "correct": int((test == majority).sum())},
-        "cells": [cell | top_1(np.asarray(cell["predictions"]), test) for cell in predictions(trainer)],
+        "cells": [_answered(experiment, run) for run in order],
     }
 
 
-def variants(trainer: Trainer) -> list[dict[str, Any]]:
+def variants(experiment: Experiment) -> list[dict[str, Any]]:
     """Return cells as those of Table 2, on the same frames, for the variants that the paper does not have."""
-    test = _labels(trainer.dataset.test)
-    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in variant_predictions(trainer)]
+    return [_answered(experiment, run) for run in extra_runs(experiment.preset)]
 
 
-def margin(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return Table 2's two cells, SSTN and STN, of the main localization network at detail level."""
-    test = _labels(trainer.dataset.test)
-    return [cell | top_1(np.asarray(cell["predictions"]), test) for cell in margin_predictions(trainer)]
+def overlap(experiment: Experiment) -> list[dict[str, Any]]:
+    """Return how far the guided window and the window of most motion overlap, for every stream."""
+    cells = []
+    for modality, level in overlap_streams(experiment):
+        guided, center = load_overlaps(experiment, modality, level)
+        names = {"modality": modality.value, "level": level.name, "localizer": experiment.preset.scope.main_localizer}
+        cells.append(names | {"iou": [*guided]} | _overlap(_known(guided), _known(center)))
+    return cells
 
 
-def overlap(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return how far the guided window and the window of most motion overlap, for every stream.
-
-    Returns:
-        Cells with ``iou`` per test clip, None where nothing moved; ``mean`` over the others, ``above_half``, the share
-        of them above 0.5, and ``center``, the mean of the center window instead, all None if there are no others.
-    """
-    return [cell | _overlap(_known(cell["iou"]), _known(cell["center"])) for cell in overlaps(trainer)]
-
-
-def decision_values(
-    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, cells: Sequence[Cell] = CELLS
-) -> Scores:
-    """Return what the linear machines say about all frames of each test clip, computed unless it is stored.
-
-    Args:
-        trainer: dataset and settings.
-        train: features of the training clips, from ``frame_features``.
-        test: features of the test clips.
-        kind: of temporal correlation pooling.
-        cells: which cells of Table 3.
-
-    Returns:
-        (cells, clips, classes).
-    """
-    streams = [(modality, level) for modality in MODALITIES for level in levels(trainer.preset)]
-    inputs = {
-        "grams": [
-            _gram_unit(trainer, kind, region, modality, level).fingerprint
-            for region, (modality, level) in product(REGIONS, streams)
-        ],
-        "cells": cells,
-        "svm_c": trainer.preset.svm_c,
-    }
-    unit = trainer.workspace.unit(f"scores/{kind}", inputs)
-    if not unit.done:
-        parts = dict.fromkeys((stream, region) for _, stream, region in cells)
-        scores = {
-            (row, stream, region): values
-            for stream, region in tqdm(parts, desc=f"{kind} pooling, linear machines", unit="stream", leave=False)
-            for row, values in _stream_scores(trainer, train, test, kind, stream, region).items()
-        }
-        np.save(unit.path("scores.npy"), np.stack([scores[cell] for cell in cells]).astype(np.float32))
-        unit.commit("scores.npy")
-    return np.load(unit.path("scores.npy"))
-
-
-def table_3(trainer: Trainer, scores: Scores) -> dict[str, Any]:
-    """Return mean average precision over all frames of each test clip, for every level, stream and region.
-
-    Args:
-        trainer: dataset and settings.
-        scores: (cells, clips, classes) for ``CELLS``, from ``decision_values``.
-    """
-    labels, truth = _labels(trainer.dataset.train), _labels(trainer.dataset.test)
-    trained = np.unique(labels)
+def table_3(experiment: Experiment, scores: Mapping[ClipCell, Scores]) -> dict[str, Any]:
+    """Return mean average precision over all frames of each test clip, for every level, stream and region."""
+    train, truth = labels(experiment.dataset.train), labels(experiment.dataset.test)
+    trained = np.unique(train)
     return {
         "clips": len(truth),
         "labels": truth.tolist(),
         "classes_present": np.unique(truth).tolist(),
-        "classes_without_training": np.setdiff1d(np.arange(len(trainer.dataset.classes)), trained).tolist(),
+        "classes_without_training": np.setdiff1d(np.arange(len(experiment.dataset.classes)), trained).tolist(),
         "cells": [
-            {"row": row, "stream": stream, "variant": region} | precision(values, truth, trained)
-            for (row, stream, region), values in zip(CELLS, scores, strict=True)
+            {"row": cell.row, "stream": cell.stream, "variant": cell.region.value} | precision(values, truth, trained)
+            for cell, values in scores.items()
         ],
     }
 
 
-def pool(trainer: Trainer, train: StreamFeatures, test: StreamFeatures) -> None:
-    """Store the inner products of every stream's clip descriptors, on which Table 3 rests; ranks share the streams."""
-
-    def store(stream: tuple[str, Region, str, Level]) -> None:
-        _gram(trainer, train, test, *stream)
-
-    main, *others = trainer.preset.poolings
-    streams = list(product([main], REGIONS, MODALITIES, levels(trainer.preset)))
-    streams += product(others, [POOLED[2]], MODALITIES, levels(trainer.preset))
-    distributed.map(store, streams, desc="pooling", unit="stream")
-
-
-def curves(trainer: Trainer) -> list[dict[str, Any]]:
-    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch.
-
-    Runs whose windows are followed also have their distortion, once more than they have epochs; others have None.
-    """
-    steps = -(-len(trainer.dataset.train) // trainer.preset.batch)
+def curves(experiment: Experiment) -> list[dict[str, Any]]:
+    """Return the loss, and the accuracy or overlap, of every training run, epoch by epoch."""
+    steps = -(-len(experiment.dataset.train) // experiment.preset.training.batch)
     curves = []
-    for run in all_runs(trainer.preset):
-        facts = trainer.unit(run).facts
-        distorted = distortion(facts["looks"], run.level, trainer.preset) if trainer.follows(run) else None
-        curves.append(_curve(run, facts, steps, trainer.preset.seed) | {"distortion": distorted})
+    for run in experiment.runs:
+        history = experiment.history(run)
+        distorted = distortion(history.windows, run.level, experiment.preset) if history.windows else None
+        curves.append(_curve(run, history, steps, experiment.seed) | {"distortion": distorted})
     return curves
 
 
-def distortion(looks: Sequence[Floats], level: Level, preset: Preset) -> list[dict[str, float | None]]:
+def distortion(looks: Sequence[Any], level: Level, preset: Preset) -> list[dict[str, float | None]]:
     """Return what the paper calls the distortion effect, at each moment that windows were noted at.
 
     Args:
@@ -175,7 +111,7 @@ def distortion(looks: Sequence[Floats], level: Level, preset: Preset) -> list[di
         Per moment, over the frames: mean ``scale``, median ``anisotropy``, mean absolute ``rotation`` in degrees and
         mean share ``outside`` of the crop; None for infinity, as where windows have collapsed to lines.
     """
-    crop, glimpse = (level.height, level.height), (preset.glimpse, preset.glimpse)
+    crop, glimpse = (level.height, level.height), (preset.data.glimpse, preset.data.glimpse)
     rows = []
     for thetas in looks:
         measured = geometry.distortion(torch.tensor(thetas, dtype=torch.float64), crop, glimpse)
@@ -189,25 +125,27 @@ def distortion(looks: Sequence[Floats], level: Level, preset: Preset) -> list[di
     return rows
 
 
-def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
+def looks(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
     """Return where each variant's transformer looks on a few test frames, before joint training and after each epoch.
 
     The frames are written to ``folder / "frames"``, as the crops that the networks read.
     """
     entries = []
-    followed = [run for run in all_runs(trainer.preset) if trainer.follows(run)]
-    for level in levels(trainer.preset):
-        sample = trainer.looks(level)
-        clips = trainer.look_clips()
+    followed = [run for run in experiment.runs if experiment.follows(run)]
+    for level in experiment.preset.data.levels:
+        sample: Sample = experiment.followed_frames(level)
+        clips = experiment.followed_clips
         files = [f"frames/{level.name}-{i}.png" for i in range(len(clips))]
         for file, index, frame in zip(files, clips, sample.frame.tolist(), strict=True):
-            picture = trainer.caches[trainer.dataset.test[index].video].rgb(level, frame)
+            picture = experiment.caches[experiment.dataset.test[index].video].rgb(level, frame)
             _write_png(folder / file, _center_crop(picture))
-        variants = {run.variant: trainer.unit(run).facts["looks"] for run in followed if run.level == level}
+        variants = {
+            run.tested_variant.key: [*experiment.history(run).windows] for run in followed if run.level == level
+        }
         entries.append(
             {
                 "level": level.name,
-                "localizer": trainer.preset.main_localizer,
+                "localizer": experiment.preset.scope.main_localizer,
                 "images": files,
                 "clips": clips,
                 "labels": sample.label.tolist(),
@@ -219,7 +157,7 @@ def looks(trainer: Trainer, folder: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
+def precision(scores: Floats | Scores, truth: Labels, trained: Labels) -> dict[str, Any]:
     """Return the average precisions of decision values, and top-1 accuracy, in percent.
 
     Args:
@@ -241,7 +179,7 @@ def precision(scores: Floats, truth: Labels, trained: Labels) -> dict[str, Any]:
     } | top_1(scores.argmax(1), truth)
 
 
-def top_1(predicted: np.ndarray, truth: Labels) -> dict[str, Any]:
+def top_1(predicted: NDArray[Any], truth: Labels) -> dict[str, Any]:
     """Return how many clips are right, of how many, and the predictions themselves."""
     correct = int((predicted == truth).sum())
     return {
@@ -263,80 +201,36 @@ def _overlap(guided: Sequence[float], center: Sequence[float]) -> dict[str, floa
     return {"mean": float(np.mean(guided)), "above_half": above_half, "center": float(np.mean(center))}
 
 
-def _labels(clips: Sequence[Clip]) -> Labels:
-    return np.array([clip.label for clip in clips], dtype=np.int64)
+def _answered(experiment: Experiment, run: Run) -> dict[str, Any]:
+    names = {"localizer": run.localizer, "level": run.level.name, "variant": run.tested_variant.key}
+    return names | top_1(np.asarray(load_answers(experiment, run)), labels(experiment.dataset.test))
 
 
-def _stream_scores(
-    trainer: Trainer, train: StreamFeatures, test: StreamFeatures, kind: str, stream: str, region: Region
-) -> dict[str, Floats]:
-    """Return the decision values, (clips, classes), of a stream's machine at every level and of their late fusion."""
-    labels, classes = _labels(trainer.dataset.train), len(trainer.dataset.classes)
-    scores = {}
-    for level in levels(trainer.preset):
-        modalities = MODALITIES if stream == "S+T" else (stream,)
-        grams = [_gram(trainer, train, test, kind, region, modality, level) for modality in modalities]
-        scores[level.name] = svm.svm_scores(reduce(Gram.joined, grams), labels, classes, trainer.preset.svm_c)
-    return scores | {paper.FUSION: svm.late_fusion(list(scores.values()))}
-
-
-def _gram_unit(trainer: Trainer, kind: str, region: Region, modality: str, level: Level) -> Unit:
-    inputs = {
-        "runs": [trainer.unit(run).fingerprint for run in stream_runs(trainer, modality, level)],
-        "stride": trainer.preset.feature_stride,
-        "pca": trainer.preset.pca,
-        "pooling": kind,
-    }
-    return trainer.workspace.unit(f"gram/{kind}/{region}-{modality}-{level.name}", inputs)
-
-
-def _gram(
-    trainer: Trainer,
-    train: StreamFeatures,
-    test: StreamFeatures,
-    kind: str,
-    region: Region,
-    modality: str,
-    level: Level,
-) -> Gram:
-    """Return the inner products of one stream's clip descriptors, computed unless they are stored."""
-    names, key = ("train.npy", "test.npy"), (region, modality, level.name)
-    unit = _gram_unit(trainer, kind, region, modality, level)
-    if not unit.done:
-        pca = svm.fit_pca(train[key], trainer.preset.pca)
-        pooling = svm.make_pooling(kind, train[key], pca)
-        descriptors = (svm.describe(shards[key], pca, pooling) for shards in (train, test))
-        for name, values in zip(names, svm.gram(*descriptors), strict=True):
-            np.save(unit.path(name), values)
-        unit.commit(*names)
-    return Gram(*(np.load(unit.path(name)) for name in names))
-
-
-def _curve(run: Run, facts: Mapping[str, Any], steps_per_epoch: int, seed: int) -> dict[str, Any]:
-    guided = run.phase == "guide"
+def _curve(run: Run, history: History, steps_per_epoch: int, seed: int) -> dict[str, Any]:
+    guided = run.phase is Phase.GUIDANCE
     return {
         "run": run.name,
-        "phase": run.phase,
-        "modality": run.modality,
+        "phase": run.phase.value,
+        "modality": run.modality.value,
         "level": run.level.name,
         "localizer": run.localizer,
-        "variant": run.variant,
+        "variant": run.variant and run.variant.key,
         "seed": seed,
-        "loss": facts["loss"],
-        "accuracy": None if guided else [100 * share for share in facts["measure"]],
-        "iou": facts["measure"] if guided else None,
-        "seconds": facts["seconds"],
-        "epochs": facts["epoch"],
-        "steps": facts["epoch"] * steps_per_epoch,
+        "loss": [*history.loss],
+        "accuracy": None if guided else [100 * fraction for fraction in history.measure],
+        "iou": [*history.measure] if guided else None,
+        "seconds": history.seconds,
+        "epochs": history.epochs,
+        "steps": history.epochs * steps_per_epoch,
     }
 
 
-def _center_crop(picture: np.ndarray) -> np.ndarray:
+def _center_crop(picture: NDArray[Any]) -> NDArray[Any]:
     height, width = picture.shape[:2]
     left = (width - height) // 2
     return picture[:, left : left + height]
 
 
-def _write_png(path: Path, rgb: np.ndarray) -> None:
+def _write_png(path: Path, rgb: NDArray[Any]) -> None:
     with written_aside(path) as aside:
         cv2.imwrite(str(aside), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))

@@ -8,9 +8,12 @@ import platform
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import torch
 
 import supervised_st
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import Preset, levels
+from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
@@ -66,7 +69,7 @@ class Timings:
 
 
 def describe_dataset(
-    dataset: Dataset, folder: Path, caches: dict[str, VideoCache], *, synthetic: bool
+    dataset: Dataset, folder: Path, caches: Mapping[str, VideoCache], *, synthetic: bool
 ) -> dict[str, Any]:
     """Return the facts of ``dataset`` that the report states."""
     first = next(iter(dataset.videos.values()))
@@ -74,7 +77,7 @@ def describe_dataset(
     return {
         "name": dataset.name,
         "folder": str(folder),
-        "split": dataset.split,
+        "split": dataset.protocol,
         "has_paper_protocol": dataset.has_paper_protocol,
         "synthetic": synthetic,
         "videos": len(dataset.videos),
@@ -88,6 +91,14 @@ def describe_dataset(
     }
 
 
+def describe_settings(preset: Preset) -> dict[str, Any]:
+    """Return all settings, without their division into parts."""
+    parts = (preset.data, preset.training, preset.evaluation, preset.scope, preset.machine)
+    variants = [variant.key for variant in preset.scope.variants]
+    whole = {"name": preset.name, "kitchen": asdict(preset.kitchen)}
+    return whole | reduce(or_, map(asdict, parts)) | {"variants": variants}
+
+
 def describe_levels(preset: Preset, frame_size: Sequence[int]) -> list[dict[str, Any]]:
     """Return the sizes of Table 1 at the preset's scale for frames of ``frame_size`` (width, height)."""
     width, height = frame_size
@@ -96,9 +107,9 @@ def describe_levels(preset: Preset, frame_size: Sequence[int]) -> list[dict[str,
             "name": level.name,
             "height": level.height,
             "width": round(width * level.height / height),
-            "glimpse": preset.glimpse,
+            "glimpse": preset.data.glimpse,
         }
-        for level in levels(preset)
+        for level in preset.data.levels
     ]
 
 

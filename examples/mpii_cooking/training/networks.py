@@ -3,8 +3,8 @@
 Layer tables: Chatfield et al., "Return of the Devil in the Details" (BMVC 2014) for F and M, Simonyan and Zisserman,
 "Very Deep Convolutional Networks" (ICLR 2015), configuration D, for 16, both as released for MatConvNet. VGG-16 has
 torchvision's parameter names (``features.N``, ``classifier.N``). At a fraction of the paper's size the layers stay, but
-no convolution strides or shrinks its map, so that something is left of a 28-pixel input; where one would have strided,
-its kernel is that much smaller.
+no convolution has a stride or shrinks its map, so that something is left of a 28-pixel input. A convolution that has a
+stride at full size has a kernel that is smaller by that factor.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from examples.mpii_cooking.config import MODALITIES, Level, Preset
+from examples.mpii_cooking.config import Level, Preset
+from examples.mpii_cooking.variants import Modality
 from supervised_st import Resize, SupervisedSpatialTransformer
 
 FULL_INPUT = 224
 FULL_FC = 4096
 LOCALIZER_DROPOUT = 0.5  # sec. 4
-CLASSIFIER_DROPOUT = {"spatial": 0.85, "temporal": 0.5}  # sec. 4; for networks that start from ImageNet
-# Ours: at 0.5, narrow networks started from scratch stay at chance for hundreds of steps, and their windows jump about.
+# sec. 4; for networks that start from ImageNet
+CLASSIFIER_DROPOUT = {Modality.SPATIAL: 0.85, Modality.TEMPORAL: 0.5}
+# Ours: at 0.5, narrow networks that start at random stay at chance for hundreds of steps, and their windows jump about.
 SMALL_DROPOUT = 0.2
 
 
@@ -46,6 +48,10 @@ def _plain(channels: int) -> _Conv:
     return _Conv(channels, kernel=3, padding=1)
 
 
+def _block(channels: int, depth: int) -> list[_Conv | _MaxPool]:
+    return [*[_plain(channels)] * depth, _MaxPool(2)]
+
+
 _LAYERS: dict[str, tuple[_Conv | _MaxPool, ...]] = {
     "vgg-f": (
         _Conv(64, kernel=11, stride=4, normalize=True),
@@ -63,23 +69,22 @@ _LAYERS: dict[str, tuple[_Conv | _MaxPool, ...]] = {
         *(_plain(512) for _ in range(3)),
         _MaxPool(3),
     ),
-    "vgg-16": tuple(
-        layer
-        for channels, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-        for layer in (*(_plain(channels) for _ in range(depth)), _MaxPool(2))
-    ),
+    "vgg-16": (*_block(64, 2), *_block(128, 2), *_block(256, 3), *_block(512, 3), *_block(512, 3)),
 }
 
 
 class ResponseNorm(nn.Module):
     """Divide every channel by the energy of the five around it: ``x / (2 + 1e-4 * sum(x ** 2)) ** 0.75``.
 
-    These are the released weights' [5 2 1e-4 .75]. ``nn.LocalResponseNorm`` says the same, but pools over channels as
-    over a volume, which takes about half of a small network's time on a CPU; a convolution does not.
+    These are the parameters [5 2 1e-4 .75] of the released weights. ``nn.LocalResponseNorm`` computes the same, but its
+    pooling over channels takes about half of a small network's time on a CPU. A convolution is faster.
     """
 
     PARAMETERS = (5, 2.0, 1e-4, 0.75)
     """MatConvNet's: channels, constant, factor, power."""
+
+    factors: Tensor
+    constants: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -120,50 +125,65 @@ class Backbone(nn.Module):
         initialize(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map images (N, channels, input_size, input_size) to fc7, (N, width)."""
-        return self.classifier(self.features(image).flatten(1))
+        """Return fc7, (N, width), of images (N, channels, input_size, input_size)."""
+        features: Tensor = self.classifier(self.features(image).flatten(1))
+        return features
 
     def fc6(self, image: Tensor) -> Tensor:
-        """Map images (N, channels, input_size, input_size) to fc6 after its ReLU, (N, width)."""
-        return self.classifier[:2](self.features(image).flatten(1))
+        """Return fc6 after its ReLU, (N, width), of images (N, channels, input_size, input_size)."""
+        features: Tensor = self.classifier[:2](self.features(image).flatten(1))
+        return features
 
 
 class Classifier(Backbone):
-    """The preset's classifier with class scores on top; the paper's is VGG-16 for every stream (sec. 4)."""
+    """The preset's classifier, with class scores as its output. The paper's is VGG-16 for every stream (sec. 4)."""
 
-    def __init__(self, classes: int, modality: str, preset: Preset) -> None:
-        dropout = CLASSIFIER_DROPOUT[modality] if preset.scale == 1 else SMALL_DROPOUT
-        super().__init__(
-            preset.classifier, MODALITIES[modality], input_size=preset.glimpse, width=preset.width, dropout=dropout
-        )
-        self.classifier.append(nn.Linear(self.width, classes))
-        nn.init.normal_(self.classifier[-1].weight, std=0.01)  # a new last layer starts almost silent, as in MatConvNet
-        nn.init.zeros_(self.classifier[-1].bias)
+    def __init__(self, classes: int, modality: Modality, preset: Preset) -> None:
+        training, side = preset.training, preset.data.glimpse
+        dropout = CLASSIFIER_DROPOUT[modality] if preset.data.scale == 1 else SMALL_DROPOUT
+        super().__init__(training.classifier, modality.channels, input_size=side, width=training.width, dropout=dropout)
+        last = nn.Linear(self.width, classes)
+        self.classifier.append(last)
+        nn.init.normal_(last.weight, std=0.01)  # a new last layer starts with scores near zero, as in MatConvNet
+        nn.init.zeros_(last.bias)
+
+
+class Networks(nn.Module):
+    """The networks of a run, of which one may be absent."""
+
+    transformer: SupervisedSpatialTransformer
+    classifier: Classifier
 
 
 def transformer(
-    name: str, level: Level, modality: str, preset: Preset, head: str = "gaussian"
+    name: str, level: Level, modality: Modality, preset: Preset, head: str = "gaussian"
 ) -> SupervisedSpatialTransformer:
-    """Build the spatial transformer of one level: ``name`` looks at the whole crop, scaled down to a glimpse's size.
+    """Build the spatial transformer of one level. Its localization network sees the whole crop at a glimpse's size.
 
     Args:
         name: the localization network.
         level: decides how the crop is scaled down: by max-pooling, or by resizing at the general level (Table 1).
-        modality: "spatial" or "temporal".
+        modality: RGB or flow.
         preset: sizes and widths.
         head: how the head starts, see :class:`SupervisedSpatialTransformer`.
     """
-    dropout = LOCALIZER_DROPOUT if preset.scale == 1 else SMALL_DROPOUT
-    localizer = Backbone(name, MODALITIES[modality], input_size=preset.glimpse, width=preset.width, dropout=dropout)
-    side = (preset.glimpse, preset.glimpse)
+    glimpse, width = preset.data.glimpse, preset.training.width
+    dropout = LOCALIZER_DROPOUT if preset.data.scale == 1 else SMALL_DROPOUT
+    localizer = Backbone(name, modality.channels, input_size=glimpse, width=width, dropout=dropout)
+    size = (glimpse, glimpse)
     return SupervisedSpatialTransformer(
         localizer,
-        side,
+        size,
         features=localizer.width,
-        downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(side),
+        downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(size),
         head_init=head,
-        scale=preset.glimpse / level.height,
+        scale=glimpse / level.height,
     )
+
+
+def autocast(preset: Preset, device: torch.device) -> torch.autocast:
+    """Return the context in which networks compute in the preset's precision. Theta is float32 in any case."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=preset.training.precision == "bfloat16")
 
 
 def scaled(channels: int, width: float) -> int:
@@ -176,7 +196,8 @@ def initialize(network: nn.Module) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
 
 def _convolutions(name: str, channels: int, width: float, *, full: bool) -> Iterator[nn.Module]:

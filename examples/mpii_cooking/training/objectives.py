@@ -1,4 +1,4 @@
-"""What each phase and variant minimizes: the distance to the target window, the error of classification, or both."""
+"""The loss of every phase and variant: distance to the target window, classification error, or both."""
 
 from __future__ import annotations
 
@@ -6,45 +6,62 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from examples.mpii_cooking.data.samples import Sample
+from examples.mpii_cooking.training.networks import Classifier, Networks
 from examples.mpii_cooking.training.runs import Run
-from supervised_st import Glimpse, RegressiveGuidance, affine_sample
+from examples.mpii_cooking.variants import Phase, Window
+from supervised_st import Glimpse, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample
 from supervised_st.geometry import window_iou
 
 
 class Outcome(NamedTuple):
-    """What an objective says about a sub-batch, or a step about its batch."""
+    """The outcome of an objective on a sub-batch, or of a step on its batch."""
 
     loss: Tensor
     """Mean loss, a scalar."""
     measure: Tensor
-    """1 where the class is right, or the overlap with the target window: (N,) per sample, for a step their mean."""
+    """1 if the class is right, or the overlap with the target window: (N,) for a sub-batch, for a step their mean."""
 
 
 Objective = Callable[[Sample], Outcome]
+Windows = Callable[[Sample], Tensor]
+"""Samples -> theta of the window in each of them, (N, 2, 3)."""
 
 
-def make_objective(run: Run, networks: nn.ModuleDict, guidance: float) -> Objective:
-    """Return the loss of the run's phase and variant, and what is measured along the way.
+def make_objective(run: Run, networks: Networks, guidance: float) -> Objective:
+    """Return the loss of the run, and what is measured along the way.
 
     Args:
         run: decides the loss.
         networks: from ``build``.
         guidance: how strongly guidance pulls, from ``run.guidance``.
     """
-    if run.phase == "guide":
-        return _guidance_objective(networks["transformer"], guidance)
-    if run.phase == "recognize":
-        return _window_objective(networks["classifier"], _random_windows)
-    if run.variant == "R_h":
-        return _window_objective(networks["classifier"], lambda sample, side: sample.theta)
-    if run.variant == "center":
-        return _window_objective(networks["classifier"], center_windows)
-    if run.variant == "frozen":
-        return _window_objective(networks["classifier"], _frozen_windows(networks["transformer"]))
-    return _joint_objective(networks["transformer"], networks["classifier"], guidance)
+    if run.phase is Phase.GUIDANCE:
+        return _guidance_objective(networks.transformer, guidance)
+    if run.phase is Phase.RECOGNITION:
+        return _window_objective(networks.classifier, lambda sample: sample.random)
+    if run.phase is Phase.JOINT and not run.tested_variant.traits.is_frozen:
+        return _joint_objective(networks.transformer, networks.classifier, guidance)
+    return _window_objective(networks.classifier, evaluation_windows(run, networks))
+
+
+def evaluation_windows(run: Run, networks: Networks) -> Windows:
+    """Return the windows that the run's classifier sees when it is tested."""
+    window = run.tested_variant.traits.window
+    if window is Window.CENTER:
+        side = networks.classifier.input_size
+        return lambda sample: center_windows(sample, side)
+    if window is Window.MOST_MOTION:
+        return lambda sample: sample.theta
+    transformer = networks.transformer
+
+    def attended(sample: Sample) -> Tensor:
+        transformer.eval()  # without dropout
+        return transformer.localize(sample.image)
+
+    return attended
 
 
 def center_windows(sample: Sample, side: int) -> Tensor:
@@ -53,7 +70,7 @@ def center_windows(sample: Sample, side: int) -> Tensor:
     return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
 
 
-def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
+def _guidance_objective(transformer: SupervisedSpatialTransformer, strength: float) -> Objective:
     guidance = RegressiveGuidance("l1", weight=strength)
 
     def objective(sample: Sample) -> Outcome:
@@ -64,43 +81,31 @@ def _guidance_objective(transformer: nn.Module, strength: float) -> Objective:
     return objective
 
 
-def _joint_objective(transformer: nn.Module, classifier: nn.Module, strength: float) -> Objective:
+def _joint_objective(transformer: SupervisedSpatialTransformer, classifier: Classifier, strength: float) -> Objective:
     guidance = RegressiveGuidance("l1", weight=strength, joint=True)
 
     def objective(sample: Sample) -> Outcome:
         hits: list[Tensor] = []
 
-        def recognize(glimpse: Glimpse) -> Tensor:
+        def classification(glimpse: Glimpse) -> Tensor:
             scores = classifier(glimpse.image)
             hits.append(_hits(scores, sample.label))
             return F.cross_entropy(scores, sample.label)
 
-        loss = guidance.objective(transformer, sample.image, target=sample, task=recognize)
+        loss = guidance.objective(transformer, sample.image, target=sample, task=classification)
         return Outcome(loss, hits[0])
 
     return objective
 
 
-def _window_objective(classifier: nn.Module, windows: Callable[[Sample, int], Tensor]) -> Objective:
+def _window_objective(classifier: Classifier, windows: Windows) -> Objective:
     side = classifier.input_size
 
     def objective(sample: Sample) -> Outcome:
-        scores = classifier(affine_sample(sample.image, windows(sample, side), (side, side)))
+        scores = classifier(affine_sample(sample.image, windows(sample), (side, side)))
         return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
 
     return objective
-
-
-def _frozen_windows(transformer: nn.Module) -> Callable[[Sample, int], Tensor]:
-    def windows(sample: Sample, side: int) -> Tensor:
-        transformer.eval()  # without dropout, as it will look when it is tested
-        return transformer.localize(sample.image)
-
-    return windows
-
-
-def _random_windows(sample: Sample, side: int) -> Tensor:
-    return sample.random
 
 
 def _hits(scores: Tensor, labels: Tensor) -> Tensor:

@@ -1,64 +1,34 @@
-"""Which networks are trained, in which order, and what each starts from.
-
-A *stream* is a modality at a level. Each stream has one classifier, pre-trained on random windows, from which
-every variant goes on. Tested as it is, on the center window, it is the variant "random crop". The others:
-
-STN           transformer with a random head, trained jointly by the classification loss alone; the paper's baseline
-STN-identity  the same, but its head starts with the whole crop, as Jaderberg et al. advise
-STN-level     the same, but its head starts with the center window of the level's size
-STN-slow      as STN, but localization learns at a tenth of its rate
-STN-fast      as STN, but localization learns at ten times its rate
-center        no transformer: the classifier trained further on the center window
-R_h           no transformer: the classifier trained further on the window of most motion
-frozen        guided transformer that stays as it is, while the classifier is trained on what it shows
-SSTN          guided transformer, then joint training with guidance off; the paper's method
-SSTN-slow     the same, but localization learns at a tenth of its rate in joint training
-guided        as SSTN, but guidance stays on beside the classification loss
-annealed      the same, but guidance fades linearly, from the first epoch of joint training to its last
-"""
+"""Which networks are trained, in which order, and what each starts from."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
 
 import torch
-from torch import nn
 
-from examples.mpii_cooking.config import MODALITIES, Level, Phase, Preset, levels
-from examples.mpii_cooking.training.networks import Classifier, transformer
+from examples.mpii_cooking.config import Level, PhaseSettings, Preset, SeedPlan
+from examples.mpii_cooking.training.networks import Classifier, Networks, transformer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, start
+from examples.mpii_cooking.variants import Guidance, Modality, Phase, Variant, Window
 from supervised_st import LinearAnneal
-
-Variant = Literal[
-    "STN",
-    "STN-identity",
-    "STN-level",
-    "STN-slow",
-    "STN-fast",
-    "center",
-    "R_h",
-    "frozen",
-    "SSTN",
-    "SSTN-slow",
-    "guided",
-    "annealed",
-]
-AFTER_GUIDANCE = ("frozen", "SSTN", "SSTN-slow", "guided", "annealed")
-HEADS = {"STN-identity": "identity", "STN-level": "level"}
-"""How heads start that do not start at random."""
-PACES = {"STN-slow": 0.1, "STN-fast": 10.0, "SSTN-slow": 0.1}
-"""Multipliers of the localization network's rate in joint training."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One network, or pair of networks, trained in one phase."""
+    """One network, or pair of networks, trained in one phase.
 
-    phase: Literal["guide", "recognize", "joint", "baseline"]
-    modality: str
+    Attributes:
+        phase: the phase of training.
+        modality: with ``level``, the stream.
+        level: with ``modality``, the stream.
+        localizer: the localization network; None for runs that have none.
+        variant: None for recognition, from which all variants of the stream go on.
+    """
+
+    phase: Phase
+    modality: Modality
     level: Level
     localizer: str | None = None
     variant: Variant | None = None
@@ -66,7 +36,7 @@ class Run:
     @property
     def name(self) -> str:
         """A name that no other run has."""
-        parts = (self.phase, self.modality, self.level.name, self.localizer, self.variant)
+        parts = (self.phase, self.modality, self.level.name, self.localizer, self.variant and self.variant.key)
         return "-".join(part.lower() for part in parts if part is not None)
 
     @property
@@ -75,109 +45,123 @@ class Run:
         return self.name.replace("recognize", "recognise").replace("center", "centre")  # codespell:ignore
 
     @property
-    def attends(self) -> bool:
+    def has_transformer(self) -> bool:
         """Whether the run has a localization network."""
         return self.localizer is not None
 
     @property
-    def recognizes(self) -> bool:
+    def has_classifier(self) -> bool:
         """Whether the run has a classifier."""
-        return self.phase != "guide"
+        return self.phase is not Phase.GUIDANCE
 
-    def settings(self, preset: Preset) -> Phase:
-        """Return the epochs and rates of the run's phase."""
-        phase = {
-            "guide": preset.guide,
-            "recognize": preset.recognize,
-            "joint": preset.joint,
-            "baseline": preset.baseline,
-        }[self.phase]
-        if self.variant in PACES:
-            phase = replace(phase, localization_rate=PACES[self.variant] * (phase.localization_rate or phase.rate))
-        # Guidance fades over a number of epochs that is known beforehand, and takes its share of the loss with it.
-        return replace(phase, patience=0) if self.variant == "annealed" else phase
+    @property
+    def tested_variant(self) -> Variant:
+        """The variant as which the run is tested: without further training, recognition is the random crop."""
+        return self.variant or Variant.RANDOM_CROP
+
+    def settings(self, preset: Preset) -> PhaseSettings:
+        """Return the epochs and rates of the run."""
+        settings = preset.training.phase(self.phase)
+        if self.variant is not None and self.variant.traits.pace != 1:
+            rate = self.variant.traits.pace * (settings.localization_rate or settings.rate)
+            settings = replace(settings, localization_rate=rate)
+        # The number of epochs over which guidance fades has to be known beforehand.
+        return replace(settings, patience=0) if self._guidance is Guidance.FADING else settings
 
     def guidance(self, preset: Preset, epoch: int) -> float:
-        """Return how strongly guidance pulls beside the task in an epoch of joint training, 1 in the guidance phase.
+        """Return how strongly guidance pulls in an epoch, in [0, 1].
 
-        It depends on the epoch alone, which every checkpoint knows: a resumed run needs no other state.
+        It depends on the epoch alone, so a resumed run needs no other state.
         """
-        if self.variant == "annealed":
-            return LinearAnneal(hold=0, until=preset.joint.epochs - 1).factor(epoch)
-        return 1.0 if self.phase == "guide" or self.variant == "guided" else 0.0
+        if self._guidance is Guidance.FADING:
+            return LinearAnneal(hold=0, until=preset.training.joint.epochs - 1).factor(epoch)
+        return 1.0 if self.phase is Phase.GUIDANCE or self._guidance is Guidance.ON else 0.0
 
     def backbones(self, preset: Preset) -> tuple[str, ...]:
         """Return the names of the run's networks."""
-        return (self.localizer,) * self.attends + (preset.classifier,) * self.recognizes
+        return (*([self.localizer] if self.localizer else []), *([preset.training.classifier] * self.has_classifier))
 
     def origins(self) -> dict[str, Run]:
-        """Return the runs whose results this one goes on from: part ("transformer", "classifier") -> run."""
+        """Return the runs from which this one goes on: part ("transformer", "classifier") -> run."""
         origins = {}
-        if self.phase in ("joint", "baseline"):
-            origins["classifier"] = Run("recognize", self.modality, self.level)
-        if self.phase == "joint" and self.variant in AFTER_GUIDANCE:
-            origins["transformer"] = Run("guide", self.modality, self.level, self.localizer, "SSTN")
+        if self.phase in (Phase.JOINT, Phase.BASELINE):
+            origins["classifier"] = Run(Phase.RECOGNITION, self.modality, self.level)
+        if self.phase is Phase.JOINT and self.variant is not None and self.variant.traits.is_guided:
+            origins["transformer"] = Run(Phase.GUIDANCE, self.modality, self.level, self.localizer, Variant.SSTN)
         return origins
+
+    @property
+    def _guidance(self) -> Guidance:
+        return Guidance.OFF if self.variant is None else self.variant.traits.guidance
 
 
 def extra_runs(preset: Preset) -> tuple[Run, ...]:
-    """Return the runs of the variants that the paper does not have, at the levels the preset has them for."""
-    chosen = [level for level in levels(preset) if level.name in preset.variant_levels]
-    return tuple(
-        Run("baseline", "spatial", level, variant=variant)
-        if variant == "center"
-        else Run("joint", "spatial", level, preset.main_localizer, variant)
-        for level, variant in product(chosen, preset.variants)
-    )
+    """Return the runs of the variants that the paper does not have."""
+    scope = preset.scope
+    chosen = [level for level in preset.data.levels if level.name in scope.variant_levels]
+    runs = []
+    for level, variant in product(chosen, scope.variants):
+        localizer = scope.main_localizer if variant.traits.window is Window.TRANSFORMER else None
+        runs.append(Run(variant.traits.phase, Modality.SPATIAL, level, localizer, variant))
+    return tuple(runs)
 
 
 def all_runs(preset: Preset) -> tuple[Run, ...]:
-    """Return every run behind Tables 2 and 3 and every extra variant, each after those it goes on from."""
-    runs = []
-    for modality, level in product(MODALITIES, levels(preset)):
-        runs += [Run("recognize", modality, level), Run("baseline", modality, level, variant="R_h")]
-        for localizer in preset.localizers if modality == "spatial" else (preset.main_localizer,):
-            runs += [Run("guide", modality, level, localizer, "SSTN"), Run("joint", modality, level, localizer, "SSTN")]
-            if modality == "spatial":
-                runs.append(Run("joint", modality, level, localizer, "STN"))
+    """Return every run in scope: those behind Tables 2 and 3 and the extra variants, each after its origins."""
+    scope = preset.scope
+    runs: list[Run] = []
+    for modality, level in product(Modality, preset.data.levels):
+        runs.append(Run(Phase.RECOGNITION, modality, level))
+        runs.append(Run(Phase.BASELINE, modality, level, variant=Variant.HARD_CODED))
+        for localizer in scope.localizers if modality is Modality.SPATIAL else (scope.main_localizer,):
+            runs.append(Run(Phase.GUIDANCE, modality, level, localizer, Variant.SSTN))
+            runs.append(Run(Phase.JOINT, modality, level, localizer, Variant.SSTN))
+            if modality is Modality.SPATIAL:
+                runs.append(Run(Phase.JOINT, modality, level, localizer, Variant.STN))
         runs += [run for run in extra_runs(preset) if (run.modality, run.level) == (modality, level)]
     return tuple(runs)
 
 
-def margin_runs(preset: Preset) -> tuple[Run, ...]:
-    """Return the runs behind the main localization network's SSTN and STN at detail level, each after its origins."""
-    level, localizer = levels(preset)[-1], preset.main_localizer
-    return (
-        Run("recognize", "spatial", level),
-        Run("guide", "spatial", level, localizer, "SSTN"),
-        Run("joint", "spatial", level, localizer, "SSTN"),
-        Run("joint", "spatial", level, localizer, "STN"),
-    )
+def planned_runs(preset: Preset, plan: SeedPlan) -> tuple[Run, ...]:
+    """Return the runs that are trained from one seed, each after those it goes on from."""
+    runs = all_runs(preset)
+    if not plan.only:
+        return runs
+    chosen = {
+        run
+        for run in runs
+        if run.has_classifier
+        and run.modality is Modality.SPATIAL
+        and run.localizer in (preset.scope.main_localizer, None)
+        and (run.tested_variant, run.level.name) in plan.only
+    }
+    needed = chosen | {origin for run in chosen for origin in run.origins().values()}
+    return tuple(run for run in runs if run in needed)
 
 
-def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS) -> nn.ModuleDict:
-    """Return the run's networks as they are before any training: "transformer" and "classifier", where it has them.
+def build(run: Run, classes: int, preset: Preset, weights: Weights = NO_WEIGHTS, *, seed: int = 0) -> Networks:
+    """Return the run's networks before any training.
 
-    The random numbers depend on the seed, the stream and the localization network only, so all variants start from the
-    same weights, but for the heads that do not start at random.
+    The random numbers depend on the seed, the stream and the localization network only. So all variants start from the
+    same weights, except for heads that do not start at random.
     """
-    networks = nn.ModuleDict()
-    if run.attends:
-        torch.manual_seed(seed_of(preset, run.modality, run.level.name, run.localizer))
-        head = HEADS.get(run.variant, "gaussian")  # sec. 4: "random", for the guided and the plain transformer alike
-        networks["transformer"] = transformer(run.localizer, run.level, run.modality, preset, head)
+    networks = Networks()
+    if run.localizer is not None:
+        torch.manual_seed(seed_of(seed, run.modality, run.level.name, run.localizer))
+        traits = run.tested_variant.traits
+        networks.transformer = transformer(run.localizer, run.level, run.modality, preset, traits.head)
         if run.localizer in weights:
-            start(networks["transformer"].localization, weights[run.localizer])
-        networks["transformer"].requires_grad_(run.variant != "frozen")
-    if run.recognizes:
-        torch.manual_seed(seed_of(preset, run.modality, run.level.name))
-        networks["classifier"] = Classifier(classes, run.modality, preset)
-        if preset.classifier in weights:
-            start(networks["classifier"], weights[preset.classifier])
+            start(networks.transformer.localization, weights[run.localizer])
+        networks.transformer.requires_grad_(not traits.is_frozen)
+    if run.has_classifier:
+        torch.manual_seed(seed_of(seed, run.modality, run.level.name))
+        networks.classifier = Classifier(classes, run.modality, preset)
+        if preset.training.classifier in weights:
+            start(networks.classifier, weights[preset.training.classifier])
     return networks
 
 
-def seed_of(preset: Preset, *words: object) -> int:
-    """Return a seed that depends on the preset's seed and on ``words`` and on nothing else."""
-    text = "/".join(map(str, (preset.seed, *words)))
+def seed_of(seed: int, *words: object) -> int:
+    """Return a seed that depends on ``seed`` and ``words`` alone."""
+    text = "/".join(map(str, (seed, *words)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,61 +1,45 @@
 """One training loop for every phase: guidance, recognition, joint training and the hard-coded baseline (sec. 4).
 
-A sample depends on (seed, epoch, clip) alone and the dropout of a sub-batch on (seed, run, epoch, its first clip). So a
-killed run goes on from its last checkpoint, without any stored generator state, to the very bits an uninterrupted run
-ends with; and it does not matter which rank computes a sub-batch.
+A sample depends on (seed, epoch, clip) alone, and the dropout of a sub-batch on (seed, run, epoch, its first clip). So
+a killed run goes on from its last checkpoint, without any stored generator state, and ends with the same bits as an
+uninterrupted run. For the same reason it does not matter which rank computes a sub-batch.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache, partial
 from itertools import chain, islice
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import Level, Preset
-from examples.mpii_cooking.data.dataset import Dataset
-from examples.mpii_cooking.data.preparation import VideoCache
+from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
-from examples.mpii_cooking.training.networks import Backbone
+from examples.mpii_cooking.training import checkpoints
+from examples.mpii_cooking.training.checkpoints import Thetas
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import Objective, Outcome, make_objective
-from examples.mpii_cooking.training.runs import Run, all_runs, build, seed_of
-from examples.mpii_cooking.training.weights import Weights
-from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint, written_aside
+from examples.mpii_cooking.training.runs import Run, seed_of
+from examples.mpii_cooking.workspace import Unit
+from supervised_st import Plateau
 
 CHECKPOINT_SECONDS = 10.0
-"""Least time between two checkpoints of a run: what a killed run loses at most, beyond its current epoch."""
-LOOKS = 8
-"""Test frames on which figures 7 and 8 follow the windows."""
-AFTER_TRAINING = frozenset(
-    {
-        "variant_levels",
-        "variants",
-        "feature_stride",
-        "kitchen",
-        "localizers",
-        "margin_seeds",
-        "pca",
-        "poolings",
-        "processes",
-    }
-    | {"seeds", "svm_c", "workers"}
-)
-"""Settings that a trained network does not depend on."""
-VERSION = 4
-"""Raised when training changes, so that no network of an older version is taken for one of this."""
+"""Least time between two checkpoints of a run: the most that a killed run loses, besides its current epoch."""
+MIN_FALL = 0.01
+"""Fraction by which the mean loss must have fallen before training may end early."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
@@ -64,199 +48,132 @@ class TrainingDivergedError(RuntimeError):
     """A loss or a weight is no longer a finite number."""
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """Everything that training runs share."""
-
-    dataset: Dataset
-    caches: Mapping[str, VideoCache]
-    preset: Preset
-    workspace: Workspace
-    device: torch.device
-    weights: Weights = field(default_factory=dict)
-    """What networks start from; those without are random."""
-
-    def train_all(self, runs: Sequence[Run] | None = None) -> None:
-        """Train every run, or those of ``runs``, that is not finished yet; alone on a CPU, several at a time.
-
-        Args:
-            runs: each after those it goes on from.
-        """
-        runs = all_runs(self.preset) if runs is None else runs
-        processes = self.preset.processes if self.device.type == "cpu" and distributed.world() == 1 else 1
-        if processes == 1:
-            for run in runs:
-                self.train(run)
-            return
-        first, then = ([run for run in runs if bool(run.origins()) == later] for later in (False, True))
-        context = multiprocessing.get_context("spawn")
-        with (
-            ProcessPoolExecutor(processes, context, _start_worker, (self,)) as pool,
-            tqdm(total=len(runs), desc="train", unit="run") as bar,
-        ):
-            for runs_in_any_order in (first, then):
-                for _ in pool.map(_train_in_worker, runs_in_any_order):
-                    bar.update()
-
-    def train(self, run: Run) -> None:
-        """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
-        unit = self.unit(run)
-        if not self.finished(run, unit):
-            networks = self.placed(self._initial(run))
-            fit(run, networks, self.preset, unit, self._training_samples(run), self._looks_at(run))
-
-    def unit(self, run: Run) -> Unit:
-        """Return where the run's weights and facts are kept."""
-        weights = {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights}
-        inputs = {"run": run, "settings": settings_of_training(self.preset), "weights": weights}
-        inputs |= {"dataset": self._dataset_fingerprint}
-        return self.workspace.unit(f"models/{run.name}", inputs)
-
-    def finished(self, run: Run, unit: Unit) -> bool:
-        """Whether the last epoch of ``run`` is behind it."""
-        return unit.done and run.settings(self.preset).over(unit.facts["loss"])
-
-    def trained(self, run: Run) -> nn.ModuleDict:
-        """Return the networks of a finished run, ready for evaluation.
-
-        Raises:
-            RuntimeError: if the run is not finished.
-        """
-        unit = self.unit(run)
-        if not self.finished(run, unit):
-            raise RuntimeError(f"run {run.name} must be trained before its networks are used")
-        networks = build(run, len(self.dataset.classes), self.preset)
-        networks.load_state_dict(load_file(unit.path(_weights_name(unit.facts["epoch"]))))
-        return self.placed(networks).eval()
-
-    def placed(self, networks: nn.ModuleDict) -> nn.ModuleDict:
-        """Move networks to the device and, if the preset says so, have their backbones compiled when first called."""
-        if self.preset.compile:
-            for part in networks.modules():
-                if isinstance(part, Backbone):
-                    part.compile()  # in place: names in the state dict stay
-        return networks.to(self.device)
-
-    def follows(self, run: Run) -> bool:
-        """Whether the windows of ``run`` are noted on fixed test frames, before its first epoch and after each."""
-        return run.phase == "joint" and run.modality == "spatial" and run.localizer == self.preset.main_localizer
-
-    def look_clips(self) -> list[int]:
-        """Return the test clips, by index, on which figures 7 and 8 follow the windows."""
-        count = min(LOOKS, len(self.dataset.test))
-        return [i * len(self.dataset.test) // count for i in range(count)]
-
-    def looks(self, level: Level) -> Sample:
-        """Return one frame of each of those clips as the networks of a spatial level read it."""
-        clips = [self.dataset.test[i] for i in self.look_clips()]
-        samples = ClipSamples(clips, self.caches, level, "spatial", self.preset, augment=False)
-        return samples.__getitems__(range(len(clips)))
-
-    @cached_property
-    def _dataset_fingerprint(self) -> str:
-        """Clips, classes and the very files: an exchanged video is another dataset."""
-        files = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in self.dataset.videos.items()}
-        return fingerprint([self.dataset.classes, self.dataset.train, self.dataset.test, files])
-
-    def _initial(self, run: Run) -> nn.ModuleDict:
-        networks = build(run, len(self.dataset.classes), self.preset, self.weights)
-        for part, origin in run.origins().items():
-            networks[part].load_state_dict(self.trained(origin)[part].state_dict())
-        return networks
-
-    def _training_samples(self, run: Run) -> Callable[[int], ClipSamples]:
-        return lambda epoch: ClipSamples(
-            self.dataset.train, self.caches, run.level, run.modality, self.preset, augment=True, epoch=epoch
-        )
-
-    def _looks_at(self, run: Run) -> Tensor | None:
-        return self.looks(run.level).image.to(self.device) if self.follows(run) else None
+def train_all(experiment: Experiment) -> None:
+    """Train every run of an experiment that is not finished; a single process on a CPU trains several at a time."""
+    preset, runs = experiment.preset, experiment.runs
+    alone_on_cpu = experiment.device.type == "cpu" and distributed.world() == 1
+    processes = preset.machine.processes if alone_on_cpu else 1
+    if processes == 1:
+        for run in runs:
+            train(experiment, run)
+        return
+    first, then = ([run for run in runs if bool(run.origins()) == later] for later in (False, True))
+    context = multiprocessing.get_context("spawn")
+    train_one = partial(_train_pickled, pickle.dumps(experiment))
+    with (
+        ProcessPoolExecutor(processes, context, _start_worker, (preset.training.threads,)) as pool,
+        tqdm(total=len(runs), desc="train", unit="run", leave=False) as bar,
+    ):
+        for runs_in_any_order in (first, then):
+            with _children_ignore_interrupts():
+                trained = [pool.submit(train_one, run) for run in runs_in_any_order]
+            for future in as_completed(trained):
+                if future.exception() is not None:
+                    pool.shutdown(cancel_futures=True)
+                future.result()
+                bar.update()
 
 
-def _start_worker(trainer: Trainer) -> None:
-    """Prepare a process to train runs, one after another with one memory of frames."""
-    global _worker_trainer
-    _worker_trainer = trainer
-    torch.set_num_threads(trainer.preset.threads or torch.get_num_threads())
-    # A killed parent must not leave a worker behind that writes into what the next start reads.
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-
-
-def _train_in_worker(run: Run) -> None:
-    _worker_trainer.train(run)
+def train(experiment: Experiment, run: Run) -> None:
+    """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
+    if experiment.is_finished(run):
+        return
+    frames = None
+    if experiment.follows(run):
+        frames = experiment.followed_frames(run.level).image.to(experiment.device)
+    fit(
+        run,
+        experiment.untrained(run),
+        experiment.preset,
+        experiment.unit(run),
+        partial(experiment.training_samples, run),
+        seed=experiment.seed,
+        frames=frames,
+    )
 
 
 def fit(
     run: Run,
-    networks: nn.ModuleDict,
+    networks: Networks,
     preset: Preset,
     unit: Unit,
     samples: Callable[[int], ClipSamples],
-    looks: Tensor | None = None,
+    *,
+    seed: int = 0,
+    frames: Tensor | None = None,
 ) -> None:
     """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints.
 
     Args:
-        run: decides the objective, the rates and the random numbers.
+        run: decides the objective and the rates.
         networks: from ``build``, with the weights they start from, on the device to train on.
-        preset: optimizer, batch sizes, seed.
-        unit: where checkpoints go; afterwards its facts hold the curves and the number of steps.
+        preset: optimizer and batch sizes.
+        unit: where checkpoints go.
         samples: epoch -> the training samples of that epoch.
-        looks: frames for which theta is noted before the first epoch and after each.
+        seed: decides dropout.
+        frames: images on which theta is noted before the first epoch and after each.
 
     Raises:
         TrainingDivergedError: if a loss or a weight stops being finite; the last checkpoint stays.
     """
     optimizer = make_optimizer(run, networks, preset)
-    facts = _restore(unit, networks, optimizer) or {"epoch": 0, "loss": [], "measure": [], "looks": [], "seconds": 0.0}
-    if not facts["epoch"] and looks is not None:
-        facts["looks"].append(_thetas(networks, looks))
-    phase, started = run.settings(preset), time.monotonic()
-    # Beside others there is one bar, for all of them.
+    history = checkpoints.restore(unit, networks, optimizer)
+    if not history.epochs and frames is not None:
+        history = replace(history, windows=(_thetas(networks, frames),))
+    settings, started = run.settings(preset), time.monotonic()
+    # A worker process has no bar, since the main process has one for all runs.
     hidden = multiprocessing.parent_process() is not None or not distributed.is_main()
-    with tqdm(
-        total=phase.epochs, initial=facts["epoch"], desc=run.name, unit="epoch", leave=False, disable=hidden
-    ) as bar:
-        while not phase.over(facts["loss"]):
-            objective = make_objective(run, networks, run.guidance(preset, facts["epoch"]))
-            loss, measure = _epoch(run, networks, optimizer, objective, samples(facts["epoch"]), preset, facts["epoch"])
-            facts["epoch"] += 1
-            facts["loss"].append(loss)
-            facts["measure"].append(measure)
-            if looks is not None:
-                facts["looks"].append(_thetas(networks, looks))
+    bar = tqdm(total=settings.epochs, initial=history.epochs, desc=run.name, unit="epoch", leave=False, disable=hidden)
+    with bar:
+        while not history.is_finished:
+            loss, measure = _epoch(run, networks, optimizer, samples(history.epochs), preset, seed, history.epochs)
+            losses = (*history.loss, loss)
+            history = replace(
+                history,
+                loss=losses,
+                measure=(*history.measure, measure),
+                windows=history.windows if frames is None else (*history.windows, _thetas(networks, frames)),
+                is_finished=is_over(settings, losses),
+            )
             bar.set_postfix(loss=f"{loss:.3f}")
             bar.update()
-            last = phase.over(facts["loss"])
-            if distributed.is_main() and (last or time.monotonic() - started > CHECKPOINT_SECONDS):
-                facts["seconds"] += time.monotonic() - started
-                _checkpoint(run, unit, networks, None if last else optimizer, facts)
+            seconds = time.monotonic() - started
+            if distributed.is_main() and (history.is_finished or seconds > CHECKPOINT_SECONDS):
+                history = replace(history, seconds=history.seconds + seconds)
+                if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
+                    raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
+                checkpoints.save(unit, networks, None if history.is_finished else optimizer, history)
                 started = time.monotonic()
-    distributed.barrier()  # whoever goes on from this run finds it whole
+    distributed.barrier()  # runs that go on from this one find it whole
 
 
-def settings_of_training(preset: Preset) -> dict[str, Any]:
-    """Return what trained networks depend on, apart from the data and the weights that they start from."""
-    settings = {key: value for key, value in asdict(preset).items() if key not in AFTER_TRAINING}
-    return {"version": VERSION, **settings}
+def is_over(settings: PhaseSettings, losses: Sequence[float]) -> bool:
+    """Whether training ends after epochs with these mean losses: it made all of them, or the loss stopped falling.
+
+    Only training losses count: no clip is held out, and no test clip is looked at. All ranks must call it.
+    """
+    if len(losses) >= settings.epochs:
+        return True
+    if not settings.patience:
+        return False
+    plateau = Plateau(settings.patience, min_fall=MIN_FALL)
+    for loss in losses:
+        plateau.observe(torch.tensor(loss, dtype=torch.float64))
+        plateau.advance()
+    return plateau.factor(len(losses)) == 0
 
 
-def autocast(preset: Preset, device: torch.device) -> torch.autocast:
-    """Return the context in which networks compute as precisely as the preset says; theta always has float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=preset.precision == "bfloat16")
-
-
-def make_optimizer(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.optim.Optimizer:
-    """Return the preset's optimizer; each part learns at its own rate."""
-    phase = run.settings(preset)
-    rates = {"classifier": phase.rate, "transformer": phase.localization_rate or phase.rate}
-    if preset.optimizer == "adam":
-        groups = [{"params": [*part.parameters()], "lr": rates[key]} for key, part in networks.items()]
+def make_optimizer(run: Run, networks: Networks, preset: Preset) -> torch.optim.Optimizer:
+    """Return the preset's optimizer, with a rate for each network."""
+    settings = run.settings(preset)
+    rates = {"classifier": settings.rate, "transformer": settings.localization_rate or settings.rate}
+    if preset.training.optimizer == "adam":
+        groups = [{"params": [*part.parameters()], "lr": rates[name]} for name, part in networks.named_children()]
         return torch.optim.Adam(groups, fused=True)
     groups = []
-    for name, part in networks.items():
+    for name, part in networks.named_children():
         weights = [parameter for parameter in part.parameters() if parameter.ndim > 1]
         biases = [parameter for parameter in part.parameters() if parameter.ndim == 1]
         groups.append({"params": weights, "lr": rates[name]})
@@ -265,59 +182,72 @@ def make_optimizer(run: Run, networks: nn.ModuleDict, preset: Preset) -> torch.o
 
 
 def train_step(optimizer: torch.optim.Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> Outcome:
-    """Make one step, its gradient summed over sub-batches and ranks; exact, for no layer looks across samples.
+    """Make one step. Its gradient is the sum over sub-batches and ranks, which is exact: no layer mixes samples.
 
     Args:
         optimizer: of the networks that learn, which are the same on every rank.
         objective: what to minimize.
-        parts: the sub-batches that are this rank's, which may be none.
+        parts: the sub-batches of this rank, maybe none.
         size: samples of the whole batch, over all sub-batches and ranks.
 
     Returns:
         The whole batch's mean loss and mean measure, on every rank.
+    """
+    sums, gradients = backward(optimizer, objective, parts, size)
+    distributed.add_up([sums, *gradients])
+    optimizer.step()
+    return Outcome(sums[0], sums[1] / size)
+
+
+def backward(
+    optimizer: torch.optim.Optimizer, objective: Objective, parts: Iterable[Sample], size: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Compute the gradient of this rank's sub-batches.
+
+    Returns:
+        (sum of the loss's parts, sum of the measures), and the gradients, to be added up over ranks.
     """
     optimizer.zero_grad()
     learning = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     sums = learning[0].new_zeros(2)
     for part in parts:
         loss, measure = objective(part)
-        share = loss * (len(measure) / size)
-        share.backward()
-        sums += torch.stack([share.detach(), measure.sum()])
+        fraction = loss * (len(measure) / size)
+        torch.autograd.backward(fraction)
+        sums += torch.stack([fraction.detach(), measure.sum()])
     for parameter in learning:
         if parameter.grad is None:  # on a rank without parts
             parameter.grad = torch.zeros_like(parameter)
-    distributed.add_up([sums, *(parameter.grad for parameter in learning)])
-    optimizer.step()
-    return Outcome(sums[0], sums[1] / size)
+    return sums, [parameter.grad for parameter in learning]
 
 
-def split(batch: Sample, size: int) -> list[Sample]:
+def sub_batches(batch: Sample, size: int) -> list[Sample]:
     """Divide a batch into sub-batches of ``size`` samples; the last one may be smaller."""
-    return [Sample(*part) for part in zip(*(field.split(size) for field in batch), strict=True)]
+    return [Sample(*part) for part in zip(*(torch.split(field, size) for field in batch), strict=True)]
 
 
 def _epoch(
     run: Run,
-    networks: nn.ModuleDict,
+    networks: Networks,
     optimizer: torch.optim.Optimizer,
-    objective: Objective,
     samples: ClipSamples,
     preset: Preset,
+    seed: int,
     epoch: int,
 ) -> tuple[float, float]:
     """Return the mean loss and the mean measure over one epoch's samples."""
+    objective = make_objective(run, networks, run.guidance(preset, epoch))
     networks.train()
     device = next(networks.parameters()).device
 
     def seeded(part: Sample) -> Outcome:
-        torch.manual_seed(seed_of(preset, run.seed_name, epoch, part.clip[0].item()))
+        torch.manual_seed(seed_of(seed, run.seed_name, epoch, part.clip[0].item()))
         with autocast(preset, device):
             return objective(Sample(*(field.to(device) for field in part)))
 
     order = samples.shuffled()
-    steps = chunks(order, preset.batch)
-    shares = [distributed.share(chunks(step, preset.sub_batch)) for step in steps]
+    steps = chunks(order, preset.training.batch)
+    shares = [distributed.share(chunks(step, preset.training.sub_batch)) for step in steps]
     loaded = batches(samples, chain.from_iterable(shares))
     losses = measures = 0.0
     for step, parts in zip(steps, shares, strict=True):
@@ -330,46 +260,43 @@ def _epoch(
 
 
 @torch.no_grad()
-def _thetas(networks: nn.ModuleDict, images: Tensor) -> list[Any]:
+def _thetas(networks: Networks, images: Tensor) -> Thetas:
     networks.eval()
-    return networks["transformer"].localize(images).tolist()
+    thetas: Thetas = networks.transformer.localize(images).tolist()
+    return thetas
 
 
-def _weights_name(epoch: int) -> str:
-    return f"epoch-{epoch:04d}.safetensors"
+def _start_worker(threads: int) -> None:
+    """Prepare a process to train runs, one after another."""
+    torch.set_num_threads(threads or torch.get_num_threads())
+    tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
+    # When the main process is killed, its workers must not go on and write into what the next start reads.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _checkpoint(
-    run: Run, unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer | None, facts: Mapping[str, Any]
-) -> None:
-    """Commit weights and facts; the optimizer's state only while there is more to train."""
-    weights = {name: tensor.contiguous() for name, tensor in networks.state_dict().items()}
-    if not all(torch.isfinite(tensor).all() for tensor in weights.values()):
-        raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {facts['epoch']}")
-    state = {} if optimizer is None else optimizer.state_dict()["state"]
-    moments = {f"optimizer.{i}.{name}": tensor for i, slots in state.items() for name, tensor in slots.items()}
-    name = _weights_name(facts["epoch"])
-    with written_aside(unit.path(name)) as path:
-        save_file(weights | moments, path)
-    unit.commit(name, **facts)
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def _restore(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """Load the unit's checkpoint into ``networks`` and ``optimizer`` and return its facts, if there is one."""
-    if not unit.done:
-        return None
-    weights, state = _split(unit.path(_weights_name(unit.facts["epoch"])))
-    networks.load_state_dict(weights)
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return {**unit.facts}
+def _train_pickled(experiment: bytes, run: Run) -> None:
+    train(_unpickled(experiment), run)
 
 
-def _split(path: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
-    weights, state = {}, {}
-    for name, tensor in load_file(path).items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".")
-            state.setdefault(int(index), {})[slot] = tensor
-        else:
-            weights[name] = tensor
-    return weights, state
+@lru_cache(maxsize=1)
+def _unpickled(experiment: bytes) -> Experiment:
+    """Return the same experiment in every call, so that a worker keeps decoded frames from run to run."""
+    loaded: Experiment = pickle.loads(experiment)
+    return loaded
+
+
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Start processes that leave Ctrl-C to this one."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""ImageNet weights for the networks of Table 2, from the files that others have released.
+"""ImageNet weights for the networks of Table 2, read from the files that others have released.
 
 =========  ==================================  ==================================================
 network    file                                input that the file was trained on
@@ -10,9 +10,8 @@ VGG-16     ``imagenet-vgg-verydeep-16.mat``    RGB in 0..255 minus a mean color
 
 The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matconvnet/pretrained. Their images are arrays
 of (row, column, channel), their kernels of (row, column, input, output), and their fully connected layers are
-convolutions. A mean image counts as its mean color, as in two-stream networks: the example's inputs have the size of
-the level, not the image's. What remains between the file's input and the example's goes into the first convolution; see
-``start``.
+convolutions. A mean image is reduced to its mean color, as in two-stream networks: the example's inputs do not have
+the size of the mean image. ``start`` fits the first convolution to the example's inputs.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.io
@@ -29,10 +28,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from examples.mpii_cooking.config import MODALITIES, Preset
+from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.samples import RGB_MEAN
 from examples.mpii_cooking.training.networks import FULL_INPUT, Backbone, ResponseNorm
+from examples.mpii_cooking.variants import Modality
 from examples.mpii_cooking.workspace import sha256
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -43,7 +43,7 @@ FILES: dict[str, tuple[str, ...]] = {
 """Names of the files of each network, as patterns."""
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1, by which torchvision's VGG-16 was trained."""
-RGB = MODALITIES["spatial"]
+RGB = Modality.SPATIAL.channels
 FIRST = "features.0"
 """The first convolution, the only layer that depends on how images are fed in."""
 
@@ -57,29 +57,29 @@ class Released:
     sha256: str
     """Of the file, in hexadecimal."""
     state: Mapping[str, Tensor]
-    """Float32 tensors by their names in ``Backbone``, for RGB in 0..255 minus ``mean``."""
+    """Float32 tensors by their names in ``Backbone``, for inputs of RGB in 0..255 minus ``mean``."""
     mean: Tensor
-    """(3,) float64, the RGB color in 0..255 that these weights take for zero."""
+    """(3,) float64, the RGB color in 0..255 that was subtracted from inputs."""
 
 
 Weights = Mapping[str, Released]
-"""Network -> its weights; a network that is not there starts at random."""
+"""Network -> its weights. A network without weights starts at random."""
 NO_WEIGHTS: Weights = {}
 RANDOM = "random"
-"""What is said of a network that starts at random."""
+"""Origin of a network that starts at random."""
 
 
 def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
     """Read the weights of all networks of the preset that have a file in ``folder``.
 
     Raises:
-        DataError: if the preset's networks are smaller than the released ones, or if the folder is missing, has no
-            file, more than one for a network, or one that cannot be read or is of another network.
+        DataError: if the preset's networks are smaller than the released ones, the folder is missing, it has no file or
+            several files of one network, or a file cannot be read or is of another network.
     """
-    if preset.scale != 1 or preset.width != 1:
+    if preset.data.scale != 1 or preset.training.width != 1:
         raise DataError(
             "weights must be for the networks as published, 224 px wide and with all their channels, as in the preset "
-            f"paper; preset {preset.name} has {preset.glimpse} px and {preset.width:g} of the channels"
+            f"paper; preset {preset.name} has {preset.data.glimpse} px and {preset.training.width:g} of the channels"
         )
     if not folder.is_dir():
         raise DataError(f"weights must be an existing folder, got {folder}")
@@ -104,7 +104,7 @@ def read(path: Path, network: Backbone) -> Released:
 
     Args:
         path: one of ``FILES``.
-        network: what the weights are for; it has shapes only, on torch's device "meta".
+        network: the network that gets the weights. Only its shapes matter; it may be on torch's device "meta".
 
     Raises:
         DataError: if the file cannot be read or is of another network.
@@ -116,29 +116,29 @@ def read(path: Path, network: Backbone) -> Released:
     return Released(path.name, sha256(path), state, mean)
 
 
-def start(network: Backbone, released: Released) -> None:
-    """Give ``network`` the released weights; a last layer of its own stays as it is.
+def start(network: nn.Module, released: Released) -> None:
+    """Give ``network`` the released weights. A last layer that was not released stays as it is.
 
-    RGB minus another mean is the released input plus a constant, which goes into the first convolution's bias: exact,
-    but for the border of a padded convolution (VGG-16), where the padding now stands for the example's mean color and
-    not for the file's. MatConvNet's VGG-16 has the very same mean, torchvision's is half a gray level away.
+    For RGB, the difference between the example's mean color and the file's goes into the first convolution's bias. This
+    is exact except at the border of a padded convolution (VGG-16), where the padding means the example's mean color.
+    MatConvNet's VGG-16 has the same mean as the example, torchvision's differs by half a gray level.
 
-    Flow has as many channels as it likes. Each gets the mean of the three RGB kernels, not rescaled (Wang et al.,
-    Temporal Segment Networks, ECCV 2016); no motion is zero on both sides, so the bias is the released one.
+    For flow, every channel gets the mean of the three RGB kernels, not rescaled (Wang et al., Temporal Segment
+    Networks, ECCV 2016). Inputs without motion are zero, so the bias stays.
     """
-    state = dict(released.state)
+    own, state = network.state_dict(), dict(released.state)
     kernel, bias = (state[f"{FIRST}.{kind}"].double() for kind in ("weight", "bias"))
-    channels = network.features[0].in_channels
+    channels = own[f"{FIRST}.weight"].shape[1]
     if channels == RGB:
         bias = bias + kernel.sum((2, 3)) @ (torch.tensor(RGB_MEAN, dtype=torch.float64) - released.mean)
     else:
         kernel = kernel.mean(1, keepdim=True).expand(-1, channels, -1, -1)
     state |= {f"{FIRST}.weight": kernel, f"{FIRST}.bias": bias}
-    network.load_state_dict(network.state_dict() | state)
+    network.load_state_dict(own | state)
 
 
 def origins(preset: Preset, weights: Weights) -> dict[str, str]:
-    """Say of each network of the preset what it starts from: the file and its SHA-256, or ``RANDOM``."""
+    """Return what each network of the preset starts from: the file and its SHA-256, or ``RANDOM``."""
     return {
         name: f"{weights[name].file}, SHA-256 {weights[name].sha256}" if name in weights else RANDOM
         for name in preset.networks
@@ -146,7 +146,7 @@ def origins(preset: Preset, weights: Weights) -> dict[str, str]:
 
 
 def _read_torchvision(path: Path, network: Backbone) -> tuple[dict[str, Tensor], Tensor]:
-    unpickled = partial(torch.load, map_location="cpu", weights_only=True)  # tensors and nothing that could run
+    unpickled = partial(torch.load, map_location="cpu", weights_only=True)  # runs no code
     content = _loaded(path, load_file if path.suffix == ".safetensors" else unpickled)
     state = {}
     for name, own in network.state_dict().items():
@@ -167,14 +167,15 @@ def _read_matconvnet(path: Path, network: Backbone) -> tuple[dict[str, Tensor], 
         raise DataError(f"{path} must be a SimpleNN network of MatConvNet, got a file without 'layers'")
     layers = _layers(path, content["layers"])
     image = torch.empty(1, RGB, network.input_size, network.input_size, device="meta")  # only its shape matters
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, module in network.named_modules():
-        if type(module) not in _TYPES:
+        types = _TYPES.get(type(module))
+        if types is None:
             continue
         layer = next(layers, None)
-        if layer is None or layer.type not in _TYPES[type(module)]:
+        if layer is None or layer.type not in types:
             place, got = (path, "the end") if layer is None else (layer.place, repr(layer.type))
-            raise DataError(f"{place}: type must be {_TYPES[type(module)][0]!r}, got {got}")
+            raise DataError(f"{place}: type must be {types[0]!r}, got {got}")
         if isinstance(module, nn.Conv2d | nn.Linear):
             state |= {f"{name}.{kind}": tensor for kind, tensor in _weights(layer, module, image).items()}
         elif isinstance(module, ResponseNorm):
@@ -193,11 +194,11 @@ _TYPES: dict[type[nn.Module], tuple[str, ...]] = {
     ResponseNorm: ("lrn", "normalize"),
     nn.MaxPool2d: ("pool",),
 }
-"""What MatConvNet calls our layers, by its newest name first. It has no layer for what dropout is in evaluation."""
+"""MatConvNet's names of our layers, the newest first."""
 
 
 class _Struct:
-    """A MATLAB struct. Fields are read by name, for their places differ from one version of MatConvNet to another."""
+    """A MATLAB struct. Fields are read by name, since their order differs between versions of MatConvNet."""
 
     def __init__(self, place: str, value: np.ndarray) -> None:
         if value.dtype.names is None or value.size != 1:
@@ -205,12 +206,13 @@ class _Struct:
         self.place, self._value = place, value
 
     def __contains__(self, field: str) -> bool:
-        return field in self._value.dtype.names
+        return field in (self._value.dtype.names or ())
 
     def __getitem__(self, field: str) -> np.ndarray:
         if field not in self:
-            raise DataError(f"{self.place} must have a field {field!r}, got {', '.join(self._value.dtype.names)}")
-        return self._value[field].item()
+            raise DataError(f"{self.place} must have a field {field!r}, got {', '.join(self._value.dtype.names or ())}")
+        content: np.ndarray = self._value[field].item()
+        return content
 
     def text(self, field: str) -> str:
         """Return a field that is a string."""
@@ -222,21 +224,22 @@ class _Struct:
         return self.text("type")
 
     def numbers(self, field: str, count: int, default: float | None = None) -> list[float]:
-        """Return the numbers of a field; one stands for as many as there are, and the default for a missing field."""
+        """Return ``count`` numbers of a field, which may hold one for all of them; a missing field has the default."""
         found = np.array(default) if default is not None and field not in self else self[field]
         if found.dtype.kind not in "fiu" or found.size not in (1, count):
             raise DataError(f"{self.place}: {field} must be {count} numbers, got {found.ravel().tolist()}")
-        return np.broadcast_to(found.ravel().astype(float), count).tolist()
+        numbers: list[float] = np.broadcast_to(found.ravel().astype(float), count).tolist()
+        return numbers
 
-    def expect(self, field: str, wanted: list[float], default: float | None = None) -> None:
-        """Demand the numbers of a field."""
+    def expect(self, field: str, wanted: Sequence[float], default: float | None = None) -> None:
+        """Check the numbers of a field."""
         found = self.numbers(field, len(wanted), default)
         if not np.allclose(found, wanted, rtol=1e-6, atol=0):
-            raise DataError(f"{self.place}: {field} must be {wanted}, got {found}")
+            raise DataError(f"{self.place}: {field} must be {[*wanted]}, got {found}")
 
 
 def _layers(path: Path, cells: np.ndarray) -> Iterator[_Struct]:
-    """Yield the layers in their order, without dropout, which the network has its own of."""
+    """Yield the layers in their order, without dropout, which has no weights."""
     for number, cell in enumerate(cells.ravel(), start=1):
         layer = _Struct(f"{path}: layer {number}", cell)
         if "name" in layer:
@@ -246,11 +249,11 @@ def _layers(path: Path, cells: np.ndarray) -> Iterator[_Struct]:
 
 
 def _weights(layer: _Struct, module: nn.Conv2d | nn.Linear, image: Tensor) -> dict[str, Tensor]:
-    """Return the kernel and bias of a layer, which is a convolution in the file, also where ours is linear."""
+    """Return the kernel and bias of a layer. In the file it is a convolution, even if ours is linear."""
     if isinstance(module, nn.Conv2d):
         height, width = module.kernel_size
-        inputs, pad, stride = module.in_channels, module.padding[0], module.stride[0]
-    else:  # as wide as the map that it looks at; the second one looks at the first one's single column
+        inputs, pad, stride = module.in_channels, int(module.padding[0]), module.stride[0]
+    else:  # the first linear layer sees a whole map, the second one the first one's single pixel
         inputs, height, width = image.shape[1:] if image.ndim == 4 else (image.shape[1], 1, 1)
         pad, stride = 0, 1
     layer.expect("pad", [pad] * 4, default=0)
@@ -271,21 +274,22 @@ def _weights(layer: _Struct, module: nn.Conv2d | nn.Linear, image: Tensor) -> di
             raise DataError(
                 f"{layer.place}: {field} must be floating-point of shape {shape}, got {array.dtype} of {array.shape}"
             )
-    # Rows stay rows: MatConvNet correlates, too, and its first axis is the vertical one.
+    # No flip: MatConvNet correlates like torch, and its first axis is the vertical one too.
     kernel = filters.transpose(3, 2, 0, 1).reshape(module.weight.shape)
     return {"weight": _to_tensor(kernel), "bias": _to_tensor(biases.ravel())}
 
 
 def _check_pool(layer: _Struct, module: nn.MaxPool2d, before: Sequence[int], after: Sequence[int]) -> None:
-    """Demand that the file's pool has the windows of ours, which makes maps of side ``after`` of such of ``before``."""
+    """Check that the file's pool has the same windows as ours, which turns maps of side ``before`` into ``after``."""
     if layer.text("method") != "max":
         raise DataError(f"{layer.place}: method must be 'max', got {layer.text('method')!r}")
-    layer.expect("pool", [module.kernel_size] * 2)
-    layer.expect("stride", [module.stride] * 2, default=1)
-    # Nothing above and to the left. What is below and to the right may be anything that leaves as many windows.
+    kernel, stride = cast("tuple[int, int]", (module.kernel_size, module.stride))
+    layer.expect("pool", [kernel] * 2)
+    layer.expect("stride", [stride] * 2, default=1)
+    # No padding above and to the left. Any padding below and to the right that leaves as many windows is fine.
     top, bottom, left, right = layer.numbers("pad", 4, default=0)
-    room = (before[0] + top + bottom - module.kernel_size, before[1] + left + right - module.kernel_size)
-    if top or left or [side // module.stride + 1 for side in room] != [*after]:
+    room = (before[0] + top + bottom - kernel, before[1] + left + right - kernel)
+    if top or left or [side // stride + 1 for side in room] != [*after]:
         raise DataError(
             f"{layer.place}: pad must be 0 above and to the left and turn {[*before]} pixels into {[*after]}, "
             f"got {[top, bottom, left, right]}"
@@ -296,7 +300,7 @@ def _mean_color(path: Path, content: Mapping[str, Any]) -> Tensor:
     """Return the mean color of the image that was subtracted from the network's inputs."""
     if "meta" in content:
         found = _Struct(f"{path}: meta", content["meta"])["normalization"]
-    elif "normalization" in content:  # as it was until 1.0-beta16
+    elif "normalization" in content:  # until 1.0-beta16
         found = content["normalization"]
     else:
         raise DataError(f"{path} must have 'meta' or 'normalization', got neither")
@@ -309,7 +313,7 @@ def _mean_color(path: Path, content: Mapping[str, Any]) -> Tensor:
 def _loaded(path: Path, load: Callable[[Path], Mapping[str, Any]]) -> Mapping[str, Any]:
     try:
         content = load(path)
-    except Exception as problem:  # a broken file fails in as many ways as its readers have
+    except Exception as problem:  # readers raise all kinds of errors for broken files
         reason = next(iter(str(problem).splitlines()), "")
         raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason}") from problem
     if not isinstance(content, Mapping):

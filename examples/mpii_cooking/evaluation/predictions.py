@@ -1,0 +1,145 @@
+"""What trained networks say about one frame of every test clip: its class, and where they look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from examples.mpii_cooking import distributed
+from examples.mpii_cooking.config import Level
+from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.networks import autocast
+from examples.mpii_cooking.training.objectives import center_windows, evaluation_windows
+from examples.mpii_cooking.training.runs import Run
+from examples.mpii_cooking.variants import Modality, Phase, Variant
+from examples.mpii_cooking.workspace import Unit
+from supervised_st import affine_sample
+from supervised_st.geometry import window_iou
+
+EVALUATION_BATCH = 4
+"""Sub-batches at once, since nothing is kept for a backward pass, unless they are larger than ``EVALUATION_BYTES``."""
+EVALUATION_BYTES = 2**28
+"""Largest batch of inputs. Loaders hold several."""
+
+Overlaps = tuple[float | None, ...]
+"""Of each test clip, the IoU of a window with the window of most motion; None where nothing moved."""
+
+
+def answered_runs(experiment: Experiment) -> tuple[Run, ...]:
+    """Return the experiment's runs that classify RGB."""
+    return tuple(run for run in experiment.runs if run.has_classifier and run.modality is Modality.SPATIAL)
+
+
+def compute_answers(experiment: Experiment) -> None:
+    """Store the class that each of the tested runs sees in one frame of every test clip. Ranks share the runs."""
+    distributed.shared_map(
+        partial(_compute_answers, experiment), answered_runs(experiment), desc="single frames", unit="run"
+    )
+
+
+def load_answers(experiment: Experiment, run: Run) -> tuple[int, ...]:
+    """Return the class that ``run`` sees in one frame of every test clip.
+
+    Raises:
+        NotDoneError: if it was not computed.
+    """
+    return tuple(_answers_unit(experiment, run).facts["answers"])
+
+
+def overlap_streams(experiment: Experiment) -> tuple[tuple[Modality, Level], ...]:
+    """Return the streams for which the main localization network was guided."""
+    return tuple(
+        (run.modality, run.level)
+        for run in experiment.runs
+        if run.phase is Phase.GUIDANCE and run.localizer == experiment.preset.scope.main_localizer
+    )
+
+
+def compute_overlaps(experiment: Experiment) -> None:
+    """Store how well guidance has taught the main localization network. Ranks share the streams."""
+    distributed.shared_map(
+        lambda stream: _compute_overlaps(experiment, *stream),
+        overlap_streams(experiment),
+        desc="overlap with the window of most motion",
+        unit="stream",
+    )
+
+
+def load_overlaps(experiment: Experiment, modality: Modality, level: Level) -> tuple[Overlaps, Overlaps]:
+    """Return how far two windows overlap the window of most motion, on the frames of ``load_answers``.
+
+    Returns:
+        The overlaps of the window that guidance has taught, in evaluation mode, and of the center window, which knows
+        nothing.
+
+    Raises:
+        NotDoneError: if they were not computed.
+    """
+    facts = _overlap_unit(experiment, _guidance(experiment, modality, level)).facts
+    return tuple(facts["guided"]), tuple(facts["center"])
+
+
+@torch.inference_mode()
+def evaluated(
+    experiment: Experiment, samples: ClipSamples | FrameSamples, network: Callable[[Sample], Tensor]
+) -> Iterator[Tensor]:
+    """Yield what ``network`` returns for all samples, batch by batch, as float32 on the CPU."""
+    for batch in ahead(evaluation_batches(samples)):
+        with autocast(experiment.preset, experiment.device):
+            values = network(Sample(*(field.to(experiment.device) for field in batch)))
+        yield values.float().cpu()
+
+
+def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
+    """Yield all samples in their order, in batches for networks that keep nothing for a backward pass."""
+    size = min(EVALUATION_BATCH * samples.preset.training.sub_batch, max(1, EVALUATION_BYTES // samples.image_bytes))
+    yield from batches(samples, chunks(range(len(samples)), size))
+
+
+def _answers_unit(experiment: Experiment, run: Run) -> Unit:
+    return experiment.workspace.unit(f"predictions/{run.name}", {"run": experiment.unit(run).fingerprint})
+
+
+def _compute_answers(experiment: Experiment, run: Run) -> None:
+    unit = _answers_unit(experiment, run)
+    if unit.done:
+        return
+    networks = experiment.trained(run)
+    classifier, windows = networks.classifier, evaluation_windows(run, networks)
+    size = (classifier.input_size, classifier.input_size)
+
+    def scores(sample: Sample) -> Tensor:
+        values: Tensor = classifier(affine_sample(sample.image, windows(sample), size))
+        return values
+
+    samples = experiment.test_samples(run.modality, run.level)
+    unit.commit(answers=torch.cat([*evaluated(experiment, samples, scores)]).argmax(1).tolist())
+
+
+def _guidance(experiment: Experiment, modality: Modality, level: Level) -> Run:
+    return Run(Phase.GUIDANCE, modality, level, experiment.preset.scope.main_localizer, Variant.SSTN)
+
+
+def _overlap_unit(experiment: Experiment, run: Run) -> Unit:
+    return experiment.workspace.unit(f"overlap/{run.name}", {"run": experiment.unit(run).fingerprint})
+
+
+def _compute_overlaps(experiment: Experiment, modality: Modality, level: Level) -> None:
+    run = _guidance(experiment, modality, level)
+    unit = _overlap_unit(experiment, run)
+    if unit.done:
+        return
+    transformer, side = experiment.trained(run).transformer, experiment.preset.data.glimpse
+
+    def overlap(sample: Sample) -> Tensor:
+        windows = transformer.localize(sample.image), center_windows(sample, side)
+        return torch.stack([*(window_iou(window, sample.theta) for window in windows), sample.confidence], dim=1)
+
+    samples = experiment.test_samples(modality, level)
+    guided, center, confidence = torch.cat([*evaluated(experiment, samples, overlap)]).T.tolist()
+    moved = [[iou if sure else None for iou, sure in zip(ious, confidence, strict=True)] for ious in (guided, center)]
+    unit.commit(guided=moved[0], center=moved[1])

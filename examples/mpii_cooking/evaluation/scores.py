@@ -1,0 +1,148 @@
+"""The decision values behind Table 3, from features over pooled clips to linear SVMs and their late fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from examples.mpii_cooking import distributed, paper
+from examples.mpii_cooking.data.dataset import Clip
+from examples.mpii_cooking.evaluation import svm
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell
+from examples.mpii_cooking.evaluation.features import (
+    Stream,
+    described_streams,
+    features_fingerprint,
+    load_features,
+)
+from examples.mpii_cooking.evaluation.svm import Floats, Gram, Labels
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.variants import Modality, Region
+from examples.mpii_cooking.workspace import Unit
+
+Scores = NDArray[np.float32]
+"""(clips, classes) decision values."""
+
+
+class Machine(NamedTuple):
+    """SVMs on the clips' descriptors, one at each level, and their late fusion: four cells of Table 3."""
+
+    pooling: str
+    stream: str
+    region: Region
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities whose descriptors the SVMs see."""
+        return tuple(Modality) if self.stream == "S+T" else (Modality(self.stream),)
+
+
+class Descriptors(NamedTuple):
+    """The clips' descriptors of one modality at one level."""
+
+    pooling: str
+    region: Region
+    stream: Stream
+
+
+def labels(clips: Sequence[Clip]) -> Labels:
+    """Return the true class of each clip."""
+    return np.array([clip.label for clip in clips], dtype=np.int64)
+
+
+def compute_scores(experiment: Experiment) -> None:
+    """Store the decision values of all cells of Table 3, and those of the other poolings for one cell.
+
+    Ranks share the descriptors first, then the SVMs. An experiment that did not train all streams has no scores.
+    """
+    machines = _machines(experiment)
+    descriptors = dict.fromkeys(
+        Descriptors(machine.pooling, machine.region, Stream(modality, level))
+        for machine in machines
+        for modality, level in product(machine.modalities, experiment.preset.data.levels)
+    )
+    distributed.shared_map(partial(_compute_gram, experiment), list(descriptors), desc="pooling", unit="stream")
+    distributed.shared_map(partial(_compute_machine, experiment), machines, desc="linear SVMs", unit="stream")
+
+
+def load_scores(experiment: Experiment, pooling: str) -> Mapping[ClipCell, Scores]:
+    """Return the decision values of one kind of pooling: all cells of Table 3 for the main kind, one for the others.
+
+    Raises:
+        NotDoneError: if they were not computed.
+    """
+    found: dict[ClipCell, Scores] = {}
+    for machine in _machines(experiment):
+        if machine.pooling == pooling:
+            values = np.load(_machine_unit(experiment, machine).file("scores.npy"))
+            rows = (*paper.LEVELS, paper.FUSION)
+            found |= {
+                ClipCell(row, machine.stream, machine.region): scores for row, scores in zip(rows, values, strict=True)
+            }
+    wanted = CLIP_CELLS if pooling == experiment.preset.evaluation.poolings[0] else (POOLING_CELL,)
+    return {cell: found[cell] for cell in wanted if cell in found}
+
+
+def _machines(experiment: Experiment) -> list[Machine]:
+    if len(described_streams(experiment)) < len(Modality) * len(experiment.preset.data.levels):
+        return []
+    main, *others = experiment.preset.evaluation.poolings
+    machines = [Machine(main, stream, region) for region in Region for stream in paper.STREAMS]
+    return machines + [Machine(other, POOLING_CELL.stream, POOLING_CELL.region) for other in others]
+
+
+def _gram_unit(experiment: Experiment, descriptors: Descriptors) -> Unit:
+    kind, region, stream = descriptors
+    inputs = {
+        "features": features_fingerprint(experiment, stream),
+        "pca": experiment.preset.evaluation.pca,
+        "pooling": kind,
+    }
+    return experiment.workspace.unit(f"gram/{kind}/{region}-{stream.modality}-{stream.level.name}", inputs)
+
+
+def _compute_gram(experiment: Experiment, descriptors: Descriptors) -> None:
+    unit = _gram_unit(experiment, descriptors)
+    if unit.done:
+        return
+    kind, region, stream = descriptors
+    train, test = (load_features(experiment, stream, region, part) for part in ("train", "test"))
+    pca = svm.fit_pca(train, experiment.preset.evaluation.pca)
+    pooling = svm.make_pooling(kind, train, pca)
+    products = svm.gram(svm.describe(train, pca, pooling), svm.describe(test, pca, pooling))
+    for name, values in products._asdict().items():
+        np.save(unit.path(f"{name}.npy"), values)
+    unit.commit(*(f"{name}.npy" for name in Gram._fields))
+
+
+def _load_gram(experiment: Experiment, descriptors: Descriptors) -> Gram:
+    unit = _gram_unit(experiment, descriptors)
+    return Gram(*(np.load(unit.file(f"{name}.npy")) for name in Gram._fields))
+
+
+def _machine_unit(experiment: Experiment, machine: Machine) -> Unit:
+    grams = [
+        _gram_unit(experiment, Descriptors(machine.pooling, machine.region, Stream(modality, level))).fingerprint
+        for modality, level in product(machine.modalities, experiment.preset.data.levels)
+    ]
+    inputs = {"grams": grams, "svm_c": experiment.preset.evaluation.svm_c}
+    return experiment.workspace.unit(f"scores/{machine.pooling}/{machine.region}-{machine.stream}", inputs)
+
+
+def _compute_machine(experiment: Experiment, machine: Machine) -> None:
+    unit = _machine_unit(experiment, machine)
+    if unit.done:
+        return
+    truth, classes = labels(experiment.dataset.train), len(experiment.dataset.classes)
+    scores: list[Floats] = []
+    for level in experiment.preset.data.levels:
+        streams = [Stream(modality, level) for modality in machine.modalities]
+        grams = [_load_gram(experiment, Descriptors(machine.pooling, machine.region, stream)) for stream in streams]
+        scores.append(svm.svm_scores(reduce(Gram.joined, grams), truth, classes, experiment.preset.evaluation.svm_c))
+    np.save(unit.path("scores.npy"), np.stack([*scores, svm.late_fusion(scores)]).astype(np.float32))
+    unit.commit("scores.npy")

@@ -1,0 +1,53 @@
+"""Ctrl-C ends a run at once. What was finished stays, so the same command goes on from there."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+MESSAGE = "stopped; the same command goes on from here"
+EXIT_CODE = 130
+"""128 + SIGINT, as shells report it."""
+GRACE_SECONDS = 1.0
+
+
+def stoppable(work: Callable[[], object]) -> None:
+    """Run ``work`` so that Ctrl-C prints one line and ends this process and its children with ``EXIT_CODE``.
+
+    Only atomic renames make results visible, so it does no harm to end any process at any moment.
+    """
+    is_stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if multiprocessing.parent_process() is not None:  # a forked child, which leaves it to its parent
+            return
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        is_stopped.set()
+        if os.environ.get("RANK", "0") == "0":
+            os.write(sys.stderr.fileno(), f"\n{MESSAGE}\n".encode())  # print could wait for itself in a signal handler
+        children = multiprocessing.active_children()
+        if not children:
+            os._exit(EXIT_CODE)
+        for child in children:
+            child.kill()
+        # What was shared with the children is released on the way out, which must not take long.
+        timer = threading.Timer(GRACE_SECONDS, os._exit, [EXIT_CODE])
+        timer.daemon = True
+        timer.start()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        work()
+    except BaseException:  # KeyboardInterrupt, or whatever a killed child has led to
+        if not is_stopped.is_set():
+            raise
+    if is_stopped.is_set():
+        gc.collect()  # frees the semaphores of process pools, which would outlive this process
+        os._exit(EXIT_CODE)

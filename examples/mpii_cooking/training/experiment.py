@@ -1,0 +1,160 @@
+"""An experiment: everything trained and evaluated from one seed, and where its parts are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from examples.mpii_cooking.config import Level, Preset, SeedPlan
+from examples.mpii_cooking.data.dataset import Clip, Dataset
+from examples.mpii_cooking.data.preparation import VideoCache
+from examples.mpii_cooking.data.samples import ClipSamples, Sample
+from examples.mpii_cooking.training import checkpoints
+from examples.mpii_cooking.training.checkpoints import History
+from examples.mpii_cooking.training.networks import Backbone, Networks
+from examples.mpii_cooking.training.runs import Run, build, planned_runs
+from examples.mpii_cooking.training.weights import Weights
+from examples.mpii_cooking.variants import Modality, Phase
+from examples.mpii_cooking.workspace import NotDoneError, Unit, Workspace, fingerprint
+
+FOLLOWED_CLIPS = 8
+"""Test clips on which Figures 7 and 8 follow the windows."""
+VERSION = 5
+"""Raised when training changes, so that no network of an older version is used."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The data, the settings and the seed of a run, and its units.
+
+    Attributes:
+        dataset: the clips.
+        caches: the prepared videos.
+        preset: the settings.
+        plan: the seed, and what is trained from it.
+        workspace: where everything is kept that depends on the seed.
+        device: where networks are.
+        weights: what networks start from; those without start at random.
+    """
+
+    dataset: Dataset
+    caches: Mapping[str, VideoCache]
+    preset: Preset
+    plan: SeedPlan
+    workspace: Workspace
+    device: torch.device
+    weights: Weights = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Seed of all random numbers."""
+        return self.plan.seed
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """What is trained, each run after those it goes on from."""
+        return planned_runs(self.preset, self.plan)
+
+    def unit(self, run: Run) -> Unit:
+        """Return where the run's weights and history are kept."""
+        inputs = {
+            "version": VERSION,
+            "run": run,
+            "seed": self.seed,
+            "data": self.preset.data,
+            "training": self.preset.training,
+            "follows": self.follows(run),
+            "weights": {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights},
+            "dataset": self._dataset_fingerprint,
+        }
+        return self.workspace.unit(f"models/{run.name}", inputs)
+
+    def is_finished(self, run: Run) -> bool:
+        """Whether the run is trained to its end."""
+        unit = self.unit(run)
+        return unit.done and checkpoints.load_history(unit).is_finished
+
+    def history(self, run: Run) -> History:
+        """Return what training noted.
+
+        Raises:
+            NotDoneError: if the run is not finished.
+        """
+        return checkpoints.load_history(self._finished_unit(run))
+
+    def trained(self, run: Run) -> Networks:
+        """Return the networks of a finished run, ready for evaluation.
+
+        Raises:
+            NotDoneError: if the run is not finished.
+        """
+        networks = build(run, len(self.dataset.classes), self.preset)
+        checkpoints.load_weights(self._finished_unit(run), networks)
+        return self.placed(networks).eval()
+
+    def untrained(self, run: Run) -> Networks:
+        """Return the networks with which the run starts. What it goes on from must be finished."""
+        networks = build(run, len(self.dataset.classes), self.preset, self.weights, seed=self.seed)
+        for part, origin in run.origins().items():
+            networks.get_submodule(part).load_state_dict(self.trained(origin).get_submodule(part).state_dict())
+        return self.placed(networks)
+
+    def placed(self, networks: Networks) -> Networks:
+        """Move networks to the device. If the preset says so, compile their backbones when they are first called."""
+        if self.preset.training.compile:
+            for part in networks.modules():
+                if isinstance(part, Backbone):
+                    part.compile()  # in place: names in the state dict stay
+        return networks.to(self.device)
+
+    def training_samples(self, run: Run, epoch: int) -> ClipSamples:
+        """Return the samples of one epoch of training."""
+        return ClipSamples(
+            self.dataset.train,
+            self.caches,
+            run.level,
+            run.modality,
+            self.preset,
+            seed=self.seed,
+            augment=True,
+            epoch=epoch,
+        )
+
+    def test_samples(self, modality: Modality, level: Level, clips: tuple[Clip, ...] | None = None) -> ClipSamples:
+        """Return one random frame of every test clip, or of some; the same frames for every run of a level."""
+        chosen = self.dataset.test if clips is None else clips
+        return ClipSamples(chosen, self.caches, level, modality, self.preset, seed=self.seed, augment=False)
+
+    def follows(self, run: Run) -> bool:
+        """Whether the run's windows are noted on fixed test frames, before its first epoch and after each."""
+        return (run.phase, run.modality, run.localizer) == (
+            Phase.JOINT,
+            Modality.SPATIAL,
+            self.preset.scope.main_localizer,
+        )
+
+    @property
+    def followed_clips(self) -> list[int]:
+        """The test clips, by index, on which windows are followed."""
+        count = min(FOLLOWED_CLIPS, len(self.dataset.test))
+        return [i * len(self.dataset.test) // count for i in range(count)]
+
+    def followed_frames(self, level: Level) -> Sample:
+        """Return one frame of each of those clips as the networks of a spatial level read it."""
+        clips = tuple(self.dataset.test[i] for i in self.followed_clips)
+        return self.test_samples(Modality.SPATIAL, level, clips).__getitems__(range(len(clips)))
+
+    def _finished_unit(self, run: Run) -> Unit:
+        unit = self.unit(run)
+        if not checkpoints.load_history(unit).is_finished:
+            raise NotDoneError(f"run {run.name} is not trained to its end: train it first")
+        return unit
+
+    @cached_property
+    def _dataset_fingerprint(self) -> str:
+        """Clips, classes and the very files: if a video is replaced, it is another dataset."""
+        files = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in self.dataset.videos.items()}
+        return fingerprint([self.dataset.classes, self.dataset.train, self.dataset.test, files])
