@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from examples.mpii_cooking.variants import Region, Variant
+
 TEST_CLIPS = 2033
 
 LEVELS = ("general", "middle", "detail")
@@ -18,7 +20,7 @@ FUSION = "late fusion"
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class PrintedAccuracy:
     """Top-1 accuracy of one cell of Table 2.
 
     Attributes:
@@ -36,22 +38,6 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Table2Cell:
-    """A plain transformer and a supervised one, trained alike but for the guidance."""
-
-    stn: Accuracy
-    sstn: Accuracy
-
-
-@dataclass(frozen=True)
-class Table3Cell:
-    """Mean average precision in percent: learned region ``r_d`` against hard-coded motion window ``r_h``."""
-
-    r_d: float
-    r_h: float
-
-
-@dataclass(frozen=True)
 class Erratum:
     """A statement of the paper that does not agree with its own numbers or with itself."""
 
@@ -59,36 +45,48 @@ class Erratum:
     note: str
 
 
-def _cell(stn: str, stn_correct: int, sstn: str, sstn_correct: int) -> Table2Cell:
-    return Table2Cell(Accuracy(stn, stn_correct), Accuracy(sstn, sstn_correct))
+def _pair(
+    localizer: str, level: str, stn: tuple[str, int], sstn: tuple[str, int]
+) -> dict[tuple[str, str, Variant], PrintedAccuracy]:
+    return {
+        (localizer, level, Variant.STN): PrintedAccuracy(*stn),
+        (localizer, level, Variant.SSTN): PrintedAccuracy(*sstn),
+    }
 
 
-TABLE_2: dict[tuple[str, str], Table2Cell] = {
-    ("vgg-f", "detail"): _cell("10.67", 217, "29.91", 608),
-    ("vgg-f", "middle"): _cell("25.53", 519, "28.68", 583),
-    ("vgg-f", "general"): _cell("29.02", 590, "29.41", 598),
-    ("vgg-m", "detail"): _cell("7.97", 162, "31.09", 632),
-    ("vgg-m", "middle"): _cell("28.68", 583, "29.91", 608),
-    ("vgg-m", "general"): _cell("23.95", 487, "29.46", 599),
-    ("vgg-16", "detail"): _cell("6.39", 130, "32.32", 657),
-    ("vgg-16", "middle"): _cell("28.38", 577, "30.64", 623),
-    ("vgg-16", "general"): _cell("29.1", 592, "30.1", 612),
+TABLE_2: dict[tuple[str, str, Variant], PrintedAccuracy] = {
+    **_pair("vgg-f", "detail", ("10.67", 217), ("29.91", 608)),
+    **_pair("vgg-f", "middle", ("25.53", 519), ("28.68", 583)),
+    **_pair("vgg-f", "general", ("29.02", 590), ("29.41", 598)),
+    **_pair("vgg-m", "detail", ("7.97", 162), ("31.09", 632)),
+    **_pair("vgg-m", "middle", ("28.68", 583), ("29.91", 608)),
+    **_pair("vgg-m", "general", ("23.95", 487), ("29.46", 599)),
+    **_pair("vgg-16", "detail", ("6.39", 130), ("32.32", 657)),
+    **_pair("vgg-16", "middle", ("28.38", 577), ("30.64", 623)),
+    **_pair("vgg-16", "general", ("29.1", 592), ("30.1", 612)),
 }
+"""(localization network, level, variant) -> top-1 accuracy."""
 
-TABLE_3: dict[tuple[str, str], Table3Cell] = {
-    ("general", "spatial"): Table3Cell(41.73, 38.98),
-    ("general", "temporal"): Table3Cell(54.78, 54.18),
-    ("general", "S+T"): Table3Cell(56.51, 56.68),
-    ("middle", "spatial"): Table3Cell(50.92, 50.53),
-    ("middle", "temporal"): Table3Cell(56.23, 52.87),
-    ("middle", "S+T"): Table3Cell(61.02, 58.96),
-    ("detail", "spatial"): Table3Cell(52.75, 51.40),
-    ("detail", "temporal"): Table3Cell(59.07, 49.18),
-    ("detail", "S+T"): Table3Cell(62.01, 58.27),
-    (FUSION, "spatial"): Table3Cell(56.08, 55.06),
-    (FUSION, "temporal"): Table3Cell(60.83, 57.38),
-    (FUSION, "S+T"): Table3Cell(63.16, 60.09),
+
+def _regions(row: str, stream: str, learned: float, hard_coded: float) -> dict[tuple[str, str, Region], float]:
+    return {(row, stream, Region.LEARNED): learned, (row, stream, Region.HARD_CODED): hard_coded}
+
+
+TABLE_3: dict[tuple[str, str, Region], float] = {
+    **_regions("general", "spatial", 41.73, 38.98),
+    **_regions("general", "temporal", 54.78, 54.18),
+    **_regions("general", "S+T", 56.51, 56.68),
+    **_regions("middle", "spatial", 50.92, 50.53),
+    **_regions("middle", "temporal", 56.23, 52.87),
+    **_regions("middle", "S+T", 61.02, 58.96),
+    **_regions("detail", "spatial", 52.75, 51.40),
+    **_regions("detail", "temporal", 59.07, 49.18),
+    **_regions("detail", "S+T", 62.01, 58.27),
+    **_regions(FUSION, "spatial", 56.08, 55.06),
+    **_regions(FUSION, "temporal", 60.83, 57.38),
+    **_regions(FUSION, "S+T", 63.16, 60.09),
 }
+"""(level or late fusion, stream, region) -> mean average precision in percent."""
 
 ERRATA: tuple[Erratum, ...] = (
     Erratum(

@@ -32,7 +32,7 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    OPEN = "inconclusive"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Estimate(NamedTuple):
@@ -54,11 +54,19 @@ class Estimate(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the difference is above or below zero beyond chance: by every interval, and by the test if any."""
+        """Whether a difference is above or below zero beyond chance: by every interval, and by the test if any."""
         low, high = self.interval
         if low <= 0 <= high or (self.p is not None and self.p >= SIGNIFICANCE):
-            return Verdict.OPEN
+            return Verdict.INCONCLUSIVE
         return Verdict.HOLDS if low > 0 else Verdict.FAILS
+
+    def within(self, lowest: float, highest: float = 100.0) -> Estimate:
+        """Return it with intervals that end where possible values do."""
+
+        def cut(interval: Interval) -> Interval:
+            return max(interval[0], lowest), min(interval[1], highest)
+
+        return self._replace(clips=cut(self.clips), seeds=self.seeds and cut(self.seeds))
 
 
 def wilson(correct: float, total: int) -> Interval:
@@ -87,7 +95,7 @@ def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
     """
     sums = (better.astype(np.int64) - worse).reshape(-1, better.shape[-1]).sum(0)
     sizes, counts = np.unique(np.abs(sums), return_counts=True)
-    lattice = np.arange(2 * (sizes @ counts) + 1)
+    lattice = np.arange(2 * int(sizes @ counts) + 1)
     # The sum's distribution from its characteristic function: a clip of difference s has cos(s angle).
     angles = 2 * np.pi * lattice / len(lattice)
     distribution = np.fft.fft(np.prod(np.cos(angles[:, None] * sizes) ** counts, axis=1)).real / len(lattice)
@@ -95,7 +103,7 @@ def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
     return float(np.clip(distribution[reach >= abs(sums.sum())].sum(), 0, 1))
 
 
-def seed_interval(values: Sequence[float]) -> Interval | None:
+def seed_interval(values: Sequence[float] | Floats) -> Interval | None:
     """Return the 95 % Student-t interval of the mean of ``values``, one for each seed; None for a single one."""
     if len(values) < 2:
         return None
@@ -139,22 +147,20 @@ def _resampled_precision(scores: Floats, truth: NDArray[np.bool_], draws: Floats
     return np.where(total > 0, (own * precision).sum(0) / np.maximum(total, 1), np.nan)
 
 
-def estimate(by_seed: Sequence[float], resampled: Floats, p: float | None = None) -> Estimate:
-    """Return the mean of a statistic over seeds with its intervals.
+def bootstrap_interval(value: float, resampled: Floats) -> Interval:
+    """Return the 95 % interval of a statistic over the choice of test clips.
 
-    The interval over clips is the percentile bootstrap's (Efron, Tibshirani, An Introduction to the Bootstrap, 1993),
-    moved so that the resamples' mean falls on the value: a clip that was drawn twice counts twice among those that
-    score as high as itself, which lifts the average precision of rare classes in every resample.
+    It is that of the percentile bootstrap (Efron, Tibshirani, An Introduction to the Bootstrap, 1993), moved so that
+    the mean over resamples falls on the value: a clip that was drawn twice counts twice among those that score as high
+    as itself, which lifts the average precision of rare classes in every resample.
 
     Args:
-        by_seed: the statistic for each seed, on the test clips as they are.
-        resampled: (resamples,) its mean over seeds in each resample of the clips.
-        p: of the exact test, where there is one.
+        value: the statistic on the test clips as they are.
+        resampled: (resamples,) the statistic in each resample of the clips.
     """
-    value = float(np.mean(by_seed))
     tail = 50 * SIGNIFICANCE
     low, high = np.percentile(resampled - resampled.mean(), [tail, 100 - tail])
-    return Estimate(value, (value + float(low), value + float(high)), seed_interval(by_seed), p)
+    return value + float(low), value + float(high)
 
 
 def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -> Estimate:
@@ -170,5 +176,7 @@ def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -
         draws: (clips, resamples), from ``draw``.
     """
     differences = 100 * (better.astype(np.float64) - worse).reshape(-1, *better.shape[-2:]).mean(0)
-    resampled = differences.mean(0) @ draws / draws.shape[0]
-    return estimate(differences.mean(1), resampled, mcnemar(better, worse))
+    by_seed = differences.mean(1)
+    value = float(np.mean(by_seed))
+    clips = bootstrap_interval(value, differences.mean(0) @ draws / draws.shape[0])
+    return Estimate(value, clips, seed_interval(by_seed), mcnemar(better, worse)).within(-100)
