@@ -1,4 +1,4 @@
-"""The numbers of the paper, as data: Table 2, Table 3, and what is known to be wrong with its text.
+"""What the paper states, as data: Table 2, Table 3, its settings, and where it contradicts itself.
 
 Source: Liu, Wang, Kato, "Supervised Spatial Transformer Networks for Attention Learning in Fine-grained Action
 Recognition", VISAPP 2019. The paper prints percentages only. The sixteen two-decimal ones of Table 2 are all
@@ -7,8 +7,10 @@ multiples of 1/2033, and 2033 is the number of labeled clips of the seven test s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.variants import Region, Variant
 
 TEST_CLIPS = 2033
@@ -117,19 +119,37 @@ ERRATA: tuple[Erratum, ...] = (
     ),
 )
 
-# What sec. 4 states, under the names of config.Preset (a phase's, or a place in a tuple, after a dot); the report lists
-# where a run departs.
-SETTINGS: dict[str, tuple[str, object]] = {
-    "scale": ("Frames and windows are divided by", 1),
-    "width": ("Channels of every network are multiplied by", 1.0),
-    "classifier": ("Classifier", "vgg-16"),
-    "batch": ("Batch", 128),
-    "guide.rate": ("Learning rate of guidance", 1e-3),
-    "recognize.rate": ("Learning rate of recognition on random crops", 1e-4),
-    "joint.rate": ("Learning rate of recognition in joint training", 1e-5),
-    "joint.localization_rate": ("Learning rate of localization in joint training", 1e-6),
-    "baseline.rate": ("Learning rate of recognition on R_h", 1e-5),
-    "pca": ("FC6 features are reduced to", 256),
-    "poolings.0": ("Temporal correlation pooling", "distance"),
-    "feature_stride": ("Step between the frames that are pooled", 1),
-}
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting that sec. 4 states.
+
+    Attributes:
+        what: its name.
+        value: the paper's.
+        of: returns a preset's.
+    """
+
+    what: str
+    value: object
+    of: Callable[[Preset], object]
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("Frames and windows are divided by", 1, lambda preset: preset.data.scale),
+    Setting("Channels of every network are multiplied by", 1.0, lambda preset: preset.training.width),
+    Setting("Classifier", "vgg-16", lambda preset: preset.training.classifier),
+    Setting("Batch", 128, lambda preset: preset.training.batch),
+    Setting("Learning rate of guidance", 1e-3, lambda preset: preset.training.guide.rate),
+    Setting("Learning rate of recognition on random crops", 1e-4, lambda preset: preset.training.recognize.rate),
+    Setting("Learning rate of recognition in joint training", 1e-5, lambda preset: preset.training.joint.rate),
+    Setting(
+        "Learning rate of localization in joint training",
+        1e-6,
+        lambda preset: preset.training.joint.localization_rate,
+    ),
+    Setting("Learning rate of recognition on R_h", 1e-5, lambda preset: preset.training.baseline.rate),
+    Setting("FC6 features are reduced to", 256, lambda preset: preset.evaluation.pca),
+    Setting("Temporal correlation pooling", "distance", lambda preset: preset.evaluation.poolings[0]),
+    Setting("Step between the frames that are pooled", 1, lambda preset: preset.evaluation.feature_stride),
+)

@@ -8,11 +8,11 @@ from itertools import product
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.cells import ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.layouts import CLIP_ROWS
 from examples.mpii_cooking.evaluation.results import ClipPair, FramePair, Pairs, Results
 from examples.mpii_cooking.evaluation.schema import PooledCell
 from examples.mpii_cooking.variants import Modality, Region, Variant
 
-ROWS = (*paper.LEVELS, paper.FUSION)
 PARTS: dict[str, tuple[Variant, ...]] = {
     "Guidance (SSTN) beats a better start of a plain transformer (STN-identity, STN-level)": (
         Variant.STN_IDENTITY,
@@ -61,17 +61,17 @@ def claims(results: Results) -> tuple[Claim, ...]:
         if pairs:
             levels = dict.fromkeys(better.level for better, _ in pairs)
             found.append(_claim(f"{title}, at {' and '.join(levels)} level", pairs))
-    closest = _beats(results, Variant.SSTN, Variant.STN, paper.LEVELS[-1], results.settings.main_localizer)
+    closest = _beats(results, Variant.SSTN, Variant.STN, paper.LEVELS[-1], results.settings.scope.main_localizer)
     count = len(results.compare([closest]).seeds)
     if count > len(results.compare(guidance).seeds):
-        network = results.settings.main_localizer.upper()
+        network = results.settings.scope.main_localizer.upper()
         found.append(_claim(f"SSTN beats STN at {paper.LEVELS[-1]} level with {network}, {count} seeds", [closest]))
     return tuple(found)
 
 
 def pooling_pairs(results: Results, cell: ClipCell) -> list[ClipPair]:
     """Return the pairs of the main kind of pooling and each other one, in a cell of Table 3."""
-    main, *others = results.settings.poolings
+    main, *others = results.settings.evaluation.poolings
     return [(results.pooled(cell, main), results.pooled(cell, kind)) for kind in others]
 
 
@@ -104,13 +104,13 @@ def _guidance(results: Results) -> Iterator[FramePair]:
 
 def _against(results: Results, variants: Iterable[Variant]) -> Iterator[FramePair]:
     for level, variant in product(results.variant_levels, variants):
-        pair = _beats(results, Variant.SSTN, variant, level, results.settings.main_localizer)
+        pair = _beats(results, Variant.SSTN, variant, level, results.settings.scope.main_localizer)
         if results.has(pair):
             yield pair
 
 
 def _regions(results: Results) -> Iterator[ClipPair]:
-    for row, stream in product(ROWS, paper.STREAMS):
+    for row, stream in product(CLIP_ROWS, paper.STREAMS):
         yield _pair(results, ClipCell(row, stream, Region.LEARNED), ClipCell(row, stream, Region.HARD_CODED))
 
 
@@ -124,7 +124,7 @@ def _fusions(results: Results) -> Iterator[ClipPair]:
 
 def _streams(results: Results) -> Iterator[ClipPair]:
     both = paper.STREAMS[-1]
-    for row, region, alone in product(ROWS, Region, Modality):
+    for row, region, alone in product(CLIP_ROWS, Region, Modality):
         yield _pair(results, ClipCell(row, both, region), ClipCell(row, alone, region))
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.config import Level, Preset, levels
+from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.evaluation import schema, significance, svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, ClipCell, FrameCell
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Comparison, Difference, MeanOverlap, Precision
 from examples.mpii_cooking.evaluation.schema import ClipOutcome, Digest, PooledCell
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Interval, Labels
 from examples.mpii_cooking.typed_json import MisfitError, decode, encode, laid_out
-from examples.mpii_cooking.variants import Group, Modality, Region, Variant
+from examples.mpii_cooking.variants import Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
 SCHEMA = 3
@@ -36,7 +36,7 @@ PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.
 
 FramePair = tuple[FrameCell, FrameCell]
 ClipPair = tuple[PooledCell, PooledCell]
-Pairs = Sequence[FramePair] | Sequence[ClipPair]
+Pairs = Sequence[FramePair | ClipPair]
 Terms = Sequence[tuple[PooledCell, PooledCell | None]]
 Key = TypeVar("Key")
 
@@ -128,7 +128,11 @@ class Results:
     @property
     def levels(self) -> tuple[Level, ...]:
         """The zoom levels, from the widest view to the closest."""
-        return levels(self.settings)
+        return self.settings.data.levels
+
+    def level(self, name: str) -> Level:
+        """Return a zoom level."""
+        return next(level for level in self.levels if level.name == name)
 
     @property
     def localizers(self) -> tuple[str, ...]:
@@ -174,13 +178,13 @@ class Results:
 
     def cell(self, variant: Variant, level: str, localizer: str | None = None) -> FrameCell:
         """Return the cell of a variant at a level; transformers have the main localization network by default."""
-        if variant.traits.group is Group.NO_TRANSFORMER:
+        if variant.traits.window is not Window.TRANSFORMER:
             return FrameCell(variant, level, None)
-        return FrameCell(variant, level, localizer or self.settings.main_localizer)
+        return FrameCell(variant, level, localizer or self.settings.scope.main_localizer)
 
     def pooled(self, cell: ClipCell, pooling: str | None = None) -> PooledCell:
         """Return a cell of Table 3 under a kind of pooling, the main one by default."""
-        return PooledCell(pooling or self.settings.poolings[0], cell)
+        return PooledCell(pooling or self.settings.evaluation.poolings[0], cell)
 
     def has(self, cells: Iterable[FrameCell]) -> bool:
         """Whether some seed has answers for all of the cells."""

@@ -18,8 +18,8 @@ class DatasetFacts:
 
     Attributes:
         name: of the dataset.
-        split: how the clips were divided, as a sentence.
-        has_paper_protocol: whether the clips are divided as the paper's are.
+        protocol: how the clips were divided, as a sentence.
+        has_paper_protocol: whether that is the paper's.
         is_synthetic: whether the videos were made for the run.
         videos: how many there are.
         frames: how many there are in all videos.
@@ -30,7 +30,7 @@ class DatasetFacts:
     """
 
     name: str
-    split: str
+    protocol: str
     has_paper_protocol: bool
     is_synthetic: bool
     videos: int
