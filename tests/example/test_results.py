@@ -94,7 +94,8 @@ def test_a_class_without_training_clips_counts_in_one_mean_and_not_in_the_other(
 
 def test_accuracies_are_compared_pair_by_pair_and_seed_by_seed(results):
     pairs = [
-        (FrameCell(Variant.SSTN, level, "vgg-m"), FrameCell(Variant.STN, level, "vgg-m")) for level in ("general", "detail")
+        (FrameCell(Variant.SSTN, level, "vgg-m"), FrameCell(Variant.STN, level, "vgg-m"))
+        for level in ("general", "detail")
     ]
     found = results.compare(pairs)
     hits = [[answers_of(results, cell) == results.labels for cell in pair] for pair in pairs]
@@ -118,7 +119,9 @@ def test_precisions_are_compared_on_the_same_resamples(results):
     assert found.mean.seeds == pytest.approx(significance.seed_interval(by_seed.mean(0)))
     draws = significance.draw(TEST_CLIPS)
     resampled = {
-        cell: [significance.bootstrap_maps([results.scores[s, cell]], results.labels, draws)[:, 0] for s in results.seeds]
+        cell: [
+            significance.bootstrap_maps([results.scores[s, cell]], results.labels, draws)[:, 0] for s in results.seeds
+        ]
         for cell in maps
     }
     mean = np.mean([np.mean(resampled[fused], axis=0), -np.mean(resampled[hard_coded], axis=0)], axis=0)

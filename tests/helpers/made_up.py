@@ -37,7 +37,11 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
     generator = np.random.default_rng(0)
     labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
     cells = [FrameCell(variant, level, localizer) for localizer, level, variant in paper.TABLE_2]
-    cells += [FrameCell(variant, level, None) for variant in (Variant.HARD_CODED, Variant.RANDOM_CROP) for level in paper.LEVELS]
+    cells += [
+        FrameCell(variant, level, None)
+        for variant in (Variant.HARD_CODED, Variant.RANDOM_CROP)
+        for level in paper.LEVELS
+    ]
     cells += [FrameCell(it, "detail", None if it is Variant.CENTER else "vgg-16") for it in PRESET.scope.variants]
     closest = [FrameCell(variant, "detail", "vgg-16") for variant in (Variant.SSTN, Variant.STN)]
     tested = [(seed, cell) for seed in range(seeds) for cell in cells]

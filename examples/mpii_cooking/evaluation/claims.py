@@ -8,9 +8,9 @@ from itertools import product
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.cells import ClipCell, FrameCell
-from examples.mpii_cooking.evaluation.layouts import CLIP_ROWS
 from examples.mpii_cooking.evaluation.results import ClipPair, FramePair, Pairs, Results
 from examples.mpii_cooking.evaluation.schema import PooledCell
+from examples.mpii_cooking.evaluation.tables import CLIP_ROWS
 from examples.mpii_cooking.variants import Modality, Region, Variant
 
 PARTS: dict[str, tuple[Variant, ...]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,3 +112,14 @@ class MeanOverlap:
     guided: tuple[tuple[float, ...], ...]
     moved: int
     total: int
+
+
+def known(values: Iterable[float | None]) -> list[float]:
+    """Return the values that there are."""
+    return [value for value in values if value is not None]
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Return the mean of the values that there are, None if there are none."""
+    found = known(values)
+    return float(np.mean(found)) if found else None

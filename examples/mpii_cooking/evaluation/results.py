@@ -20,7 +20,15 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.evaluation import schema, significance, svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, ClipCell, FrameCell
-from examples.mpii_cooking.evaluation.estimates import Accuracy, Comparison, Difference, MeanOverlap, Precision
+from examples.mpii_cooking.evaluation.estimates import (
+    Accuracy,
+    Comparison,
+    Difference,
+    MeanOverlap,
+    Precision,
+    known,
+    mean_of_known,
+)
 from examples.mpii_cooking.evaluation.schema import ClipOutcome, Digest, PooledCell
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Interval, Labels
 from examples.mpii_cooking.typed_json import MisfitError, decode, encode, laid_out
@@ -55,13 +63,13 @@ class Results:
         weights: network -> what it starts from.
         dataset: its data.
         environment: its machine.
-        timings: its stages.
         labels: true class of each test clip.
         frame_answers: rows behind Table 2 and the comparison of variants.
         overlaps: one row for each seed and stream.
         curves: one row for each training run.
         probe_frames: one row for each level; none in a record for the documentation.
         window_paths: one row for each transformer that was followed; none in a record.
+        timings: its stages.
         files: what else the run has written -> where, from its folder.
         digest: what a record has in place of ``scores``.
         scores: (seed, cell) -> decision values ``(clips, classes)``, behind Table 3.
@@ -72,13 +80,13 @@ class Results:
     weights: Mapping[str, str]
     dataset: schema.DatasetFacts
     environment: schema.Environment
-    timings: tuple[schema.StageTime, ...]
     labels: Labels
     frame_answers: tuple[schema.FrameAnswers, ...]
     overlaps: tuple[schema.Overlap, ...]
     curves: tuple[schema.Curve, ...] = ()
     probe_frames: tuple[schema.ProbeFrames, ...] = ()
     window_paths: tuple[schema.WindowPath, ...] = ()
+    timings: tuple[schema.StageTime, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     digest: Digest | None = None
     scores: Mapping[tuple[int, PooledCell], Scores] = field(default_factory=dict)
@@ -207,15 +215,18 @@ class Results:
         return self._compare_precisions(cast("Sequence[ClipPair]", pairs))
 
     def overlap(self, modality: Modality, level: str) -> MeanOverlap:
-        """Return the mean overlap of one stream."""
-        rows = [row for row in self.overlaps if (row.modality, row.level) == (modality, level)]
-        guided = [tuple(_known(row.guided)) for row in rows]
-        by_seed = [_mean(ious) for ious in guided]
+        """Return the mean overlap of one stream, over the seeds that have all streams."""
+        found: dict[tuple[Modality, str], dict[int, schema.Overlap]] = {}
+        for row in self.overlaps:
+            found.setdefault((row.modality, row.level), {})[row.seed] = row
+        rows = [found[modality, level][seed] for seed in self._known_seeds(found, [*found])]
+        guided = [tuple(known(row.guided)) for row in rows]
+        by_seed = [mean_of_known(ious) for ious in guided]
         return MeanOverlap(
-            mean=_mean(by_seed),
-            center=_mean([row.center for row in rows]),
-            above_half=_mean([float(np.mean(np.array(ious) > 0.5)) if ious else None for ious in guided]),
-            interval=significance.seed_interval(_known(by_seed)),
+            mean=mean_of_known(by_seed),
+            center=mean_of_known([row.center for row in rows]),
+            above_half=mean_of_known([float(np.mean(np.array(ious) > 0.5)) if ious else None for ious in guided]),
+            interval=significance.seed_interval(known(by_seed)),
             by_seed=tuple(by_seed),
             guided=tuple(guided),
             moved=len(guided[0]),
@@ -329,8 +340,8 @@ class Results:
         return Precision(
             mean=self._estimate(by_seed, [(pooled, None)], seeds, lowest=0),
             by_seed=tuple(by_seed),
-            per_class=tuple(_mean(same) for same in zip(*percents, strict=True)),
-            trained=_mean(trained_maps),
+            per_class=tuple(mean_of_known(same) for same in zip(*percents, strict=True)),
+            trained=mean_of_known(trained_maps),
             answers=np.stack([row.answers for row in found]),
         )
 
@@ -386,13 +397,3 @@ def _load_scores(path: Path) -> dict[tuple[int, PooledCell], Scores]:
 def _percents(hits: NDArray[np.bool_]) -> tuple[float, ...]:
     """Return each seed's accuracy of hits, (seeds, clips)."""
     return tuple(100 * int(correct) / hits.shape[1] for correct in hits.sum(1))
-
-
-def _known(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that there are, or None."""
-    known = _known(values)
-    return float(np.mean(known)) if known else None

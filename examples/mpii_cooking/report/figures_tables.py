@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, ClipCell
-from examples.mpii_cooking.evaluation.layouts import PAIR
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
+from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import (
     GRAY,
     INK,

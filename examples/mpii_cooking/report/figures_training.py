@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from examples.mpii_cooking.evaluation import windows
-from examples.mpii_cooking.evaluation.layouts import PAIR
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Curve
+from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import GRAY, LEVEL_COLORS, VARIANT_COLORS, level_label
 from examples.mpii_cooking.variants import Modality, Phase, Variant
 
@@ -39,7 +39,7 @@ def curves(results: Results) -> Figure:
     for row, modality in zip(grid, Modality, strict=True):
         for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
             for run in results.curves:
-                if (run.phase, run.modality) == (phase, modality) and run.variant in _PAPER_VARIANTS:
+                if (run.phase, run.modality) == (phase, modality) and _is_shown(run, results):
                     _draw_curve(axes, run, is_bold=run.localizer in (main, None))
             is_overlap = phase is Phase.GUIDANCE
             axes.set_ylim(0, 1 if is_overlap else 100)
@@ -52,6 +52,10 @@ def curves(results: Results) -> Figure:
     lines.append(Line2D([], [], color=GRAY, lw=1.5, ls=":", label="STN"))
     figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
     return figure
+
+
+def _is_shown(run: Curve, results: Results) -> bool:
+    return run.variant in _PAPER_VARIANTS and run.seed in results.seeds
 
 
 def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
@@ -84,7 +88,7 @@ def distortion(results: Results) -> Figure:
                 zorder=1,
             )
         for path in results.window_paths:
-            if path.level == level.name and path.variant in PAIR:
+            if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
                 shapes = windows.shapes(path.thetas, level.height, glimpse)
                 for axes, measure in zip(row, _MEASURES, strict=True):
                     _draw_shape(axes, getattr(shapes, measure), path.variant)

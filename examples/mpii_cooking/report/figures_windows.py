@@ -15,9 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike, NDArray
 
-from examples.mpii_cooking.evaluation.layouts import PAIR
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import ProbeFrames
+from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.evaluation.windows import Thetas, drift
 from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
 from examples.mpii_cooking.variants import Variant

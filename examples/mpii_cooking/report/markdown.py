@@ -7,9 +7,9 @@ from itertools import product
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation.claims import claims
-from examples.mpii_cooking.evaluation.layouts import PAIR, baseline_rows, clip_rows, frame_rows, variant_rows
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.significance import Estimate, Interval, Labels
+from examples.mpii_cooking.evaluation.tables import PAIR, baseline_rows, clip_rows, frame_rows, variant_rows
 from examples.mpii_cooking.markdown_table import markdown_table
 from examples.mpii_cooking.variants import Modality, Region
 

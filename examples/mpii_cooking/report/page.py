@@ -15,8 +15,8 @@ from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
 from examples.mpii_cooking.evaluation.claims import pooling_pairs
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
-from examples.mpii_cooking.evaluation.layouts import baseline_rows, clip_rows, frame_rows, variant_rows
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.tables import baseline_rows, clip_rows, frame_rows, variant_rows
 from examples.mpii_cooking.report import figures, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.training.weights import RANDOM
