@@ -36,19 +36,13 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
     """
     generator = np.random.default_rng(0)
     labels = generator.integers(0, len(CLASSES) - 1, TEST_CLIPS)
-    cells = [FrameCell(variant, level, localizer) for localizer, level, variant in paper.TABLE_2]
-    cells += [
-        FrameCell(variant, level, None)
-        for variant in (Variant.HARD_CODED, Variant.RANDOM_CROP)
-        for level in paper.LEVELS
-    ]
-    cells += [FrameCell(it, "detail", None if it is Variant.CENTER else "vgg-16") for it in PRESET.scope.variants]
+    tested = [(seed, cell) for seed in range(seeds) for cell in frame_cells()]
     closest = [FrameCell(variant, "detail", "vgg-16") for variant in (Variant.SSTN, Variant.STN)]
-    tested = [(seed, cell) for seed in range(seeds) for cell in cells]
     tested += [(seeds + seed, cell) for seed in range(more_seeds) for cell in closest]
+    streams = [(seed, *stream) for seed in range(seeds) for stream in product(Modality, paper.LEVELS)]
+    followed = list(product(range(seeds), PRESET.data.levels, (Variant.STN, Variant.SSTN)))
     trained = np.bincount(labels, minlength=len(CLASSES))
-    trained[1] = 0
-    trained[-1] = 1
+    trained[1], trained[-1] = 0, 1
     made_up = Results(
         settings=PRESET,
         command="python examples/mpii_cooking/run_all.py --preset standard",
@@ -80,13 +74,10 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
         timings=(schema.StageTime("data", 8.1), schema.StageTime("train", 220.4)),
         labels=labels,
         frame_answers=tuple(schema.FrameAnswers(*each, answers(generator, labels, each[1])) for each in tested),
-        overlaps=tuple(overlap(generator, seed, *stream) for seed in range(seeds) for stream in product(Modality, paper.LEVELS)),
-        curves=tuple(curve(seed, *stream, *run) for seed in range(seeds) for stream in product(Modality, paper.LEVELS) for run in RUNS),
+        overlaps=tuple(overlap(generator, *stream) for stream in streams),
+        curves=tuple(curve(*stream, *run) for stream in streams for run in RUNS),
         probe_frames=tuple(probe_frames(generator, folder, level) for level in PRESET.data.levels) if folder else (),
-        window_paths=tuple(
-            window_path(generator, seed, level, variant)
-            for seed in range(seeds) for level in PRESET.data.levels for variant in (Variant.STN, Variant.SSTN)
-        ),
+        window_paths=tuple(window_path(generator, *each) for each in followed),
         files={"cache": "cache"},
         scores={
             (seed, schema.PooledCell(pooling, cell)): scores(generator, labels, cell)
@@ -94,7 +85,7 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
             for pooling, cells in zip(PRESET.evaluation.poolings, (CLIP_CELLS, [POOLING_CELL]), strict=True)
             for cell in cells
         },
-    )  # fmt: skip
+    )
     return replace(made_up, **changes)
 
 
@@ -106,6 +97,15 @@ RUNS = [
     (Phase.RECOGNITION, None, None),
     (Phase.BASELINE, None, Variant.HARD_CODED),
 ]
+
+
+def frame_cells():
+    cells = [FrameCell(variant, level, localizer) for localizer, level, variant in paper.TABLE_2]
+    cells += [FrameCell(*both, None) for both in product((Variant.HARD_CODED, Variant.RANDOM_CROP), paper.LEVELS)]
+    return cells + [
+        FrameCell(variant, "detail", None if variant is Variant.CENTER else "vgg-16")
+        for variant in PRESET.scope.variants
+    ]
 
 
 def answers(generator, labels, cell):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -111,6 +112,7 @@ def seed_interval(values: Sequence[float] | Floats) -> Interval | None:
     return float(np.mean(values) - reach), float(np.mean(values) + reach)
 
 
+@cache
 def draw(clips: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """Return how often each clip is in each resample, (clips, resamples) in float32, where all counts are exact."""
     shares = np.full(clips, 1 / clips)
