@@ -23,20 +23,19 @@ FUSION = "late fusion"
 
 @dataclass(frozen=True)
 class PrintedAccuracy:
-    """Top-1 accuracy of one cell of Table 2.
-
-    Attributes:
-        printed: percent, as the paper prints it ("29.1" has one decimal, so its count is known to within one clip).
-        correct: number of test clips this means, of ``TEST_CLIPS``.
-    """
+    """Top-1 accuracy of one cell of Table 2, as the paper prints it."""
 
     printed: str
-    correct: int
 
     @property
     def percent(self) -> float:
         """The printed percentage as a number."""
         return float(self.printed)
+
+    @property
+    def correct(self) -> int:
+        """Number of test clips this means; where one decimal is printed, to within one clip."""
+        return round(self.percent * TEST_CLIPS / 100)
 
 
 @dataclass(frozen=True)
@@ -47,46 +46,40 @@ class Erratum:
     note: str
 
 
-def _pair(
-    localizer: str, level: str, stn: tuple[str, int], sstn: tuple[str, int]
-) -> dict[tuple[str, str, Variant], PrintedAccuracy]:
-    return {
-        (localizer, level, Variant.STN): PrintedAccuracy(*stn),
-        (localizer, level, Variant.SSTN): PrintedAccuracy(*sstn),
-    }
-
-
-TABLE_2: dict[tuple[str, str, Variant], PrintedAccuracy] = {
-    **_pair("vgg-f", "detail", ("10.67", 217), ("29.91", 608)),
-    **_pair("vgg-f", "middle", ("25.53", 519), ("28.68", 583)),
-    **_pair("vgg-f", "general", ("29.02", 590), ("29.41", 598)),
-    **_pair("vgg-m", "detail", ("7.97", 162), ("31.09", 632)),
-    **_pair("vgg-m", "middle", ("28.68", 583), ("29.91", 608)),
-    **_pair("vgg-m", "general", ("23.95", 487), ("29.46", 599)),
-    **_pair("vgg-16", "detail", ("6.39", 130), ("32.32", 657)),
-    **_pair("vgg-16", "middle", ("28.38", 577), ("30.64", 623)),
-    **_pair("vgg-16", "general", ("29.1", 592), ("30.1", 612)),
+TABLE_2 = {
+    (localizer, level, variant): PrintedAccuracy(printed)
+    for localizer, level, stn, sstn in (
+        ("vgg-f", "detail", "10.67", "29.91"),
+        ("vgg-f", "middle", "25.53", "28.68"),
+        ("vgg-f", "general", "29.02", "29.41"),
+        ("vgg-m", "detail", "7.97", "31.09"),
+        ("vgg-m", "middle", "28.68", "29.91"),
+        ("vgg-m", "general", "23.95", "29.46"),
+        ("vgg-16", "detail", "6.39", "32.32"),
+        ("vgg-16", "middle", "28.38", "30.64"),
+        ("vgg-16", "general", "29.1", "30.1"),
+    )
+    for variant, printed in ((Variant.STN, stn), (Variant.SSTN, sstn))
 }
 """(localization network, level, variant) -> top-1 accuracy."""
 
-
-def _regions(row: str, stream: str, learned: float, hard_coded: float) -> dict[tuple[str, str, Region], float]:
-    return {(row, stream, Region.LEARNED): learned, (row, stream, Region.HARD_CODED): hard_coded}
-
-
-TABLE_3: dict[tuple[str, str, Region], float] = {
-    **_regions("general", "spatial", 41.73, 38.98),
-    **_regions("general", "temporal", 54.78, 54.18),
-    **_regions("general", "S+T", 56.51, 56.68),
-    **_regions("middle", "spatial", 50.92, 50.53),
-    **_regions("middle", "temporal", 56.23, 52.87),
-    **_regions("middle", "S+T", 61.02, 58.96),
-    **_regions("detail", "spatial", 52.75, 51.40),
-    **_regions("detail", "temporal", 59.07, 49.18),
-    **_regions("detail", "S+T", 62.01, 58.27),
-    **_regions(FUSION, "spatial", 56.08, 55.06),
-    **_regions(FUSION, "temporal", 60.83, 57.38),
-    **_regions(FUSION, "S+T", 63.16, 60.09),
+TABLE_3 = {
+    (row, stream, region): percent
+    for row, stream, learned, hard_coded in (
+        ("general", "spatial", 41.73, 38.98),
+        ("general", "temporal", 54.78, 54.18),
+        ("general", "S+T", 56.51, 56.68),
+        ("middle", "spatial", 50.92, 50.53),
+        ("middle", "temporal", 56.23, 52.87),
+        ("middle", "S+T", 61.02, 58.96),
+        ("detail", "spatial", 52.75, 51.40),
+        ("detail", "temporal", 59.07, 49.18),
+        ("detail", "S+T", 62.01, 58.27),
+        (FUSION, "spatial", 56.08, 55.06),
+        (FUSION, "temporal", 60.83, 57.38),
+        (FUSION, "S+T", 63.16, 60.09),
+    )
+    for region, percent in ((Region.LEARNED, learned), (Region.HARD_CODED, hard_coded))
 }
 """(level or late fusion, stream, region) -> mean average precision in percent."""
 
@@ -120,36 +113,18 @@ ERRATA: tuple[Erratum, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Setting:
-    """A setting that sec. 4 states.
-
-    Attributes:
-        what: its name.
-        value: the paper's.
-        of: returns a preset's.
-    """
-
-    what: str
-    value: object
-    of: Callable[[Preset], object]
-
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting("Frames and windows are divided by", 1, lambda preset: preset.data.scale),
-    Setting("Channels of every network are multiplied by", 1.0, lambda preset: preset.training.width),
-    Setting("Classifier", "vgg-16", lambda preset: preset.training.classifier),
-    Setting("Batch", 128, lambda preset: preset.training.batch),
-    Setting("Learning rate of guidance", 1e-3, lambda preset: preset.training.guide.rate),
-    Setting("Learning rate of recognition on random crops", 1e-4, lambda preset: preset.training.recognize.rate),
-    Setting("Learning rate of recognition in joint training", 1e-5, lambda preset: preset.training.joint.rate),
-    Setting(
-        "Learning rate of localization in joint training",
-        1e-6,
-        lambda preset: preset.training.joint.localization_rate,
-    ),
-    Setting("Learning rate of recognition on R_h", 1e-5, lambda preset: preset.training.baseline.rate),
-    Setting("FC6 features are reduced to", 256, lambda preset: preset.evaluation.pca),
-    Setting("Temporal correlation pooling", "distance", lambda preset: preset.evaluation.poolings[0]),
-    Setting("Step between the frames that are pooled", 1, lambda preset: preset.evaluation.feature_stride),
+SETTINGS: tuple[tuple[str, object, Callable[[Preset], object]], ...] = (
+    ("Frames and windows are divided by", 1, lambda preset: preset.data.scale),
+    ("Channels of every network are multiplied by", 1.0, lambda preset: preset.training.width),
+    ("Classifier", "vgg-16", lambda preset: preset.training.classifier),
+    ("Batch", 128, lambda preset: preset.training.batch),
+    ("Learning rate of guidance", 1e-3, lambda preset: preset.training.guide.rate),
+    ("Learning rate of recognition on random crops", 1e-4, lambda preset: preset.training.recognize.rate),
+    ("Learning rate of recognition in joint training", 1e-5, lambda preset: preset.training.joint.rate),
+    ("Learning rate of localization in joint training", 1e-6, lambda it: it.training.joint.localization_rate),
+    ("Learning rate of recognition on R_h", 1e-5, lambda preset: preset.training.baseline.rate),
+    ("FC6 features are reduced to", 256, lambda preset: preset.evaluation.pca),
+    ("Temporal correlation pooling", "distance", lambda preset: preset.evaluation.poolings[0]),
+    ("Step between the frames that are pooled", 1, lambda preset: preset.evaluation.feature_stride),
 )
+"""What sec. 4 states: name, value, and where a preset has it. The report lists where a run departs."""

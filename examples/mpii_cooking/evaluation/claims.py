@@ -13,20 +13,14 @@ from examples.mpii_cooking.evaluation.schema import PooledCell
 from examples.mpii_cooking.evaluation.tables import CLIP_ROWS
 from examples.mpii_cooking.variants import Modality, Region, Variant
 
-PARTS: dict[str, tuple[Variant, ...]] = {
-    "Guidance (SSTN) beats a better start of a plain transformer (STN-identity, STN-level)": (
-        Variant.STN_IDENTITY,
-        Variant.STN_LEVEL,
-    ),
-    "Guidance (SSTN) beats another learning rate of a plain transformer (STN-slow, STN-fast)": (
-        Variant.STN_SLOW,
-        Variant.STN_FAST,
-    ),
-    "Joint training after guidance (SSTN) beats leaving the window where guidance put it (frozen)": (Variant.FROZEN,),
-    "The learned window (SSTN) beats the hard-coded one (R_h) in single frames": (Variant.HARD_CODED,),
-    "Turning guidance off (SSTN) beats never turning it off (guided)": (Variant.GUIDED,),
-}
-"""What is claimed about a part of the method -> the variants that SSTN then beats."""
+PARTS = (
+    ("Guidance (SSTN) beats a better start of a plain transformer", (Variant.STN_IDENTITY, Variant.STN_LEVEL)),
+    ("Guidance (SSTN) beats another learning rate of a plain transformer", (Variant.STN_SLOW, Variant.STN_FAST)),
+    ("Joint training after guidance (SSTN) beats leaving the window where guidance put it", (Variant.FROZEN,)),
+    ("The learned window (SSTN) beats the hard-coded one in single frames", (Variant.HARD_CODED,)),
+    ("Turning guidance off (SSTN) beats never turning it off", (Variant.GUIDED,)),
+)
+"""What is claimed about a part of the method, and the variants that SSTN then beats."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +50,11 @@ def claims(results: Results) -> tuple[Claim, ...]:
         _claim("Late fusion beats the best single level", list(_fusions(results))),
         _claim("Both streams together (S+T) beat each alone", list(_streams(results))),
     ]
-    for title, variants in PARTS.items():
+    for title, variants in PARTS:
         pairs = list(_against(results, variants))
         if pairs:
-            levels = dict.fromkeys(better.level for better, _ in pairs)
-            found.append(_claim(f"{title}, at {' and '.join(levels)} level", pairs))
+            names, levels = ", ".join(it.key for it in variants), dict.fromkeys(better.level for better, _ in pairs)
+            found.append(_claim(f"{title} ({names}), at {' and '.join(levels)} level", pairs))
     closest = _beats(results, Variant.SSTN, Variant.STN, paper.LEVELS[-1], results.settings.scope.main_localizer)
     count = len(results.compare([closest]).seeds)
     if count > len(results.compare(guidance).seeds):

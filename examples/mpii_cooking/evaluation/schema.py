@@ -14,20 +14,7 @@ from examples.mpii_cooking.variants import Modality, Phase, Variant
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The data of a run.
-
-    Attributes:
-        name: of the dataset.
-        protocol: how the clips were divided, as a sentence.
-        has_paper_protocol: whether that is the paper's.
-        is_synthetic: whether the videos were made for the run.
-        videos: how many there are.
-        frames: how many there are in all videos.
-        frame_size: width and height in pixels.
-        classes: their names.
-        train_clips: training clips of each class.
-        folder: where the data were; None where that does not matter.
-    """
+    """The data of a run; ``protocol`` says how the clips were divided, as a sentence."""
 
     name: str
     protocol: str
@@ -35,9 +22,9 @@ class DatasetFacts:
     is_synthetic: bool
     videos: int
     frames: int
-    frame_size: tuple[int, int]
+    frame_size: tuple[int, int]  # width, height
     classes: tuple[str, ...]
-    train_clips: tuple[int, ...]
+    train_clips: tuple[int, ...]  # of each class
     folder: str | None = None
 
 
@@ -86,11 +73,8 @@ class PooledCell:
 class ClipOutcome:
     """What one seed's linear classifiers make of whole test clips in one cell.
 
-    Attributes:
-        seed: of the networks.
-        pooled: the cell.
-        answers: ``(clips,)`` the class with the highest decision value.
-        precisions: average precision of each class, 0 to 1; None where no test clip has the class.
+    ``answers``, ``(clips,)``, are the classes with the highest decision values. ``precisions`` are the average
+    precisions of all classes, 0 to 1; None for a class without test clips.
     """
 
     seed: int
@@ -104,9 +88,6 @@ class Overlap:
     """How well guidance has taught one seed's main localization network to find the window of most motion.
 
     Attributes:
-        seed: of the network.
-        modality: what it reads.
-        level: at which.
         guided: IoU of its window and that of most motion in one frame of each test clip; None where nothing moved.
         center: mean IoU of the center window instead, over the clips where something moved; None without any.
     """
@@ -123,16 +104,10 @@ class Curve:
     """How the training of one network, or pair of networks, went.
 
     Attributes:
-        seed: of the networks.
         name: of the training run; no other of this seed has it.
-        phase: of training.
-        modality: what the networks read.
-        level: at which.
-        localizer: the localization network; None for runs that have none.
-        variant: how the window is chosen; None in the phase that all variants share.
+        variant: None in the phase that all variants share.
         loss: mean training loss of each epoch.
         measure: mean over each epoch's training clips: top-1 accuracy, or in guidance IoU with the target, 0 to 1.
-        seconds: that it took.
     """
 
     seed: int
@@ -151,24 +126,19 @@ class Curve:
 class ProbeFrames:
     """Test frames of one level in which the report shows windows, as the first seed's networks saw them.
 
-    Attributes:
-        level: name of the zoom level.
-        images: their files in the run's folder.
-        clips: the test clips they are from, by index.
-        frames: which frames of the videos they are.
-        target: ``(frames, 2, 3)`` theta of the window of most motion.
+    ``target``, ``(frames, 2, 3)``, is theta of the window of most motion.
     """
 
     level: str
-    images: tuple[str, ...]
-    clips: tuple[int, ...]
-    frames: tuple[int, ...]
+    images: tuple[str, ...]  # files in the run's folder
+    clips: tuple[int, ...]  # indices of test clips
+    frames: tuple[int, ...]  # indices in the videos
     target: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class WindowPath:
-    """Where one seed's transformer looks in its probe frames: ``(1 + epochs, frames, 2, 3)`` theta.
+    """Where one seed's transformer looks in its probe frames: theta, ``(1 + epochs, frames, 2, 3)``.
 
     The first is from before joint training, the others from after each of its epochs.
     """

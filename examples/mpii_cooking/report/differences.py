@@ -43,9 +43,9 @@ def _departures(results: Results) -> Iterator[Departure]:
         yield Departure("Start of the networks", "trained on ImageNet", f"random weights: {', '.join(random)}")
     if results.localizers != paper.LOCALIZERS:
         yield Departure("Localization networks", ", ".join(paper.LOCALIZERS), ", ".join(results.localizers))
-    for setting in paper.SETTINGS:
-        if setting.of(settings) != setting.value:
-            yield Departure(setting.what, _plain(setting.value), _plain(setting.of(settings)))
+    for what, theirs, of in paper.SETTINGS:
+        if of(settings) != theirs:
+            yield Departure(what, _plain(theirs), _plain(of(settings)))
     if settings.data.scale != 1:
         dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
         yield Departure("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT))
