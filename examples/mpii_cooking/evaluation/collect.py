@@ -9,7 +9,7 @@ import numpy as np
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import FrameCell
 from examples.mpii_cooking.evaluation.estimates import mean_of_known
-from examples.mpii_cooking.evaluation.predictions import load_answers, load_overlaps, overlap_streams, tested_runs
+from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels, load_scores
 from examples.mpii_cooking.training.experiment import Experiment
@@ -43,7 +43,7 @@ def collect(
 
 
 def _frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
-    for run in tested_runs(experiment):
+    for run in answered_runs(experiment):
         cell = FrameCell(run.tested_variant, run.level.name, run.localizer)
         yield schema.FrameAnswers(experiment.seed, cell, np.array(load_answers(experiment, run)))
 
