@@ -49,7 +49,7 @@ def outcome(output):
     curves = tuple(replace(curve, seconds=0.0) for curve in results.curves)
     parts = ("labels", "frame_answers", "overlaps", "probe_frames", "window_paths")
     found = {name: encode(getattr(results, name)) for name in parts} | {"curves": encode(curves)}
-    return found | {"scores": {key: scores.tolist() for key, scores in results.scores.items()}}
+    return found | {"outcomes": [encode(results.outcome(*key)) for key in results.scores]}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The documentation's tables show the numbers of the results, and a record keeps what they need and nothing else."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Variant
 from tests.helpers.made_up import made_up_results
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproduction.md"
 TABLES = (
     markdown.run_facts,
     markdown.claims_table,
@@ -132,3 +135,10 @@ def test_a_record_names_no_folder_of_the_machine(results):
 @pytest.mark.parametrize(("name", "preset"), [("kitchen", "standard"), ("clips", "quick")])
 def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
     assert Results.load(record.FOLDER / name).settings == PRESETS[preset]
+
+
+@pytest.mark.parametrize("name", ["kitchen", "clips"])
+def test_the_prose_about_a_recorded_run_was_read_against_its_numbers(name):
+    marks = dict(re.findall(r"<!-- prose read against: (\w+) (\w+) -->", PAGE.read_text(encoding="utf-8")))
+    found = record.digest(Results.load(record.FOLDER / name))
+    assert marks[name] == found, f"compare what {PAGE.name} says about {name} with its tables, then mark it {found}"

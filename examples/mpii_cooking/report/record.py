@@ -23,6 +23,8 @@ from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import ClipPair, Results
 from examples.mpii_cooking.evaluation.schema import Digest, KeptInterval, PooledCell
+from examples.mpii_cooking.typed_json import encode
+from examples.mpii_cooking.workspace import fingerprint
 
 FOLDER = Path(__file__).parents[1] / "results"
 SCRIPT = "examples/mpii_cooking/run_all.py"
@@ -41,7 +43,7 @@ def condensed(results: Results) -> Results:
             found = results.compare(pairs)
             kept.append(KeptInterval(pairs, found.mean.clips))
             kept += [KeptInterval((pair,), each.mean.clips) for pair, each in zip(pairs, found.pairs, strict=True)]
-    digest = Digest(
+    kept_scores = Digest(
         outcomes=tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds),
         intervals=tuple(kept),
     )
@@ -56,9 +58,15 @@ def condensed(results: Results) -> Results:
         probe_frames=(),
         window_paths=(),
         files={},
-        digest=digest,
+        digest=kept_scores,
         scores={},
     )
+
+
+def digest(results: Results) -> str:
+    """Return a short digest of what a run found. Prose about a run names the one it was read against."""
+    found = (results.labels, results.frame_answers, results.overlaps, results.digest)
+    return fingerprint(encode(found))[:12]
 
 
 def _elsewhere(command: str) -> str:
