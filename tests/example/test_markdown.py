@@ -21,11 +21,11 @@ from tests.helpers.made_up import made_up_results
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproduction.md"
 TABLES = (
-    markdown.run_facts,
+    markdown.run_table,
     markdown.claims_table,
-    markdown.frames_table,
+    markdown.table_2,
     markdown.variants_table,
-    markdown.clips_table,
+    markdown.table_3,
     markdown.overlap_table,
 )
 
@@ -59,7 +59,7 @@ def test_the_table_of_frames_shows_pairs_by_level_and_the_baselines_below(result
     ]
     found = results.accuracies([cell for row in (*networks, *baselines) for cell in row])
     expected = [[round(found[cell].mean.value, 1) for cell in row] for row in (*networks, *baselines)]
-    assert numbers(markdown.frames_table(results)) == expected
+    assert numbers(markdown.table_2(results)) == expected
 
 
 def test_the_table_of_variants_has_a_row_for_each(results):
@@ -68,7 +68,7 @@ def test_the_table_of_variants_has_a_row_for_each(results):
 
 
 def test_the_table_of_clips_shows_regions_by_stream(results):
-    rows = numbers(markdown.clips_table(results))
+    rows = numbers(markdown.table_3(results))
     assert [len(row) for row in rows] == [6, 6, 6, 6]
     fused = rounded(results.precisions([pair[0] for pair in claims(results)[1].pairs[-3:]]))
     assert rows[-1][::2] == fused
@@ -102,7 +102,7 @@ def test_a_record_has_what_the_tables_need(results, tmp_path):
     kept = Results.load(tmp_path)
     for table in TABLES:
         assert table(kept) == table(results)
-    assert "outside of a checkout" in markdown.run_facts(kept)
+    assert "outside of a checkout" in markdown.run_table(kept)
     for claim in claims(kept):
         assert kept.compare(claim.pairs) == results.compare(claim.pairs)
 

@@ -29,7 +29,7 @@ from examples.mpii_cooking.evaluation.estimates import (
     known,
     mean_of_known,
 )
-from examples.mpii_cooking.evaluation.schema import ClipOutcome, Digest, PooledCell
+from examples.mpii_cooking.evaluation.schema import ClipOutcome, Kept, PooledCell
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Interval, Labels
 from examples.mpii_cooking.typed_json import MisfitError, decode, encode, laid_out
 from examples.mpii_cooking.variants import Modality, Region, Variant, Window
@@ -71,7 +71,7 @@ class Results:
         window_paths: one row for each transformer that was followed; none in a record.
         timings: its stages.
         files: what else the run has written -> where, from its folder.
-        digest: what a record has in place of ``scores``.
+        kept: what a record has in place of ``scores``.
         scores: (seed, cell) -> decision values ``(clips, classes)``, behind Table 3.
     """
 
@@ -88,7 +88,7 @@ class Results:
     window_paths: tuple[schema.WindowPath, ...] = ()
     timings: tuple[schema.StageTime, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
-    digest: Digest | None = None
+    kept: Kept | None = None
     scores: Mapping[tuple[int, PooledCell], Scores] = field(default_factory=dict)
 
     @classmethod
@@ -114,13 +114,13 @@ class Results:
         except MisfitError as misfit:
             raise ResultsError(f"{path} does not fit the schema: {misfit}") from misfit
         assert isinstance(stored, Results)
-        results = stored if stored.digest else replace(stored, scores=_load_scores(folder / SCORES_FILE))
+        results = stored if stored.kept else replace(stored, scores=_load_scores(folder / SCORES_FILE))
         results._check(folder)
         return results
 
     def save(self, folder: Path) -> None:
-        """Write ``results.json`` and, unless there is a digest, ``scores.npz`` to ``folder``."""
-        if not self.digest:
+        """Write ``results.json`` and, unless it is a record, ``scores.npz`` to ``folder``."""
+        if not self.kept:
             with written_aside(folder / SCORES_FILE) as aside:
                 np.savez(aside, allow_pickle=False, **{_score_name(*key): self.scores[key] for key in self.scores})
         content = {"schema": SCHEMA, **encode(replace(self, scores={}))}
@@ -258,18 +258,18 @@ class Results:
     @cached_property
     def _outcomes(self) -> dict[tuple[int, PooledCell], ClipOutcome]:
         """What is known already: what a record kept, and what has been asked for."""
-        return {(row.seed, row.pooled): row for row in self.digest.outcomes} if self.digest else {}
+        return {(row.seed, row.pooled): row for row in self.kept.outcomes} if self.kept else {}
 
     @cached_property
     def _outcome_keys(self) -> dict[PooledCell, set[int]]:
         keys: dict[PooledCell, set[int]] = {}
-        for seed, pooled in self._outcomes if self.digest else self.scores:
+        for seed, pooled in self._outcomes if self.kept else self.scores:
             keys.setdefault(pooled, set()).add(seed)
         return keys
 
     @cached_property
     def _kept_intervals(self) -> dict[tuple[tuple[PooledCell, PooledCell | None], ...], Interval]:
-        return {row.terms: row.interval for row in self.digest.intervals} if self.digest else {}
+        return {row.terms: row.interval for row in self.kept.intervals} if self.kept else {}
 
     @cached_property
     def _resampled_maps(self) -> dict[tuple[PooledCell, tuple[int, ...]], Floats]:
@@ -359,7 +359,7 @@ class Results:
         return Estimate(value, clips, significance.seed_interval(by_seed)).within(lowest)
 
     def _bootstrap_interval(self, value: float, terms: Terms, seeds: Sequence[int]) -> Interval:
-        if self.digest:
+        if self.kept:
             raise KeyError(f"the record has no interval of {terms}: record the run again")
         resampled = [
             self._resampled(one, seeds) - (0 if other is None else self._resampled(other, seeds))

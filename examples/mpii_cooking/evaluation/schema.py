@@ -161,7 +161,7 @@ class KeptInterval:
 
 
 @dataclass(frozen=True)
-class Digest:
+class Kept:
     """What a record for the documentation keeps of decision values, which are large."""
 
     outcomes: tuple[ClipOutcome, ...]

@@ -14,7 +14,7 @@ from examples.mpii_cooking.markdown_table import markdown_table
 from examples.mpii_cooking.variants import Modality, Region
 
 
-def run_facts(results: Results) -> str:
+def run_table(results: Results) -> str:
     """Say what was run: command, seeds, data, the accuracy of one constant answer, time and machine."""
     dataset, environment, seeds = results.dataset, results.environment, results.seeds
     clips = (
@@ -38,7 +38,7 @@ def claims_table(results: Results) -> str:
     return markdown_table(("claim", "mean difference, points", "95 % interval", "verdict"), rows)
 
 
-def frames_table(results: Results) -> str:
+def table_2(results: Results) -> str:
     """Return Table 2: mean top-1 accuracy in percent with its interval."""
     grid, baselines = frame_rows(results), baseline_rows(results)
     found = results.accuracies([cell for row in (*grid.values(), *baselines.values()) for cell in row])
@@ -59,7 +59,7 @@ def variants_table(results: Results) -> str:
     return markdown_table(("variant", "what it is", *results.variant_levels), rows)
 
 
-def clips_table(results: Results) -> str:
+def table_3(results: Results) -> str:
     """Return Table 3: mean average precision in percent with its interval."""
     grid = clip_rows(results)
     found = results.precisions([cell for row in grid.values() for cell in row])

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import ClipPair, Results
-from examples.mpii_cooking.evaluation.schema import Digest, KeptInterval, PooledCell
+from examples.mpii_cooking.evaluation.schema import Kept, KeptInterval, PooledCell
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.workspace import fingerprint
 
@@ -36,17 +36,14 @@ def condensed(results: Results) -> Results:
     """Return what is worth keeping of results, without any path of the machine that they are from."""
     cells = [results.pooled(cell) for cell in CLIP_CELLS]
     precisions = results.precisions(cells)
-    kept = [KeptInterval(((cell, None),), precisions[cell].mean.clips) for cell in cells]
+    intervals = [KeptInterval(((cell, None),), precisions[cell].mean.clips) for cell in cells]
     for claim in claims(results):
         if isinstance(claim.pairs[0][0], PooledCell):
             pairs = tuple(cast("Sequence[ClipPair]", claim.pairs))
             found = results.compare(pairs)
-            kept.append(KeptInterval(pairs, found.mean.clips))
-            kept += [KeptInterval((pair,), each.mean.clips) for pair, each in zip(pairs, found.pairs, strict=True)]
-    kept_scores = Digest(
-        outcomes=tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds),
-        intervals=tuple(kept),
-    )
+            intervals.append(KeptInterval(pairs, found.mean.clips))
+            intervals += [KeptInterval((pair,), it.mean.clips) for pair, it in zip(pairs, found.pairs, strict=True)]
+    outcomes = tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds)
     data = results.settings.data
     raft = data.raft_weights and Path(data.raft_weights).name
     return replace(
@@ -58,14 +55,14 @@ def condensed(results: Results) -> Results:
         probe_frames=(),
         window_paths=(),
         files={},
-        digest=kept_scores,
+        kept=Kept(outcomes, tuple(intervals)),
         scores={},
     )
 
 
 def digest(results: Results) -> str:
     """Return a short digest of what a run found. Prose about a run names the one it was read against."""
-    found = (results.labels, results.frame_answers, results.overlaps, results.digest)
+    found = (results.labels, results.frame_answers, results.overlaps, results.kept)
     return fingerprint(encode(found))[:12]
 
 
