@@ -57,18 +57,8 @@ def _overlaps(experiment: Experiment) -> Iterator[schema.Overlap]:
 def _curves(experiment: Experiment) -> Iterator[schema.Curve]:
     for run in experiment.runs:
         history = experiment.history(run)
-        yield schema.Curve(
-            experiment.seed,
-            run.name,
-            run.phase,
-            run.modality,
-            run.level.name,
-            run.localizer,
-            run.variant,
-            history.loss,
-            history.measure,
-            history.seconds,
-        )
+        names = (run.name, run.phase, run.modality, run.level.name, run.localizer, run.variant)
+        yield schema.Curve(experiment.seed, *names, history.loss, history.measure, history.seconds)
 
 
 def _probe_frames(experiment: Experiment) -> Iterator[schema.ProbeFrames]:

@@ -110,10 +110,9 @@ class Results:
                 "give the run's command again, finished work is reused"
             )
         try:
-            stored = decode(cls, content, FILE)
+            stored: Results = decode(cls, content, FILE)
         except MisfitError as misfit:
             raise ResultsError(f"{path} does not fit the schema: {misfit}") from misfit
-        assert isinstance(stored, Results)
         results = stored if stored.kept else replace(stored, scores=_load_scores(folder / SCORES_FILE))
         results._check(folder)
         return results
@@ -281,8 +280,7 @@ class Results:
     def _known_seeds(self, found: Mapping[Key, Collection[int]], cells: Sequence[Key]) -> tuple[int, ...]:
         seeds = self._seeds_with(found, cells)
         if not seeds:
-            missing = [cell for cell in cells if cell not in found]
-            raise KeyError(f"no seed has all of these cells; not in the results: {missing or 'the same seeds of all'}")
+            raise KeyError(f"no seed has results for all of {', '.join(map(str, cells))}")
         return seeds
 
     def _accuracy(self, answers: Labels) -> Accuracy:
@@ -372,8 +370,8 @@ class Results:
         key = pooled, tuple(seeds)
         if key not in self._resampled_maps:
             draws = significance.draw(len(self.labels))
-            maps = [significance.bootstrap_maps([self.scores[seed, pooled]], self.labels, draws) for seed in seeds]
-            self._resampled_maps[key] = 100 * np.mean(maps, axis=0)[:, 0]
+            maps = [significance.bootstrap_map(self.scores[seed, pooled], self.labels, draws) for seed in seeds]
+            self._resampled_maps[key] = 100 * np.mean(maps, axis=0)
         return self._resampled_maps[key]
 
 

@@ -16,7 +16,7 @@ CLIP_ROWS = (*paper.LEVELS, paper.FUSION)
 
 
 def frame_rows(results: Results) -> dict[str, tuple[FrameCell, ...]]:
-    """Return Table 2: for each localization network STN beside SSTN at every level."""
+    """Return Table 2: for each localization network STN and SSTN at every level."""
     return {
         name: tuple(results.cell(variant, level, name) for level, variant in product(paper.LEVELS, PAIR))
         for name in results.localizers
@@ -37,7 +37,7 @@ def variant_rows(results: Results) -> dict[Variant, tuple[FrameCell, ...]]:
 
 
 def clip_rows(results: Results) -> dict[str, tuple[PooledCell, ...]]:
-    """Return Table 3: for each level and for late fusion the learned region beside the hard-coded one, by stream."""
+    """Return Table 3: for each level and for late fusion the learned and the hard-coded region of every stream."""
     return {
         row: tuple(results.pooled(ClipCell(row, *column)) for column in product(paper.STREAMS, Region))
         for row in CLIP_ROWS

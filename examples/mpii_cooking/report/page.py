@@ -96,7 +96,7 @@ def place(value: float, low: float, high: float) -> str:
 
 
 def paired_rows(results: Results) -> tuple[Row, ...]:
-    """Return Table 2: levels across, STN beside SSTN."""
+    """Return Table 2: levels across, for each STN and SSTN."""
     found = results.accuracies(_table_2_cells(results))
     rows = []
     for name, cells in frame_rows(results).items():
@@ -122,7 +122,7 @@ def grouped_rows(results: Results) -> tuple[Row, ...]:
 
 
 def region_rows(results: Results) -> tuple[Row, ...]:
-    """Return Table 3: streams across, R_d beside R_h; late fusion last."""
+    """Return Table 3: streams across, for each R_d and R_h; late fusion last."""
     grid = clip_rows(results)
     found = results.precisions([cell for row in grid.values() for cell in row])
     rows = []
