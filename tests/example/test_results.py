@@ -152,6 +152,13 @@ def test_overlaps_are_means_over_seeds_unless_nothing_moved():
     assert found((None,), (None,)).mean is None
 
 
+def test_overlaps_are_from_the_seeds_that_have_all_streams():
+    results = made_up_results(2)
+    one_stream = schema.Overlap(2, Modality.SPATIAL, "detail", (0.0,) * TEST_CLIPS, 0.0)
+    more = replace(results, overlaps=(*results.overlaps, one_stream))
+    assert more.overlap(Modality.SPATIAL, "detail") == results.overlap(Modality.SPATIAL, "detail")
+
+
 def test_always_answering_the_largest_training_class_has_an_accuracy():
     dataset = replace(made_up_results().dataset, train_clips=(3, 0, 7, 7, 1, 1, 1, 1))
     found = made_up_results(dataset=dataset)
