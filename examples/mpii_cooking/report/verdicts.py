@@ -41,7 +41,7 @@ class Judgment:
         printed = [difference for difference in self.claim.paper if difference is not None]
         theirs = f" In the paper: higher in {sum(it > 0 for it in printed)} of {len(printed)}." if printed else ""
         return (
-            f"Higher in {higher} of {len(pairs)} comparisons, by {by_how_much}. Beyond chance one by one: {shown} for "
+            f"Higher in {higher} of {len(pairs)} comparisons, by {by_how_much}. Conclusive on their own: {shown} for "
             f"the claim, {reversed_} against it.{theirs}"
         )
 
