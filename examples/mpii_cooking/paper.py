@@ -1,4 +1,4 @@
-"""The numbers of the paper, as data: Table 2, Table 3, and what is known to be wrong with its text.
+"""What the paper states, as data: Table 2, Table 3, its settings, and where it contradicts itself.
 
 Source: Liu, Wang, Kato, "Supervised Spatial Transformer Networks for Attention Learning in Fine-grained Action
 Recognition", VISAPP 2019. The paper prints percentages only. The sixteen two-decimal ones of Table 2 are all
@@ -7,7 +7,11 @@ multiples of 1/2033, and 2033 is the number of labeled clips of the seven test s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from examples.mpii_cooking.config import Preset
+from examples.mpii_cooking.variants import Region, Variant
 
 TEST_CLIPS = 2033
 
@@ -18,37 +22,20 @@ FUSION = "late fusion"
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Top-1 accuracy of one cell of Table 2.
-
-    Attributes:
-        printed: percent, as the paper prints it ("29.1" has one decimal, so its count is known to within one clip).
-        correct: number of test clips this means, of ``TEST_CLIPS``.
-    """
+class PrintedAccuracy:
+    """Top-1 accuracy of one cell of Table 2, as the paper prints it."""
 
     printed: str
-    correct: int
 
     @property
     def percent(self) -> float:
         """The printed percentage as a number."""
         return float(self.printed)
 
-
-@dataclass(frozen=True)
-class Table2Cell:
-    """A plain transformer and a supervised one, trained alike but for the guidance."""
-
-    stn: Accuracy
-    sstn: Accuracy
-
-
-@dataclass(frozen=True)
-class Table3Cell:
-    """Mean average precision in percent: learned region ``r_d`` against hard-coded motion window ``r_h``."""
-
-    r_d: float
-    r_h: float
+    @property
+    def correct(self) -> int:
+        """Number of test clips this means; where one decimal is printed, to within one clip."""
+        return round(self.percent * TEST_CLIPS / 100)
 
 
 @dataclass(frozen=True)
@@ -59,36 +46,42 @@ class Erratum:
     note: str
 
 
-def _cell(stn: str, stn_correct: int, sstn: str, sstn_correct: int) -> Table2Cell:
-    return Table2Cell(Accuracy(stn, stn_correct), Accuracy(sstn, sstn_correct))
-
-
-TABLE_2: dict[tuple[str, str], Table2Cell] = {
-    ("vgg-f", "detail"): _cell("10.67", 217, "29.91", 608),
-    ("vgg-f", "middle"): _cell("25.53", 519, "28.68", 583),
-    ("vgg-f", "general"): _cell("29.02", 590, "29.41", 598),
-    ("vgg-m", "detail"): _cell("7.97", 162, "31.09", 632),
-    ("vgg-m", "middle"): _cell("28.68", 583, "29.91", 608),
-    ("vgg-m", "general"): _cell("23.95", 487, "29.46", 599),
-    ("vgg-16", "detail"): _cell("6.39", 130, "32.32", 657),
-    ("vgg-16", "middle"): _cell("28.38", 577, "30.64", 623),
-    ("vgg-16", "general"): _cell("29.1", 592, "30.1", 612),
+TABLE_2 = {
+    (localizer, level, variant): PrintedAccuracy(printed)
+    for localizer, level, stn, sstn in (
+        ("vgg-f", "detail", "10.67", "29.91"),
+        ("vgg-f", "middle", "25.53", "28.68"),
+        ("vgg-f", "general", "29.02", "29.41"),
+        ("vgg-m", "detail", "7.97", "31.09"),
+        ("vgg-m", "middle", "28.68", "29.91"),
+        ("vgg-m", "general", "23.95", "29.46"),
+        ("vgg-16", "detail", "6.39", "32.32"),
+        ("vgg-16", "middle", "28.38", "30.64"),
+        ("vgg-16", "general", "29.1", "30.1"),
+    )
+    for variant, printed in ((Variant.STN, stn), (Variant.SSTN, sstn))
 }
+"""(localization network, level, variant) -> top-1 accuracy."""
 
-TABLE_3: dict[tuple[str, str], Table3Cell] = {
-    ("general", "spatial"): Table3Cell(41.73, 38.98),
-    ("general", "temporal"): Table3Cell(54.78, 54.18),
-    ("general", "S+T"): Table3Cell(56.51, 56.68),
-    ("middle", "spatial"): Table3Cell(50.92, 50.53),
-    ("middle", "temporal"): Table3Cell(56.23, 52.87),
-    ("middle", "S+T"): Table3Cell(61.02, 58.96),
-    ("detail", "spatial"): Table3Cell(52.75, 51.40),
-    ("detail", "temporal"): Table3Cell(59.07, 49.18),
-    ("detail", "S+T"): Table3Cell(62.01, 58.27),
-    (FUSION, "spatial"): Table3Cell(56.08, 55.06),
-    (FUSION, "temporal"): Table3Cell(60.83, 57.38),
-    (FUSION, "S+T"): Table3Cell(63.16, 60.09),
+TABLE_3 = {
+    (row, stream, region): percent
+    for row, stream, learned, hard_coded in (
+        ("general", "spatial", 41.73, 38.98),
+        ("general", "temporal", 54.78, 54.18),
+        ("general", "S+T", 56.51, 56.68),
+        ("middle", "spatial", 50.92, 50.53),
+        ("middle", "temporal", 56.23, 52.87),
+        ("middle", "S+T", 61.02, 58.96),
+        ("detail", "spatial", 52.75, 51.40),
+        ("detail", "temporal", 59.07, 49.18),
+        ("detail", "S+T", 62.01, 58.27),
+        (FUSION, "spatial", 56.08, 55.06),
+        (FUSION, "temporal", 60.83, 57.38),
+        (FUSION, "S+T", 63.16, 60.09),
+    )
+    for region, percent in ((Region.LEARNED, learned), (Region.HARD_CODED, hard_coded))
 }
+"""(level or late fusion, stream, region) -> mean average precision in percent."""
 
 ERRATA: tuple[Erratum, ...] = (
     Erratum(
@@ -119,19 +112,19 @@ ERRATA: tuple[Erratum, ...] = (
     ),
 )
 
-# What sec. 4 states, under the names of config.Preset (a phase's, or a place in a tuple, after a dot); the report lists
-# where a run departs.
-SETTINGS: dict[str, tuple[str, object]] = {
-    "scale": ("Frames and windows are divided by", 1),
-    "width": ("Channels of every network are multiplied by", 1.0),
-    "classifier": ("Classifier", "vgg-16"),
-    "batch": ("Batch", 128),
-    "guide.rate": ("Learning rate of guidance", 1e-3),
-    "recognize.rate": ("Learning rate of recognition on random crops", 1e-4),
-    "joint.rate": ("Learning rate of recognition in joint training", 1e-5),
-    "joint.localization_rate": ("Learning rate of localization in joint training", 1e-6),
-    "baseline.rate": ("Learning rate of recognition on R_h", 1e-5),
-    "pca": ("FC6 features are reduced to", 256),
-    "poolings.0": ("Temporal correlation pooling", "distance"),
-    "feature_stride": ("Step between the frames that are pooled", 1),
-}
+
+SETTINGS: tuple[tuple[str, object, Callable[[Preset], object]], ...] = (
+    ("Frames and windows are divided by", 1, lambda preset: preset.data.scale),
+    ("Channels of every network are multiplied by", 1.0, lambda preset: preset.training.width),
+    ("Classifier", "vgg-16", lambda preset: preset.training.classifier),
+    ("Batch", 128, lambda preset: preset.training.batch),
+    ("Learning rate of guidance", 1e-3, lambda preset: preset.training.guide.rate),
+    ("Learning rate of recognition on random crops", 1e-4, lambda preset: preset.training.recognize.rate),
+    ("Learning rate of recognition in joint training", 1e-5, lambda preset: preset.training.joint.rate),
+    ("Learning rate of localization in joint training", 1e-6, lambda it: it.training.joint.localization_rate),
+    ("Learning rate of recognition on R_h", 1e-5, lambda preset: preset.training.baseline.rate),
+    ("FC6 features are reduced to", 256, lambda preset: preset.evaluation.pca),
+    ("Temporal correlation pooling", "distance", lambda preset: preset.evaluation.poolings[0]),
+    ("Step between the frames that are pooled", 1, lambda preset: preset.evaluation.feature_stride),
+)
+"""What sec. 4 states: name, value, and where a preset has it. The report lists where a run departs."""

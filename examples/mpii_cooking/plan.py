@@ -20,6 +20,7 @@ from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
 from examples.mpii_cooking.data.preparation import MEMORY, VideoCache, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
+from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.training.networks import Classifier, Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
@@ -236,11 +237,4 @@ def _cost_lines(costs: list[Cost], device: torch.device) -> Iterator[str]:
     yield f"plan (measured on {device.type}, without the linear classifiers):"
     total = Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs))
     for cost in (*costs, total):
-        yield f"  {cost.stage:<10}{cost.amount:<28}{_duration(cost.seconds):>12}{cost.bytes / GIGABYTE:>10.1f} GB"
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.1f} seconds"
+        yield f"  {cost.stage:<10}{cost.amount:<28}{duration(cost.seconds):>12}{cost.bytes / GIGABYTE:>10.1f} GB"

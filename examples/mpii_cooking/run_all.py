@@ -17,12 +17,10 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 import tyro
 
@@ -34,17 +32,16 @@ from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.evaluation import seeds, tables
-from examples.mpii_cooking.evaluation.cells import POOLING_CELL
+from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
-from examples.mpii_cooking.evaluation.scores import compute_scores, labels, load_scores
-from examples.mpii_cooking.report import page, provenance
+from examples.mpii_cooking.evaluation.scores import compute_scores
+from examples.mpii_cooking.report import frames, page, provenance
 from examples.mpii_cooking.stopping import stoppable
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
-from examples.mpii_cooking.training.weights import NO_WEIGHTS, origins, read_weights
-from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json
+from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
+from examples.mpii_cooking.workspace import Workspace, fingerprint
 
 EXIT_BAD_INPUT = 2
 GRACE_SECONDS = 5
@@ -159,10 +156,12 @@ def run(
     with timings.stage("classify"):
         for experiment in experiments:
             compute_scores(experiment)
-        content = distributed.once(lambda: _content(experiments, folder))
     if distributed.is_main():
-        results = _facts(data, output, experiments[0], timings, environment) | content
-        write_json(folder / "results.json", results)
+        facts = provenance.describe_dataset(dataset, data or output / "kitchen", caches, is_synthetic=data is None)
+        found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]))
+        results = replace(found, timings=timings.rows(), files=_files(output, folder))
+        frames.write_frames(results, dataset, caches, folder)
+        results.save(folder)
         print(f"report: {page.write_report(results, folder)}")
 
 
@@ -172,69 +171,14 @@ def _open(data: Path | None, output: Path, preset: Preset, split: Split | None) 
     return open_dataset(data or output / "kitchen", split)
 
 
-def _content(experiments: Sequence[Experiment], folder: Path) -> dict[str, Any]:
-    """Put together what was computed for every seed."""
-    whole = [experiment for experiment in experiments if not experiment.plan.only]
-    preset = whole[0].preset
-    by_pooling = {kind: [load_scores(each, kind) for each in whole] for kind in preset.evaluation.poolings}
-    scores = [np.stack([*each.values()]) for each in by_pooling[preset.evaluation.poolings[0]]]
-    compared = [
-        np.stack([by_pooling[kind][number][POOLING_CELL] for kind in by_pooling]) for number in range(len(whole))
-    ]
-    found = [
-        tables.table_3(each, of) for each, of in zip(whole, by_pooling[preset.evaluation.poolings[0]], strict=True)
-    ]
-    accuracies = [tables.table_2(each) for each in whole]
-    variants = [tables.variants(each) for each in whole]
-    answers = [[*table["cells"], *more] for table, more in zip(accuracies, variants, strict=True)]
-    truth = labels(whole[0].dataset.test).tolist()
-    detail = [
-        {cell["variant"]: cell for cell in tables.table_2(each)["cells"] if cell["level"] == "detail"}
-        for each in experiments
-    ]
+def _files(output: Path, folder: Path) -> dict[str, str]:
+    """Return where everything is, from the folder of the run."""
     return {
-        "margin": seeds.merge_margin([[cells["SSTN"], cells["STN"]] for cells in detail], truth),
-        "table2": seeds.merge_table_2(accuracies),
-        "table3": seeds.merge_table_3(found, scores),
-        "poolings": seeds.merge_poolings(preset.evaluation.poolings, compared, truth),
-        "variants": seeds.merge_accuracies(variants),
-        "variant_claims": seeds.compare_variants(answers, truth, preset.scope.main_localizer),
-        "overlap": seeds.merge_overlaps([tables.overlap(each) for each in whole]),
-        "curves": [curve for each in experiments for curve in tables.curves(each)],
-        "looks": tables.looks(whole[0], folder),
-    }
-
-
-def _facts(
-    data: Path | None,
-    output: Path,
-    experiment: Experiment,
-    timings: provenance.Timings,
-    environment: Mapping[str, Any],
-) -> dict[str, Any]:
-    preset = experiment.preset
-    dataset = provenance.describe_dataset(
-        experiment.dataset, data or output / "kitchen", experiment.caches, synthetic=data is None
-    )
-    return {
-        "schema": 2,
-        "preset": preset.name,
-        "seeds": [each.seed for each in preset.seeds],
-        "margin_seeds": [each.seed for each in preset.seeds if each.only],
-        "command": shlex.join(["python", *sys.argv]),
-        "settings": provenance.describe_settings(preset),
-        "weights": origins(preset, experiment.weights),
-        "dataset": dataset,
-        "levels": provenance.describe_levels(preset, dataset["frame_size"]),
-        "environment": environment,
-        "timings": timings.rows(),
-        "timings_total": timings.total(),
-        "files": {
-            "checkpoints": "seed-*/models",
-            "features": "seed-*/features",
-            "cache": os.path.relpath(output / "cache", experiment.workspace.root.parent),
-            "results": "results.json",
-        },
+        "checkpoints": "seed-*/models",
+        "features": "seed-*/features",
+        "cache": os.path.relpath(output / "cache", folder),
+        "results": "results.json",
+        "decision values": "scores.npz",
     }
 
 

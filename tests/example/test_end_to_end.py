@@ -1,13 +1,12 @@
 """The example as its user runs it: one command, from nothing to a report; killed and started again; given bad data."""
 
-import copy
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,7 +16,12 @@ import pytest
 from examples.mpii_cooking import run_all
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.data import mpii, preparation
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.tables import baseline_rows, frame_rows
 from examples.mpii_cooking.training.runs import all_runs, extra_runs
+from examples.mpii_cooking.typed_json import encode
+from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300
@@ -39,16 +43,13 @@ def by_two(output, *arguments):
     return torchrun + command(output, *arguments)[1:]
 
 
-def results_of(output):
-    return json.loads((output / "results.json").read_text(encoding="utf-8"))
-
-
 def outcome(output):
     """Everything in the results that was computed from data, without times."""
-    results = results_of(output)
-    curves = [{key: value for key, value in curve.items() if key != "seconds"} for curve in results["curves"]]
-    parts = ("table2", "table3", "poolings", "variants", "overlap", "looks")
-    return {key: results[key] for key in parts} | {"curves": curves}
+    results = Results.load(output)
+    curves = tuple(replace(curve, seconds=0.0) for curve in results.curves)
+    parts = ("labels", "frame_answers", "overlaps", "probe_frames", "window_paths")
+    found = {name: encode(getattr(results, name)) for name in parts} | {"curves": encode(curves)}
+    return found | {"outcomes": [encode(results.outcome(*key)) for key in results.scores]}
 
 
 @pytest.fixture(scope="session")
@@ -59,87 +60,63 @@ def smoke(tmp_path_factory):
     return output
 
 
-def test_table_2_has_every_cell_and_its_counts_add_up(smoke):
-    table = results_of(smoke)["table2"]
-    cells = {(cell["localizer"], cell["level"], cell["variant"]): cell for cell in table["cells"]}
-    compared = set(product(("vgg-f", "vgg-m", "vgg-16"), LEVELS, ("STN", "SSTN")))
-    assert set(cells) == compared | {(None, level, variant) for level in LEVELS for variant in ("R_h", "random crop")}
-    for cell in cells.values():
-        (found,) = cell["seeds"]
-        hits = np.asarray(found["predictions"]) == np.asarray(table["labels"])
-        assert (found["correct"], cell["total"]) == (hits.sum(), table["clips"])
-        assert cell["percent"] == pytest.approx(100 * hits.mean())
-
-
-def test_every_extra_variant_has_a_cell_like_those_of_table_2(smoke):
-    results = results_of(smoke)
-    labels = np.asarray(results["table2"]["labels"])
-    runs = [(run.localizer, run.level.name, run.variant.key) for run in extra_runs(PRESETS["smoke"])]
-    assert [(cell["localizer"], cell["level"], cell["variant"]) for cell in results["variants"]] == runs
-    for cell in results["variants"]:
-        (found,) = cell["seeds"]
-        hits = np.asarray(found["predictions"]) == labels
-        assert (found["correct"], cell["total"]) == (hits.sum(), len(labels))
-        assert cell["percent"] == pytest.approx(100 * hits.mean())
+def test_results_have_every_cell_of_every_table(smoke):
+    results = Results.load(smoke)
+    assert [row.seed for row in results.frame_answers] == [0] * 28
+    assert results.localizers == ("vgg-f", "vgg-m", "vgg-16")
+    assert len(results.accuracies([cell for row in frame_rows(results).values() for cell in row])) == 18
+    assert len(results.accuracies([cell for row in baseline_rows(results).values() for cell in row])) == 6
+    extra = [FrameCell(run.variant, run.level.name, run.localizer) for run in extra_runs(PRESETS["smoke"])]
+    assert len(results.accuracies(extra)) == 4
+    main, other = PRESETS["smoke"].evaluation.poolings
+    pooled = [results.pooled(cell, main) for cell in CLIP_CELLS] + [results.pooled(POOLING_CELL, other)]
+    assert {*results.scores} == {(0, cell) for cell in pooled}
+    for found in results.precisions(pooled).values():
+        assert found.mean.value == pytest.approx(np.mean(found.per_class))
 
 
 def test_the_overlap_of_the_guided_window_is_known_for_every_stream(smoke):
-    results = results_of(smoke)
-    streams = list(product(("spatial", "temporal"), LEVELS))
-    assert [(cell["modality"], cell["level"]) for cell in results["overlap"]] == streams
-    for cell in results["overlap"]:
-        (found,) = cell["seeds"]
-        assert len(found["iou"]) == results["table2"]["clips"]
-        assert 0 < cell["mean"] <= 1
-        assert 0 <= cell["above_half"] <= 1
+    results = Results.load(smoke)
+    assert [(row.modality, row.level) for row in results.overlaps] == list(product(Modality, LEVELS))
+    for row in results.overlaps:
+        found = results.overlap(row.modality, row.level)
+        assert found.total == len(results.labels)
+        assert 0 < found.mean <= 1
+        assert 0 <= found.above_half <= 1
 
 
-def test_table_3_has_every_cell_and_its_means_are_those_of_its_classes(smoke):
-    table = results_of(smoke)["table3"]
-    cells = {(cell["row"], cell["stream"], cell["variant"]): cell for cell in table["cells"]}
-    rows, streams = (*LEVELS, "late fusion"), ("spatial", "temporal", "S+T")
-    assert set(cells) == {(row, stream, variant) for row in rows for stream in streams for variant in ("R_d", "R_h")}
-    for cell in cells.values():
-        present = [cell["ap"][label] for label in table["classes_present"]]
-        assert cell["map"] == pytest.approx(np.mean(present))
-    fused = results_of(smoke)["poolings"]
-    assert [cell["pooling"] for cell in fused["cells"]] == [*PRESETS["smoke"].evaluation.poolings]
-    assert fused["cells"][0]["map"] == pytest.approx(cells[fused["row"], fused["stream"], fused["variant"]]["map"])
+def test_decision_values_are_those_that_were_computed(smoke):
+    results = Results.load(smoke)
+    for pooling in PRESETS["smoke"].evaluation.poolings:
+        for folder in (smoke / "seed-0" / "scores" / pooling).iterdir():
+            region, stream = folder.name.split("-")
+            for row, values in zip((*LEVELS, "late fusion"), np.load(folder / "scores.npy"), strict=True):
+                kept = results.scores.get((0, results.pooled(ClipCell(row, stream, Region(region)), pooling)))
+                assert kept is None if pooling == "distance" and row != "late fusion" else np.array_equal(kept, values)
 
 
-def test_decision_values_are_kept_level_by_level(smoke):
-    table = results_of(smoke)["table3"]
-    cells = {(cell["row"], cell["stream"], cell["variant"]): cell for cell in table["cells"]}
-    folder = smoke / "seed-0" / "scores" / PRESETS["smoke"].evaluation.poolings[0]
-    for stream, region in product(("spatial", "temporal", "S+T"), ("R_d", "R_h")):
-        scores = np.load(folder / f"{region}-{stream}" / "scores.npy")
-        assert (scores.shape, scores.dtype) == ((4, table["clips"], len(table["cells"][0]["ap"])), np.float32)
-        for row, values in zip((*LEVELS, "late fusion"), scores, strict=True):
-            assert cells[row, stream, region]["seeds"][0]["predictions"] == values.argmax(1).tolist()
+def test_facts_are_those_of_the_run(smoke):
+    results = Results.load(smoke)
+    assert results.settings == PRESETS["smoke"]
+    assert results.weights == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
+    assert (sum(results.dataset.train_clips), len(results.labels)) == (20, 28)
+    assert [row.stage for row in results.timings] == ["data", "prepare", "train", "features", "classify"]
 
 
-def test_networks_without_weights_are_said_to_start_at_random(smoke):
-    assert results_of(smoke)["weights"] == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
-
-
-def test_every_run_has_its_curve_and_every_look_its_picture_and_path(smoke):
-    results = results_of(smoke)
-    assert [curve["run"] for curve in results["curves"]] == [run.name for run in all_runs(PRESETS["smoke"])]
-    epochs = PRESETS["smoke"].training.joint.epochs
-    for curve in results["curves"]:
-        followed = (curve["phase"], curve["modality"], curve["localizer"]) == ("joint", "spatial", "vgg-16")
-        assert len(curve["distortion"] or []) == followed * (epochs + 1)
-    extra = [
-        [variant for variant in ("STN-level", "frozen", "annealed", "center") if variant in look]
-        for look in results["looks"]
-    ]
-    assert extra == [[], [], ["STN-level", "frozen", "annealed"]]
-    assert results["looks"][2]["frozen"][0] == results["looks"][2]["frozen"][-1]
-    for look in results["looks"]:
-        assert all((smoke / image).is_file() for image in look["images"])
-        for variant in ("STN", "SSTN"):
-            assert np.asarray(look[variant]).shape == (epochs + 1, len(look["images"]), 2, 3)
-            assert not np.array_equal(look[variant][0], look[variant][-1]), "joint training moves the windows"
+def test_every_run_has_its_curve_and_every_probe_frame_its_picture_and_paths(smoke):
+    results = Results.load(smoke)
+    assert [curve.name for curve in results.curves] == [run.name for run in all_runs(PRESETS["smoke"])]
+    followed = [curve for curve in results.curves if (curve.phase, curve.modality) == (Phase.JOINT, Modality.SPATIAL)]
+    followed = [(curve.level, curve.variant) for curve in followed if curve.localizer == "vgg-16"]
+    assert [(path.level, path.variant) for path in results.window_paths] == followed
+    assert [probe.level for probe in results.probe_frames] == [*LEVELS]
+    for probe in results.probe_frames:
+        assert all((smoke / image).is_file() for image in probe.images)
+    frames, epochs = len(results.probe_frames[0].images), PRESETS["smoke"].training.joint.epochs
+    for path in results.window_paths:
+        assert path.thetas.shape == (epochs + 1, frames, 2, 3)
+        has_moved = not np.array_equal(path.thetas[0], path.thetas[-1])
+        assert has_moved == (path.variant is not Variant.FROZEN)
 
 
 def test_the_report_is_one_file_that_needs_no_other(smoke):
@@ -151,7 +128,7 @@ def test_the_report_is_one_file_that_needs_no_other(smoke):
 
 def test_a_second_start_does_nothing_again(smoke):
     before = {path: path.stat().st_mtime_ns for path in (smoke / "seed-0" / "models").rglob("*") if path.is_file()}
-    first = copy.deepcopy(outcome(smoke))
+    first = outcome(smoke)
     assert run(smoke).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert outcome(smoke) == first

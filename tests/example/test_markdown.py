@@ -1,47 +1,38 @@
-"""What is kept of a run: no path of the machine it is from, and the numbers of its results in tables."""
+"""The documentation's tables show the numbers of the results, and a record keeps what they need and nothing else."""
 
-import copy
-import dataclasses
 import json
+import re
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.report import markdown, page
+from examples.mpii_cooking.evaluation import schema
+from examples.mpii_cooking.evaluation.claims import claims
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.report import markdown, record
+from examples.mpii_cooking.typed_json import encode
+from examples.mpii_cooking.variants import Modality, Variant
 from tests.helpers.made_up import made_up_results
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproduction.md"
+TABLES = (
+    markdown.run_table,
+    markdown.claims_table,
+    markdown.table_2,
+    markdown.variants_table,
+    markdown.table_3,
+    markdown.overlap_table,
+)
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    return made_up_results(tmp_path_factory.mktemp("run"), count=2)
-
-
-def test_a_record_names_no_folder_of_the_machine(results):
-    elsewhere = copy.deepcopy(results)
-    elsewhere["dataset"]["folder"] = "/home/somebody/clips"
-    elsewhere["settings"]["raft_weights"] = "/home/somebody/raft.pth"
-    elsewhere["command"] = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
-    elsewhere["command"] += (
-        " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft_weights /home/r.pth"
-    )
-    kept = markdown.record(elsewhere)
-    assert kept["command"] == (
-        "python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick --raft-weights r.pth"
-    )
-    assert "/home" not in json.dumps(kept)
-
-
-def test_a_record_has_what_the_tables_need(results):
-    kept = json.loads(json.dumps(markdown.record(results)))
-    for table in (
-        markdown.claims_table,
-        markdown.table_2,
-        markdown.variants_table,
-        markdown.table_3,
-        markdown.overlap_table,
-    ):
-        assert table(kept) == table(results)
-    assert "outside of a checkout" in markdown.run_table(kept)
+def results():
+    return made_up_results(2, more_seeds=1)
 
 
 def numbers(table):
@@ -50,108 +41,104 @@ def numbers(table):
     return [[float(cell.split(" ")[0]) for cell in row if cell[:1].isdigit()] for row in body]
 
 
-def test_tables_show_the_means_of_the_results(results):
-    rows = numbers(markdown.table_2(results))
-    for row, expected in zip(rows, page.table_2(results), strict=True):
-        assert row == [round(cell.percent, 1) for cell in expected.cells]
+def rounded(found):
+    return [round(each.mean.value, 1) for each in found.values()]
+
+
+def test_a_table_is_markdown():
+    assert markdown_table(("a", "b"), [("1", "2"), ("3", "")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
+
+
+def test_the_table_of_frames_shows_pairs_by_level_and_the_baselines_below(results):
+    networks = [
+        [results.cell(variant, level, name) for level in paper.LEVELS for variant in (Variant.STN, Variant.SSTN)]
+        for name in paper.LOCALIZERS
+    ]
+    baselines = [
+        [results.cell(it, level) for level in paper.LEVELS] for it in (Variant.HARD_CODED, Variant.RANDOM_CROP)
+    ]
+    found = results.accuracies([cell for row in (*networks, *baselines) for cell in row])
+    expected = [[round(found[cell].mean.value, 1) for cell in row] for row in (*networks, *baselines)]
+    assert numbers(markdown.table_2(results)) == expected
+
+
+def test_the_table_of_variants_has_a_row_for_each(results):
+    cells = [results.cell(variant, "detail") for variant in Variant]
+    assert [row[0] for row in numbers(markdown.variants_table(results))] == rounded(results.accuracies(cells))
+
+
+def test_the_table_of_clips_shows_regions_by_stream(results):
     rows = numbers(markdown.table_3(results))
-    for row, expected in zip(rows, page.table_3(results), strict=True):
-        assert row == [round(cell.percent, 1) for cell in expected.cells]
-    for row, expected in zip(numbers(markdown.variants_table(results)), page.variant_rows(results), strict=True):
-        assert row == [round(cell.percent, 1) for cell in expected.cells]
+    assert [len(row) for row in rows] == [6, 6, 6, 6]
+    fused = rounded(results.precisions([pair[0] for pair in claims(results)[1].pairs[-3:]]))
+    assert rows[-1][::2] == fused
 
 
-def test_overlaps_stand_in_the_order_of_levels(results):
+def test_the_table_of_overlaps_is_in_the_order_of_levels(results):
     *guided, center = numbers(markdown.overlap_table(results))
-    assert [mean for row in guided for mean in row] == [round(cell["mean"], 2) for cell in results["overlap"]]
-    assert center == [round(cell["center"], 2) for cell in results["overlap"][:3]]
+    found = [[results.overlap(modality, level) for level in paper.LEVELS] for modality in Modality]
+    assert guided == [[round(each.mean, 2) for each in row] for row in found]
+    assert center == [round(each.center, 2) for each in found[0]]
 
 
-def test_a_claim_of_more_seeds_is_a_row_of_its_own(results):
-    assert (
-        markdown.claims_table(results)
-        .splitlines()[-1]
-        .startswith("| SSTN beats STN at detail level with VGG-16, 3 seeds |")
-    )
-    assert "3 seeds" not in markdown.claims_table(results | {"margin_seeds": []})
+def test_every_claim_is_a_row(results):
+    titles = [line.split(" | ")[0].strip("| ") for line in markdown.claims_table(results).splitlines()[2:]]
+    assert titles == [claim.title for claim in claims(results)]
+    assert titles[-1] == "SSTN beats STN at detail level with VGG-16, 3 seeds"
 
 
 def test_cues_are_counted_each_by_itself(results):
-    small = copy.deepcopy(results)
-    small["dataset"]["classes"] = ["cut leek at stove", "cut leek at window", "cut salami at stove"]
-    small["settings"]["main_localizer"] = "vgg-16"
-    answers = {"localizer": "vgg-16", "level": "detail", "variant": "STN", "seeds": [{"predictions": [0, 1, 2, 2]}]}
-    small["table2"] = {"labels": [0, 0, 0, 1], "cells": [answers]}
-    small["variants"] = []
+    names = ("cut leek at stove", "cut leek at window", "cut salami at stove")
+    row = schema.FrameAnswers(0, results.cell(Variant.STN, "detail"), np.array([0, 1, 2, 2]))
+    dataset = replace(results.dataset, classes=names, train_clips=(1, 1, 1))
+    small = replace(results, dataset=dataset, labels=np.array([0, 0, 0, 1]), frame_answers=(row,))
     # Things: right, right, wrong, wrong; places: right, wrong, right, wrong.
     assert markdown.cues_table(small).splitlines()[2] == "| STN |  |  | 50, 50 |"
 
 
+def test_a_record_has_what_the_tables_need(results, tmp_path):
+    record.condensed(results).save(tmp_path)
+    assert not (tmp_path / "scores.npz").exists()
+    kept = Results.load(tmp_path)
+    for table in TABLES:
+        assert table(kept) == table(results)
+    assert "outside of a checkout" in markdown.run_table(kept)
+    for claim in claims(kept):
+        assert kept.compare(claim.pairs) == results.compare(claim.pairs)
+
+
+def test_a_record_says_what_it_has_not_kept(results):
+    kept = record.condensed(results)
+    pair = claims(results)[1].pairs[0][::-1]
+    with pytest.raises(KeyError, match=r"the record has no interval of .*: record the run again"):
+        kept.compare([pair])
+
+
+def test_a_record_names_no_folder_of_the_machine(results):
+    data = replace(results.settings.data, raft_weights="/home/somebody/raft.pth")
+    command = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
+    command += " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft_weights /home/r.pth"
+    elsewhere = replace(
+        results,
+        command=command,
+        settings=replace(results.settings, data=data),
+        dataset=replace(results.dataset, folder="/home/somebody/clips"),
+        files={"cache": "/home/out/cache"},
+    )
+    kept = record.condensed(elsewhere)
+    assert kept.command == (
+        "python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick --raft-weights r.pth"
+    )
+    assert "/home" not in json.dumps(encode(replace(kept, scores={})))
+
+
 @pytest.mark.parametrize(("name", "preset"), [("kitchen", "standard"), ("clips", "quick")])
 def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
-    today = json.loads(json.dumps(dataclasses.asdict(PRESETS[preset])))
-    assert markdown.recorded(name)["settings"] == today
+    assert Results.load(record.FOLDER / name).settings == PRESETS[preset]
 
 
-# What follows is stated in docs/reproduction.md: if a new record says otherwise, so must that page.
-
-
-def test_on_the_kitchen_guidance_wins():
-    kitchen = markdown.recorded("kitchen")
-    assert len(kitchen["seeds"]) == 3
-    (guidance,) = kitchen["table2"]["comparisons"]
-    assert guidance["mean"]["interval"][0] > 0
-    pairs = {tuple(pair["better"][:2]): pair["interval"] for pair in guidance["pairs"]}
-    assert pairs["vgg-16", "detail"][0] > 0
-    assert pairs["vgg-16", "middle"][0] > 0
-    assert [pairs[key][0] > 0 for key in pairs if key[1] != "general"].count(False) == 3
-
-
-def test_on_the_kitchen_plain_transformers_tell_the_place_and_guided_ones_the_thing():
-    rows = [row.strip("| ").split(" | ") for row in markdown.cues_table(markdown.recorded("kitchen")).splitlines()[2:]]
-    thing, place = ({row[0]: int(row[3].split(", ")[cue]) for row in rows} for cue in (0, 1))
-    assert thing["STN"] < 40 < 90 < place["STN"]
-    assert place["SSTN"] < 60 < 90 < thing["SSTN"]
-
-
-def test_on_the_kitchen_some_verdicts_are_losses_or_open():
-    kitchen = markdown.recorded("kitchen")
-    open_ = {claim["claim"] for claim in kitchen["variant_claims"] if claim["mean"]["verdict"] == "inconclusive"}
-    assert open_ == {"initialization", "freedom", "learning", "turning off"}
-    (initialization,) = (claim for claim in kitchen["variant_claims"] if claim["claim"] == "initialization")
-    assert {pair["verdict"] for pair in initialization["pairs"]} == {"inconclusive"}
-    variants = {
-        cell["variant"]: cell
-        for cell in (*kitchen["table2"]["cells"], *kitchen["variants"])
-        if cell["level"] == "detail"
-    }
-    better = [seed["percent"] for seed in variants["STN-identity"]["seeds"]]
-    (ours,) = (
-        c
-        for c in kitchen["table2"]["cells"]
-        if (c["localizer"], c["level"], c["variant"]) == ("vgg-16", "detail", "SSTN")
-    )
-    assert all(a > b["percent"] for a, b in zip(better, ours["seeds"], strict=True))
-    (region,) = (claim for claim in kitchen["table3"]["comparisons"] if claim["claim"] == "region")
-    assert region["mean"]["verdict"] == "inconclusive"
-    lost = [pair["better"][:2] for pair in region["pairs"] if pair["verdict"] == "does not hold"]
-    assert lost == [["detail", "spatial"]]
-
-
-def test_on_the_kitchen_guided_windows_find_the_motion():
-    """All do far better than the center window; at detail level they do worst."""
-    found = {(cell["modality"], cell["level"]): cell for cell in markdown.recorded("kitchen")["overlap"]}
-    for cell in found.values():
-        assert min(seed["mean"] for seed in cell["seeds"]) > cell["center"] + 0.1
-    assert [stream for stream, cell in found.items() if cell["mean"] <= 0.7] == [
-        ("spatial", "detail"),
-        ("temporal", "detail"),
-    ]
-
-
-def test_on_the_clips_the_temporal_streams_are_far_above_chance():
-    clips = markdown.recorded("clips")
-    chance = 100 / len(clips["dataset"]["classes"])
-    temporal = [cell for cell in clips["table3"]["cells"] if cell["stream"] == "temporal"]
-    assert len(temporal) == 8
-    assert min(cell["interval"][0] for cell in temporal) > 5 * chance
+@pytest.mark.parametrize("name", ["kitchen", "clips"])
+def test_the_prose_about_a_recorded_run_was_read_against_its_numbers(name):
+    marks = dict(re.findall(r"<!-- prose read against: (\w+) (\w+) -->", PAGE.read_text(encoding="utf-8")))
+    found = record.digest(Results.load(record.FOLDER / name))
+    assert marks[name] == found, f"compare what {PAGE.name} says about {name} with its tables, then mark it {found}"

@@ -1,22 +1,23 @@
-"""The report: the paper's numbers agree with themselves, verdicts follow from the numbers, the page stands alone."""
+"""The report: it needs no other file, and its numbers and words are those of the results."""
 
-import copy
-import itertools
 import re
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from examples.mpii_cooking import paper, run_all
+from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.evaluation import tables
-from examples.mpii_cooking.evaluation.significance import Verdict
-from examples.mpii_cooking.report import page, provenance, verdicts
-from examples.mpii_cooking.report.variants import VARIANTS, variant_cells
-from tests.helpers.made_up import CLASSES, TEST_CLIPS, made_up_results
+from examples.mpii_cooking.durations import duration
+from examples.mpii_cooking.evaluation import schema
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.report import page, verdicts
+from examples.mpii_cooking.report.differences import departures, is_comparable
+from examples.mpii_cooking.variants import Modality, Variant
+from tests.helpers.made_up import TEST_CLIPS, made_up_results
+
+NOTHING = "<td>\N{EN DASH}</td>"
 
 
 class Links(HTMLParser):
@@ -39,7 +40,7 @@ class Links(HTMLParser):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    results = made_up_results(folder)
+    results = made_up_results(folder=folder)
     return page.write_report(results, folder), results
 
 
@@ -54,85 +55,16 @@ def words(tmp_path, monkeypatch):
     return page_of
 
 
-@pytest.mark.parametrize("key", paper.TABLE_2, ids="-".join)
-def test_every_printed_accuracy_is_a_count_of_the_test_clips(key):
-    for accuracy in (paper.TABLE_2[key].stn, paper.TABLE_2[key].sstn):
-        decimals = len(accuracy.printed.split(".")[1])
-        assert f"{100 * accuracy.correct / paper.TEST_CLIPS:.{decimals}f}" == accuracy.printed
+def changed(results, *, data=None, **dataset):
+    settings = replace(results.settings, data=replace(results.settings.data, **(data or {})))
+    return replace(results, settings=settings, dataset=replace(results.dataset, **dataset))
 
 
-def test_no_smaller_test_set_explains_the_printed_accuracies():
-    printed = [a.printed for cell in paper.TABLE_2.values() for a in (cell.stn, cell.sstn) if a.printed[-3] == "."]
-    percents = np.array(printed, dtype=float)
-
-    def explains(clips):
-        return (np.round(100 * np.round(percents * clips / 100) / clips, 2) == percents).all()
-
-    assert len(printed) == 16
-    assert [clips for clips in range(20, 4000) if explains(clips)] == [paper.TEST_CLIPS]
-
-
-def test_tables_of_the_paper_are_complete():
-    assert set(paper.TABLE_2) == set(itertools.product(paper.LOCALIZERS, paper.LEVELS))
-    assert set(paper.TABLE_3) == set(itertools.product((*paper.LEVELS, paper.FUSION), paper.STREAMS))
-
-
-def test_the_paper_prefers_the_learned_region_in_all_cells_but_one():
-    assert [key for key, cell in paper.TABLE_3.items() if cell.r_d <= cell.r_h] == [("general", "S+T")]
-
-
-def test_clear_results_hold_and_every_number_beside_them_is_a_cell_s(written):
-    results = written[1]
-    guidance, region, fusion, streams, *parts = verdicts.read(results)
-    assert {guidance.verdict, region.verdict, fusion.verdict, streams.verdict} == {Verdict.HOLDS}
-    assert [len(reading.comparisons) for reading in (guidance, region, fusion, streams)] == [9, 12, 6, 16]
-    assert [[pair.name for pair in reading.comparisons] for reading in parts] == [
-        ["vgg-16, detail: SSTN against STN-identity", "vgg-16, detail: SSTN against STN-level"],
-        ["vgg-16, detail: SSTN against STN-slow", "vgg-16, detail: SSTN against STN-fast"],
-        ["vgg-16, detail: SSTN against frozen"],
-        ["detail: vgg-16, SSTN against R_h"],
-        ["vgg-16, detail: SSTN against guided"],
-    ]
-    assert {pair.paper for reading in parts for pair in reading.comparisons} == {None}
-    for reading in (guidance, region, fusion, streams, *parts):
-        assert reading.mean == pytest.approx(np.mean([pair.better - pair.worse for pair in reading.comparisons]))
-        for pair in reading.comparisons:
-            assert pair.difference == pytest.approx(pair.better - pair.worse)
-
-
-def test_the_paper_s_differences_stand_beside_ours(written):
-    pairs = {pair.name: pair for reading in verdicts.read(written[1]) for pair in reading.comparisons}
-    assert pairs["vgg-16, detail: SSTN against STN"].paper == pytest.approx(32.32 - 6.39)
-    assert pairs["general, S+T: R_d against R_h"].paper == pytest.approx(56.51 - 56.68)
-    assert pairs["late fusion, R_h: S+T against spatial"].paper == pytest.approx(60.09 - 55.06)
-
-
-def test_a_report_of_several_seeds_says_so(words, tmp_path):
-    results = made_up_results(tmp_path, count=3)
-    text = words(results)
-    assert "that of the 3 seeds (Student's t)" in text
-    for cell in results["table2"]["cells"]:
-        assert f"{', '.join(str(seed['correct']) for seed in cell['seeds'])}/{cell['total']}" in text
-
-
-def test_a_claim_that_the_paper_does_not_make_stands_without_its_difference(words, written, monkeypatch):
-    guidance, *_ = verdicts.read(written[1])
-    ours = replace(guidance, comparisons=tuple(replace(pair, paper=None) for pair in guidance.comparisons[:2]))
-    monkeypatch.setattr(verdicts.Reading, "sentence", "Because.")
-    monkeypatch.setattr(verdicts, "read", lambda results: (guidance, ours))
-    first, second = words(written[1]).split('class="claim"')[1:3]
-    assert "<td>+19.24</td>" in first
-    assert 'class="paper"' in first
-    assert second.count("<td>\N{EN DASH}</td></tr>") == 2
-    assert 'class="paper"' not in second
-
-
-def test_fusion_is_compared_with_the_best_level(written):
-    results = written[1]
-    maps = {(c["row"], c["stream"], c["variant"]): c["map"] for c in results["table3"]["cells"]}
-    for comparison in verdicts.read(results)[2].comparisons:
-        stream, variant = comparison.name.split(":")[0].split(", ")
-        assert comparison.worse == max(maps[level, stream, variant] for level in paper.LEVELS)
+@pytest.fixture
+def of_paper_size(monkeypatch):
+    """Returns results as if the paper had tested as many clips, at the paper's sizes."""
+    monkeypatch.setattr(paper, "TEST_CLIPS", TEST_CLIPS)
+    return lambda **changes: changed(made_up_results(**changes), data={"scale": 1}, is_synthetic=False)
 
 
 def test_the_page_needs_nothing_but_itself(written):
@@ -145,20 +77,91 @@ def test_the_page_needs_nothing_but_itself(written):
     assert not re.search(r"url\(|@import|https?://", text)
 
 
-def test_the_page_shows_the_numbers_it_was_given(written):
+def test_every_link_leads_to_a_place_in_the_page(written):
+    text = written[0].read_text(encoding="utf-8")
+    targets = set(re.findall(r'href="#([^"]+)"', text))
+    assert targets <= set(re.findall(r'id="([^"]+)"', text))
+
+
+def test_the_page_shows_the_numbers_of_both_tables(written):
     path, results = written
     text = re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
-    for cell in results["table2"]["cells"]:
-        assert f"{cell['seeds'][0]['correct']}/{cell['total']}" in text
-    for cell in results["table3"]["cells"]:
-        interval = "{:.0f}\N{EN DASH}{:.0f}".format(*cell["interval"])
-        shown = f"<small>{interval}</small> <small>over 6: {cell['map_trained']:.1f}</small>"
-        assert re.search(rf'">{cell["map"]:.1f}</span> <svg[^$]*?</svg> {shown}', text)
+    cells = [row.cell for row in results.frame_answers]
+    for found in results.accuracies(cells).values():
+        assert f'">{found.mean.value:.1f}</span>' in text
+        assert f"{found.correct[0]}/{TEST_CLIPS}" in text
+    for found in results.precisions([results.pooled(cell) for cell in CLIP_CELLS]).values():
+        interval = "{:.0f}\N{EN DASH}{:.0f}".format(*found.mean.interval)
+        shown = f"<small>{interval}</small> <small>over 6: {found.trained:.1f}</small>"
+        assert re.search(rf'">{found.mean.value:.1f}</span> <svg[^$]*?</svg> {shown}', text)
+    for found in page.pooling_rows(results):
+        assert f'<span class="value">{found[1].mean.value:.1f}</span>' in text
     assert "compare directions, never absolute values" in text
     assert "3 min 48 s" in text
 
 
-def test_figures_lie_beside_the_page_and_in_it(written):
+def test_the_higher_of_each_pair_is_marked():
+    results = made_up_results()
+    for row in page.paired_rows(results):
+        assert [entry.is_best for entry in row.entries] == [False, True] * 3
+    for row in page.region_rows(results):
+        for learned, hard_coded in zip(row.entries[::2], row.entries[1::2], strict=True):
+            better = learned.found.mean.value > hard_coded.found.mean.value
+            assert (learned.is_best, hard_coded.is_best) == (better, not better)
+    same = tuple(replace(row, answers=results.labels) for row in results.frame_answers)
+    for row in page.paired_rows(replace(results, frame_answers=same)):
+        assert not any(entry.is_best for entry in row.entries)
+
+
+def test_a_report_of_several_seeds_shows_each(words):
+    results = made_up_results(3)
+    text = words(results)
+    assert "that of the 3 seeds (Student's t)" in text
+    for found in results.accuracies([row.cell for row in results.frame_answers]).values():
+        assert f"{', '.join(map(str, found.correct))}/{TEST_CLIPS}" in text
+    for found in results.precisions([results.pooled(cell) for cell in CLIP_CELLS]).values():
+        assert f"<small>{', '.join(f'{value:.1f}' for value in found.by_seed)}</small>" in text
+
+
+def test_every_claim_has_its_verdict_its_reasons_and_its_comparisons(words):
+    results = made_up_results()
+    parts = words(results).split('class="claim"')[1:]
+    for judgment, part in zip(verdicts.judge(results), parts, strict=True):
+        assert f"<h3>{judgment.claim.title} <span" in part
+        assert f">{judgment.found.mean.verdict.value}</span> </h3>" in part
+        assert judgment.sentence in part
+        for name, difference, printed in judgment.rows:
+            shown = "\N{EN DASH}" if printed is None else f"{printed:+.2f}"
+            value = re.escape(f"{difference.mean.value:+.1f}")
+            assert re.search(rf"<td>{re.escape(name)}</td>.*?<td>{value}</td>.*?<td>{re.escape(shown)}</td></tr>", part)
+        assert ('class="paper"' in part.split("</svg>")[0]) == (judgment.paper is not None)
+
+
+def test_a_sentence_counts_comparisons_or_gives_the_values_of_the_only_one():
+    guidance, *_, closest = verdicts.judge(made_up_results(more_seeds=1))
+    assert guidance.sentence.startswith("Higher in 9 of 9 comparisons, by +")
+    assert guidance.sentence.endswith("9 for the claim, 0 against it. In the paper: higher in 9 of 9.")
+    (pair,) = closest.found.pairs
+    better, worse = (
+        f"{np.mean(values):.1f} % ({values[0]:.1f}, {values[1]:.1f})" for values in (pair.better, pair.worse)
+    )
+    assert closest.sentence.startswith(f"{better} against {worse}: +")
+
+
+def test_a_pair_is_named_by_what_its_cells_share():
+    names = [name for judgment in verdicts.judge(made_up_results()) for name, *_ in judgment.rows]
+    assert "vgg-16, detail: SSTN against STN" in names
+    assert "general, S+T: R_d against R_h" in names
+    assert "late fusion, R_h: S+T against spatial" in names
+    assert "detail: vgg-16, SSTN against R_h" in names
+
+
+@pytest.mark.parametrize(("p", "text"), [(0.0159, "= 0.016"), (1.0, "= 1"), (0.0009, "< 0.001"), (0.0, "< 0.001")])
+def test_a_p_value_is_never_zero(p, text):
+    assert verdicts.format_p(p) == text
+
+
+def test_figures_are_next_to_the_page_and_in_it(written):
     text = written[0].read_text(encoding="utf-8")
     files = {"figure-7", "figure-8", "table-2", "curves", "distortion", "overlap", "average-precision", "confusion"}
     assert {path.stem for path in written[0].parent.glob("*.png")} == files
@@ -166,9 +169,8 @@ def test_figures_lie_beside_the_page_and_in_it(written):
         assert page.embed(written[0].parent / f"{name}.png") in text
 
 
-def test_a_run_without_looks_has_a_report_without_figures_7_and_8(tmp_path):
-    results = made_up_results(tmp_path) | {"looks": []}
-    text = page.write_report(results, tmp_path).read_text(encoding="utf-8")
+def test_a_run_without_probe_frames_has_a_report_without_figures_7_and_8(tmp_path):
+    text = page.write_report(made_up_results(), tmp_path).read_text(encoding="utf-8")
     assert "figure-7" not in text
     assert "Table 3" in text
 
@@ -180,89 +182,35 @@ def test_every_picture_says_in_words_what_it_shows(written):
     assert len(set(alts)) == len(alts)
 
 
-def test_every_variant_has_a_row_with_its_own_numbers(written):
-    results = written[1]
-    text = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
-    rows = re.search(r'id="variants">(.*?)</table>', text)[1].split("<tr>")[1:]
+def test_every_variant_has_a_row_with_its_own_numbers(words):
+    results = made_up_results()
+    rows = re.search(r'id="variants">(.*?)</table>', words(results))[1].split("<tr>")[1:]
     rows = [row for row in rows if 'scope="row"' in row]
-    assert [re.search(r'scope="row">(.*?)<', row)[1] for row in rows] == [variant.key for variant in VARIANTS]
-    expected = {cell["variant"]: cell for cell in results["variants"]}
-    expected |= {
-        cell["variant"]: cell
-        for cell in results["table2"]["cells"]
-        if cell["localizer"] is None and cell["level"] == "detail"
-    }
-    main = {
-        cell["variant"]: cell
-        for cell in results["table2"]["cells"]
-        if (cell["localizer"], cell["level"]) == ("vgg-16", "detail")
-    }
-    for variant, row in zip(VARIANTS, rows, strict=True):
-        (seed,) = (expected | main)[variant.key]["seeds"]
-        assert f"{seed['percent']:.1f}</span>" in row
-        assert f" · {seed['correct']}/{TEST_CLIPS}</small>" in row
+    assert [re.search(r'scope="row">(.*?)<', row)[1] for row in rows] == [variant.key for variant in Variant]
+    for variant, row in zip(Variant, rows, strict=True):
+        (found,) = results.accuracies([results.cell(variant, "detail")]).values()
+        assert f"{found.by_seed[0]:.1f}</span>" in row
+        assert f" · {found.correct[0]}/{TEST_CLIPS}</small>" in row
 
 
-def test_variants_have_the_main_localization_network_in_whatever_order_cells_are_stored(written):
-    results = copy.deepcopy(written[1])
-    results["table2"]["cells"].reverse()
-    for (cell,) in variant_cells(results).values():
-        assert (cell["localizer"] or "vgg-16", cell["level"]) == ("vgg-16", "detail")
-
-
-def test_variants_that_were_not_trained_have_no_row(written):
-    results = copy.deepcopy(written[1])
-    results["variants"] = [cell for cell in results["variants"] if cell["variant"] == "frozen"]
-    assert [variant.key for variant in variant_cells(results)] == ["random crop", "R_h", "STN", "frozen", "SSTN"]
-
-
-def test_localization_networks_that_were_not_trained_have_no_row(words, tmp_path):
-    results = made_up_results(tmp_path)
-    results["settings"] |= {"localizers": ["vgg-16"]}
-    text = words(results)
+def test_what_was_not_trained_has_no_row(words):
+    results = made_up_results()
+    rows = tuple(row for row in results.frame_answers if row.cell.localizer in (None, "vgg-16"))
+    rows = tuple(row for row in rows if row.cell.variant not in results.settings.scope.variants)
+    text = words(replace(results, frame_answers=rows))
     assert re.findall(r'scope="row">(VGG-.*?)<', text) == ["VGG-16"]
-    found = {row.what: (row.paper, row.here) for row in page.differences(results)}
-    assert found["Localization networks"] == ("vgg-f, vgg-m, vgg-16", "vgg-16")
-
-
-def test_a_run_without_more_variants_has_no_section_for_them(words, tmp_path):
-    results = made_up_results(tmp_path) | {"variants": [], "variant_claims": []}
-    text = words(results)
-    assert "Other ways to choose" not in text
+    assert 'id="variants"' not in text
     assert 'href="#variants"' not in text
 
 
-def test_more_seeds_for_one_comparison_are_a_finding_of_their_own(words, written):
-    results = written[1]
-    text = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
-    (found,) = results["margin"]["comparisons"]
-    assert "with more seeds" in text
-    assert f"The difference is {found['mean']['difference']:+.1f} points" in text
-    assert "trained from 2 seeds" in text
-    without = words(results | {"margin_seeds": []})
-    assert "with more seeds" not in without
-
-
-def test_the_overlap_counts_only_clips_in_which_something_moved(written):
-    text = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8"))
-    for cell in written[1]["overlap"]:
-        shown = (
-            f"{cell['mean']:.2f}</span></td> <td>{cell['center']:.2f}</td> <td>{100 * cell['above_half']:.0f} %</td>"
-        )
-        assert f"{shown} <td>{TEST_CLIPS - 1} of {TEST_CLIPS}</td>" in text
-
-
-def test_a_stream_in_which_nothing_moved_has_no_overlap(words, tmp_path):
-    results = made_up_results(tmp_path)
-    still = results["overlap"][0]
-    still |= {
-        "mean": None,
-        "above_half": None,
-        "center": None,
-        "seeds": [{"iou": [None] * TEST_CLIPS, "mean": None, "above_half": None, "center": None}],
-    }
-    text = words(results)
-    assert f"0 of {TEST_CLIPS}" in text
+def test_overlaps_are_shown_with_the_clips_in_which_something_moved(words):
+    results = made_up_results()
+    still = schema.Overlap(0, Modality.SPATIAL, "general", (None,) * TEST_CLIPS, None)
+    text = words(replace(results, overlaps=(still, *results.overlaps[1:])))
+    assert f"<td>general</td> {3 * NOTHING} <td>0 of {TEST_CLIPS}</td>" in text
+    found = results.overlap(Modality.TEMPORAL, "detail")
+    shown = f"{found.mean:.2f}</span></td> <td>{found.center:.2f}</td> <td>{100 * found.above_half:.0f} %</td>"
+    assert f"{shown} <td>{TEST_CLIPS - 1} of {TEST_CLIPS}</td>" in text
 
 
 @pytest.mark.parametrize(
@@ -272,31 +220,34 @@ def test_a_strip_ends_where_its_scale_does(value, where):
     assert page.place(value, -10, 30) == where
 
 
-def test_the_paper_s_protocol_on_its_own_clips_is_comparable(tmp_path):
-    results = made_up_results(tmp_path)
-    assert not page.is_comparable(results)
-    results["dataset"] |= {"synthetic": False, "test_clips": paper.TEST_CLIPS}
-    assert not page.is_comparable(results)
-    results["settings"]["scale"] = 1
-    assert page.is_comparable(results)
-
-
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(8.12, "8.1 s"), (59.97, "1 min 0 s"), (312.4, "5 min 12 s"), (12000, "3 h 20 min")]
+    ("seconds", "text"),
+    [(8.12, "8.1 s"), (59.97, "1 min 0 s"), (312.4, "5 min 12 s"), (12000, "3 h 20 min"), (363000, "4.2 days")],
 )
 def test_durations_read_like_speech(seconds, text):
-    assert page.duration(seconds) == text
+    assert duration(seconds) == text
 
 
-def test_the_paper_preset_keeps_to_what_the_paper_states(tmp_path):
-    results = made_up_results(tmp_path) | {"settings": provenance.describe_settings(PRESETS["paper"])}
-    results["dataset"] |= {"synthetic": False}
-    found = [row.what for row in page.differences(results)]
-    assert found == ["Start of the networks", "First stage of R_h", "Rows of Table 2"]
+def test_the_paper_s_protocol_on_its_own_clips_is_comparable(of_paper_size, monkeypatch):
+    assert is_comparable(of_paper_size())
+    assert not is_comparable(changed(of_paper_size(), is_synthetic=True))
+    assert not is_comparable(changed(of_paper_size(), data={"scale": 8}))
+    assert not is_comparable(changed(of_paper_size(), has_paper_protocol=False))
+    monkeypatch.setattr(paper, "TEST_CLIPS", TEST_CLIPS + 1)
+    assert not is_comparable(of_paper_size())
 
 
-def test_a_small_preset_s_departures_are_all_listed(written):
-    found = {row.what: (row.paper, row.here) for row in page.differences(written[1])}
+def test_the_paper_preset_keeps_to_what_the_paper_states():
+    results = changed(made_up_results(settings=PRESETS["paper"]), is_synthetic=False)
+    assert [row.what for row in departures(results)] == [
+        "Start of the networks",
+        "First stage of R_h",
+        "Rows of Table 2",
+    ]
+
+
+def test_a_small_preset_s_departures_are_all_listed():
+    found = {row.what: (row.paper, row.here) for row in departures(made_up_results())}
     assert found["Classifier"] == ("vgg-16", "vgg-m")
     assert found["Dropout of the classifiers"] == ("0.85 spatial, 0.5 temporal", "0.2")
     assert found["Dropout of the localization networks"] == ("0.5", "0.2")
@@ -304,103 +255,45 @@ def test_a_small_preset_s_departures_are_all_listed(written):
     assert found["Learning rate of recognition in joint training"] == ("1e-05", "0.001")
     assert found["Learning rate of localization in joint training"] == ("1e-06", "0.0001")
     assert found["Learning rate of recognition on R_h"] == ("1e-05", "0.001")
+    assert found["Optimizer"] == ("stochastic gradient descent", "Adam")
+    results = made_up_results()
+    rows = tuple(row for row in results.frame_answers if row.cell.localizer in ("vgg-16", None))
+    found = {row.what: (row.paper, row.here) for row in departures(replace(results, frame_answers=rows))}
+    assert found["Localization networks"] == ("vgg-f, vgg-m, vgg-16", "vgg-16")
 
 
-def test_a_comparable_run_is_still_told_apart_from_networks_that_knew_imagenet(words, tmp_path):
-    results = made_up_results(tmp_path)
-    results["dataset"] |= {"synthetic": False, "test_clips": paper.TEST_CLIPS}
-    results["settings"] |= {"scale": 1}
-    text = words(results)
-    assert "under the same protocol, but from networks that knew ImageNet" in text
+def test_a_comparable_run_from_random_weights_says_so(words, of_paper_size):
+    text = words(of_paper_size())
+    assert "under the same protocol, but its networks started from ImageNet weights" in text
     assert "VGG-16: random" in text
 
 
-def test_a_run_from_imagenet_is_named_as_one_and_only_where_every_network_is(words, tmp_path):
-    results = made_up_results(tmp_path)
-    results["dataset"] |= {"synthetic": False, "test_clips": paper.TEST_CLIPS}
-    results["settings"] |= {"scale": 1}
-    results["weights"] |= {"vgg-f": "imagenet-vgg-f.mat, SHA-256 0a1b", "vgg-16": "vgg16.pth, SHA-256 2c3d"}
-    start = {row.what: row.here for row in page.differences(results)}["Start of the networks"]
-    assert start == "random weights: vgg-m"
-    text = words(results)
-    assert "networks knew ImageNet, too" not in text
+def test_a_run_from_imagenet_is_named_as_one_and_only_if_every_network_is(words, of_paper_size):
+    files = {"vgg-f": "imagenet-vgg-f.mat, SHA-256 0a1b", "vgg-16": "vgg16.pth, SHA-256 2c3d"}
+    some = of_paper_size(weights=files | {"vgg-m": "random"})
+    assert {row.what: row.here for row in departures(some)}["Start of the networks"] == "random weights: vgg-m"
+    text = words(some)
+    assert "also started from ImageNet" not in text
     assert "VGG-F: imagenet-vgg-f.mat, SHA-256 0a1b" in text
-    results["weights"] |= {"vgg-m": "imagenet-vgg-m.mat, SHA-256 4e5f"}
-    assert "Start of the networks" not in {row.what for row in page.differences(results)}
-    text = words(results)
-    assert "networks knew ImageNet, too" in text
+    every = of_paper_size(weights=files | {"vgg-m": "imagenet-vgg-m.mat, SHA-256 4e5f"})
+    assert "Start of the networks" not in {row.what for row in departures(every)}
+    text = words(every)
+    assert "also started from ImageNet" in text
     assert "random weights" not in text
 
 
 @pytest.mark.parametrize(
     ("device", "promise"),
-    [("cpu", "number of threads (2)"), ("NVIDIA H100", "close numbers, not equal ones")],
+    [("cpu", "number of threads (2)"), ("NVIDIA H100", "close but not equal numbers")],
 )
-def test_the_same_result_is_promised_only_where_it_can_be_kept(words, tmp_path, device, promise):
-    results = made_up_results(tmp_path)
-    results["environment"]["device"] = device
-    text = words(results)
+def test_the_same_result_is_promised_only_where_it_can_be_kept(words, device, promise):
+    results = made_up_results()
+    text = words(replace(results, environment=replace(results.environment, device=device)))
     assert promise in text
-    assert ("with the same result" in text) == (device == "cpu")
+    assert ("gives the same result" in text) == (device == "cpu")
 
 
-def test_a_class_that_was_never_trained_counts_in_one_mean_and_not_in_the_other():
-    scores = np.array([[2.0, 1, 0], [0, 2, 0], [0, 0, 0], [1, 0, 0]])
-    found = tables.precision(scores, truth=np.array([0, 1, 2, 2]), trained=np.array([0, 1]))
-    assert found["ap"] == pytest.approx([100, 100, 50])
-    assert found["map"] == pytest.approx(250 / 3)
-    assert found["map_trained"] == pytest.approx(100)
-    untrained = tables.precision(scores, truth=np.array([2, 2, 2, 2]), trained=np.array([0, 1]))
-    assert untrained["map_trained"] is None
-
-
-def test_the_second_mean_is_shown_only_where_it_differs(written):
-    results = copy.deepcopy(written[1])
-    assert {cell.trained is None for row in page.table_3(results) for cell in row.cells} == {False}
-    results["table3"]["classes_without_training"] = [len(CLASSES) - 1]  # not tested either
-    assert {cell.trained for row in page.table_3(results) for cell in row.cells} == {None}
-
-
-def test_timings_add_up_per_job_in_the_order_of_their_stages(tmp_path):
-    path = tmp_path / "timings.json"
-    for job, stages in (("quick", ("train", "classify")), ("smoke", ("train",)), ("quick", ("train", "classify"))):
-        timings = provenance.Timings(path, job)
-        before = timings.total()
-        for stage in stages:
-            with timings.stage(stage):
-                pass
-        assert timings.total() > before
-    assert [row["stage"] for row in provenance.Timings(path, "quick").rows()] == ["train", "classify"]
-    assert provenance.Timings(path, "quick").total() == timings.total()
-    assert [row["stage"] for row in provenance.Timings(path, "smoke").rows()] == ["train"]
-
-
-def test_a_commit_says_whether_the_code_was_changed_since(tmp_path):
-    def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
-
-    assert provenance.commit(tmp_path) is None
-    folder = tmp_path / "example"
-    folder.mkdir()
-    (folder / "code.py").write_text("1")
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "first")
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "results.json").write_text("{}")
-    (folder / "results").mkdir()
-    (folder / "results" / "kept.json").write_text("{}")
-    assert re.fullmatch("[0-9a-f]{40}", provenance.commit(folder))
-    (folder / "code.py").write_text("2")
-    assert re.fullmatch(r"[0-9a-f]{40} \+ local changes", provenance.commit(folder))
-
-
-def test_features_beyond_their_format_end_with_one_message_and_code_2(tmp_path, monkeypatch, capsys):
-    def overflow(*_, **__):
-        raise OverflowError("features exceed float16's range")
-
-    monkeypatch.setattr(run_all, "run", overflow)
-    with pytest.raises(SystemExit, match="2"):
-        run_all.main(output=tmp_path)
-    assert capsys.readouterr().err == "error: features exceed float16's range\n"
+def test_the_second_mean_is_shown_only_where_it_differs(words):
+    assert "over 6: " in words(made_up_results())
+    clips = (1,) * 7 + (0,)  # the class without training clips is not tested either
+    assert "over 6: " not in words(changed(made_up_results(), train_clips=clips))

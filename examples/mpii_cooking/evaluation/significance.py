@@ -1,17 +1,18 @@
-"""How far a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts on them.
+"""How far a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts.
 
-Networks trained from several seeds and tested on the same clips vary for two reasons: other seeds would have given
-other networks, and other clips other hits. Each has an interval of its own, for either may be the larger one; what is
-said to hold must hold against both (Dietterich, Approximate Statistical Tests for Comparing Supervised Classification
-Learning Algorithms, Neural Computation 10(7), 1998, tells the sources apart; Bouthillier et al., Accounting for
-Variance in Machine Learning Benchmarks, MLSys 2021, https://arxiv.org/abs/2103.03098, measures them). Neither is
-corrected for the number of comparisons.
+Networks that are trained from several seeds and tested on the same clips vary for two reasons: other seeds would have
+given other networks, and other clips other hits. Each has its own interval, because either may be the wider one. A
+claim has to hold against both (Dietterich, Approximate Statistical Tests for Comparing Supervised Classification
+Learning Algorithms, Neural Computation 10(7), 1998, separates the sources; Bouthillier et al., Accounting for Variance
+in Machine Learning Benchmarks, MLSys 2021, https://arxiv.org/abs/2103.03098, measures them). Nothing is corrected for
+the number of comparisons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +33,11 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     FAILS = "does not hold"
-    OPEN = "inconclusive"
+    INCONCLUSIVE = "inconclusive"
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds of a value, or of a paired difference, and how far it could be chance."""
+    """A mean over seeds of a value or of a paired difference, and how far it could be chance."""
 
     value: float
     clips: Interval
@@ -44,21 +45,29 @@ class Estimate(NamedTuple):
     seeds: Interval | None
     """95 % interval over the choice of seeds, for these clips; None for one seed, which says nothing about others."""
     p: float | None = None
-    """Two-sided p-value of an exact test over clips, where there is one: of a difference of top-1 accuracies."""
+    """Two-sided p-value of the exact test over clips; only for differences of top-1 accuracies."""
 
     @property
     def interval(self) -> Interval:
-        """The interval that covers those that are known."""
+        """The interval that covers both."""
         lows, highs = zip(*(known for known in (self.clips, self.seeds) if known), strict=True)
         return min(lows), max(highs)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the difference is above or below zero beyond chance: by every interval, and by the test if any."""
+        """Whether a difference is above or below zero beyond chance: by every interval, and by the test if any."""
         low, high = self.interval
         if low <= 0 <= high or (self.p is not None and self.p >= SIGNIFICANCE):
-            return Verdict.OPEN
+            return Verdict.INCONCLUSIVE
         return Verdict.HOLDS if low > 0 else Verdict.FAILS
+
+    def within(self, lowest: float, highest: float = 100.0) -> Estimate:
+        """Return the estimate with intervals that end at the lowest and highest possible value."""
+
+        def cut(interval: Interval) -> Interval:
+            return max(interval[0], lowest), min(interval[1], highest)
+
+        return self._replace(clips=cut(self.clips), seeds=self.seeds and cut(self.seeds))
 
 
 def wilson(correct: float, total: int) -> Interval:
@@ -68,9 +77,9 @@ def wilson(correct: float, total: int) -> Interval:
     that some seeds get right vary less than those that all or none do.
     """
     z = stats.norm.ppf(1 - SIGNIFICANCE / 2)
-    share = correct / total
-    center = share + z**2 / (2 * total)
-    reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    fraction = correct / total
+    center = fraction + z**2 / (2 * total)
+    reach = z * np.sqrt(fraction * (1 - fraction) / total + z**2 / (4 * total**2))
     low, high = ((center + side) / (1 + z**2 / total) for side in (-reach, reach))
     return 100 * float(max(low, 0)), 100 * float(min(high, 1))
 
@@ -78,16 +87,16 @@ def wilson(correct: float, total: int) -> Interval:
 def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
     """Return the exact two-sided p-value of two classifiers' hits on the same clips (McNemar, Psychometrika 12, 1947).
 
-    Each clip's difference is as likely to be turned round as not, if the classifiers are equally good. With several
-    pairs of them, a clip's differences add up and are turned round together, for they are not independent.
+    If the classifiers are equally good, the sign of each clip's difference is random. With several pairs of
+    classifiers, a clip's differences are added up and share one sign, because they are not independent.
 
     Args:
-        better: ``(..., clips)`` hits, over pairs of classifiers and clips.
-        worse: the other ones' hits, of the same shape.
+        better: ``(..., clips)`` hits of one classifier of each pair.
+        worse: hits of the other, of the same shape.
     """
     sums = (better.astype(np.int64) - worse).reshape(-1, better.shape[-1]).sum(0)
     sizes, counts = np.unique(np.abs(sums), return_counts=True)
-    lattice = np.arange(2 * (sizes @ counts) + 1)
+    lattice = np.arange(2 * int(sizes @ counts) + 1)
     # The sum's distribution from its characteristic function: a clip of difference s has cos(s angle).
     angles = 2 * np.pi * lattice / len(lattice)
     distribution = np.fft.fft(np.prod(np.cos(angles[:, None] * sizes) ** counts, axis=1)).real / len(lattice)
@@ -95,7 +104,7 @@ def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
     return float(np.clip(distribution[reach >= abs(sums.sum())].sum(), 0, 1))
 
 
-def seed_interval(values: Sequence[float]) -> Interval | None:
+def seed_interval(values: Sequence[float] | Floats) -> Interval | None:
     """Return the 95 % Student-t interval of the mean of ``values``, one for each seed; None for a single one."""
     if len(values) < 2:
         return None
@@ -103,31 +112,27 @@ def seed_interval(values: Sequence[float]) -> Interval | None:
     return float(np.mean(values) - reach), float(np.mean(values) + reach)
 
 
+@cache
 def draw(clips: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """Return how often each clip is in each resample, (clips, resamples) in float32, where all counts are exact."""
-    shares = np.full(clips, 1 / clips)
-    return np.random.default_rng(seed).multinomial(clips, shares, size=resamples).T.astype(np.float32)
+    """Return how often each clip is in each resample, ``(clips, resamples)``; float32 is exact for such counts."""
+    equal = np.full(clips, 1 / clips)
+    return np.random.default_rng(seed).multinomial(clips, equal, size=resamples).T.astype(np.float32)
 
 
-def bootstrap_maps(scores: Sequence[Floats], truth: Labels, draws: Floats) -> Floats:
-    """Return the mean average precision of resampled test clips, the same ones for every cell.
+def bootstrap_map(scores: Floats, truth: Labels, draws: Floats) -> Floats:
+    """Return the mean average precision, between 0 and 1, of resampled test clips, ``(resamples,)``.
 
     Average precision is the mean over a class's clips of the precision among all that score at least as high, so that
     equal scores are one step, as in scikit-learn. A class that is not in a resample is left out of its mean.
 
     Args:
-        scores: decision values of each cell, (clips, classes).
-        truth: (clips,) true class of each clip.
-        draws: (clips, resamples), from ``draw``.
-
-    Returns:
-        (resamples, cells), between 0 and 1.
+        scores: ``(clips, classes)`` decision values.
+        truth: ``(clips,)`` true class of each clip.
+        draws: ``(clips, resamples)`` from ``draw``.
     """
-    maps = [
-        np.nanmean([_resampled_precision(cell[:, label], truth == label, draws) for label in np.unique(truth)], axis=0)
-        for cell in scores
-    ]
-    return np.stack(maps, axis=1)
+    precisions = [_resampled_precision(scores[:, label], truth == label, draws) for label in np.unique(truth)]
+    maps: Floats = np.nanmean(precisions, axis=0)
+    return maps
 
 
 def _resampled_precision(scores: Floats, truth: NDArray[np.bool_], draws: Floats) -> Floats:
@@ -139,36 +144,36 @@ def _resampled_precision(scores: Floats, truth: NDArray[np.bool_], draws: Floats
     return np.where(total > 0, (own * precision).sum(0) / np.maximum(total, 1), np.nan)
 
 
-def estimate(by_seed: Sequence[float], resampled: Floats, p: float | None = None) -> Estimate:
-    """Return the mean of a statistic over seeds with its intervals.
+def bootstrap_interval(value: float, resampled: Floats) -> Interval:
+    """Return the 95 % interval of a statistic over the choice of test clips.
 
-    The interval over clips is the percentile bootstrap's (Efron, Tibshirani, An Introduction to the Bootstrap, 1993),
-    moved so that the resamples' mean falls on the value: a clip that was drawn twice counts twice among those that
-    score as high as itself, which lifts the average precision of rare classes in every resample.
+    It is that of the percentile bootstrap (Efron, Tibshirani, An Introduction to the Bootstrap, 1993), moved so that
+    the mean over resamples falls on the value: a clip that was drawn twice counts twice among those that score as high
+    as itself, which lifts the average precision of rare classes in every resample.
 
     Args:
-        by_seed: the statistic for each seed, on the test clips as they are.
-        resampled: (resamples,) its mean over seeds in each resample of the clips.
-        p: of the exact test, where there is one.
+        value: the statistic on the test clips as they are.
+        resampled: (resamples,) the statistic in each resample of the clips.
     """
-    value = float(np.mean(by_seed))
     tail = 50 * SIGNIFICANCE
     low, high = np.percentile(resampled - resampled.mean(), [tail, 100 - tail])
-    return Estimate(value, (value + float(low), value + float(high)), seed_interval(by_seed), p)
+    return value + float(low), value + float(high)
 
 
 def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -> Estimate:
     """Return the difference of two variants' top-1 accuracies in points, seed by seed and clip by clip.
 
     Over clips: bootstrap of the differences averaged over seeds, and McNemar's test (``mcnemar``). Over seeds:
-    Student's t on each seed's difference; the two variants of a seed saw the same samples in the same order, as a pair.
+    Student's t on each seed's difference; the two variants of a seed saw the same samples in the same order.
 
     Args:
-        better: ``(..., seeds, clips)`` hits of the variant that is claimed to be better; leading axes, such as
-            networks, is averaged.
+        better: ``(..., seeds, clips)`` hits of the variant that is claimed to be better. Leading axes, such as
+            networks, are averaged.
         worse: the other variant's hits, of the same shape.
-        draws: (clips, resamples), from ``draw``.
+        draws: ``(clips, resamples)`` from ``draw``.
     """
     differences = 100 * (better.astype(np.float64) - worse).reshape(-1, *better.shape[-2:]).mean(0)
-    resampled = differences.mean(0) @ draws / draws.shape[0]
-    return estimate(differences.mean(1), resampled, mcnemar(better, worse))
+    by_seed = differences.mean(1)
+    value = float(np.mean(by_seed))
+    clips = bootstrap_interval(value, differences.mean(0) @ draws / draws.shape[0])
+    return Estimate(value, clips, seed_interval(by_seed), mcnemar(better, worse)).within(-100)

@@ -139,7 +139,7 @@ def late_fusion(scores: Sequence[Floats]) -> Floats:
     return mean
 
 
-def average_precisions(scores: Floats, labels: Labels) -> list[float | None]:
+def average_precisions(scores: NDArray[np.floating], labels: Labels) -> list[float | None]:
     """Return the non-interpolated average precision of each class, or None where no clip has the class.
 
     Clips with equal scores are one step of the ranking, so a constant score has the class's frequency as its precision.

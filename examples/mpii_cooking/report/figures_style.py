@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
 
-Results = Mapping[str, Any]
+from examples.mpii_cooking.config import Level
+from examples.mpii_cooking.variants import Region, Variant
 
 # Okabe and Ito's color-blind-safe set for the variants; lightness alone carries an order (epochs, zoom levels).
-VARIANT_COLORS = {"STN": "#0072B2", "SSTN": "#D55E00", "R_d": "#D55E00", "R_h": "#009E73"}
+VARIANT_COLORS = {Variant.STN: "#0072B2", Variant.SSTN: "#D55E00", Variant.HARD_CODED: "#009E73"}
+REGION_COLORS = {
+    Region.LEARNED: VARIANT_COLORS[Variant.SSTN],
+    Region.HARD_CODED: VARIANT_COLORS[Variant.HARD_CODED],
+}
 LEVEL_COLORS = {"general": "#9ECAE1", "middle": "#4292C6", "detail": "#08306B"}
 GRAY, INK = "#666666", "#222222"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -44,7 +48,6 @@ def name_rows(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def level_label(results: Results, level: str) -> str:
+def level_label(level: Level) -> str:
     """Return a level's name over the height of its frames."""
-    height = next(row["height"] for row in results["levels"] if row["name"] == level)
-    return f"{level}\n{height} px"
+    return f"{level.name}\n{level.height} px"

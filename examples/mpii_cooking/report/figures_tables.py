@@ -3,97 +3,98 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.significance import wilson
+from examples.mpii_cooking.evaluation.cells import POOLING_CELL, ClipCell
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
+from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import (
     GRAY,
     INK,
     LEVEL_COLORS,
     MANY_CLASSES,
+    REGION_COLORS,
     VARIANT_COLORS,
-    Results,
     name_rows,
     shortened,
 )
-from examples.mpii_cooking.report.variants import localizers
+from examples.mpii_cooking.variants import Modality, Region, Variant
 
 
-def table_2(results: Results, folder: Path) -> Figure:
-    """Draw each STN and SSTN pair of Table 2, beside the paper's."""
-    table = results["table2"]
-    cells = {(cell["localizer"], cell["level"], cell["variant"]): cell for cell in table["cells"]}
-    networks = localizers(results)
-    rows = [(network, level) for level in reversed(paper.LEVELS) for network in networks]
+def pairs(results: Results) -> Figure:
+    """Draw each STN and SSTN pair of Table 2 next to the paper's."""
+    networks = results.localizers
+    rows = [(level, network) for level in reversed(paper.LEVELS) for network in networks]
     heights = [-(index + index // len(networks)) for index in range(len(rows))]
     figure = Figure(figsize=(10, 2.4 + 0.2 * len(rows)), layout="constrained")
     ours, theirs = figure.subplots(1, 2, sharey=True)
-    for height, (localizer, level) in zip(heights, rows, strict=True):
-        both = [cells[localizer, level, variant] for variant in ("STN", "SSTN")]
-        ours_pair = [(cell["percent"], cell["interval"]) for cell in both]
-        printed = paper.TABLE_2[localizer, level]
-        paper_pair = [(value.percent, wilson(value.correct, paper.TEST_CLIPS)) for value in (printed.stn, printed.sstn)]
-        for axes, pair in ((ours, ours_pair), (theirs, paper_pair)):
-            _draw_step(axes, height, pair)
-    for index, level in enumerate(reversed(paper.LEVELS)):
-        window, group = cells[None, level, "R_h"]["percent"], heights[index * len(networks) :][: len(networks)]
-        ours.vlines(window, group[-1] - 0.4, group[0] + 0.4, color=VARIANT_COLORS["R_h"], linewidth=2)
-    constant = 100 * table["majority"]["correct"] / table["clips"]
-    ours.axvline(constant, color=GRAY, linewidth=1, linestyle=":", zorder=0)
-    ours.set_yticks(heights, [f"{level}  {localizer.upper()}" for localizer, level in rows])
+    found = results.accuracies([results.cell(variant, *row) for row in rows for variant in PAIR])
+    for height, (level, network) in zip(heights, rows, strict=True):
+        means = [found[results.cell(variant, level, network)].mean for variant in PAIR]
+        _draw_step(ours, height, [(mean.value, mean.interval) for mean in means])
+        printed = [paper.TABLE_2[network, level, variant] for variant in PAIR]
+        _draw_step(theirs, height, [(it.percent, wilson(it.correct, paper.TEST_CLIPS)) for it in printed])
+    windows = [results.cell(Variant.HARD_CODED, level) for level in reversed(paper.LEVELS)]
+    for index, window in enumerate(results.accuracies(windows).values()):
+        group = heights[index * len(networks) :][: len(networks)]
+        ours.vlines(
+            window.mean.value, group[-1] - 0.4, group[0] + 0.4, color=VARIANT_COLORS[Variant.HARD_CODED], linewidth=2
+        )
+    ours.axvline(results.majority_accuracy, color=GRAY, linewidth=1, linestyle=":", zorder=0)
+    ours.set_yticks(heights, [f"{level}  {network.upper()}" for level, network in rows])
     ours.set_title("This run")
     theirs.set_title("The paper (MPII Cooking, full scale)")
     for axes in (ours, theirs):
         axes.set_xlabel("top-1 accuracy, %")
         axes.set_xlim(left=0)
         name_rows(axes)
-    figure.legend(handles=_table_2_legend(), loc="outside lower center", ncols=4)
+    figure.legend(handles=_legend_of_pairs(), loc="outside lower center", ncols=4)
     return figure
 
 
-def _table_2_legend() -> list[Line2D]:
-    marker = {"marker": "o", "linestyle": "none", "markersize": 6}
+def _legend_of_pairs() -> list[Line2D]:
+    plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
+    marker: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
     return [
-        Line2D([], [], color=VARIANT_COLORS["STN"], markerfacecolor="white", label="STN", **marker),
-        Line2D([], [], color=VARIANT_COLORS["SSTN"], label="SSTN", **marker),
-        Line2D([], [], color=VARIANT_COLORS["R_h"], lw=2, label="hard-coded window R_h"),
+        Line2D([], [], color=plain, markerfacecolor="white", label="STN", **marker),
+        Line2D([], [], color=guided, label="SSTN", **marker),
+        Line2D([], [], color=hard_coded, lw=2, label="hard-coded window R_h"),
         Line2D([], [], color=GRAY, lw=1, ls=":", label="always the largest training class"),
     ]
 
 
-def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Sequence[float]]]) -> None:
-    percents, intervals = zip(*pair, strict=True)
-    axes.plot(percents, [height, height], color="#BBBBBB", linewidth=1.5, zorder=1)
-    for variant, percent, interval, shift in zip(("STN", "SSTN"), percents, intervals, (-0.14, 0.14), strict=True):
+def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Interval]]) -> None:
+    axes.plot([percent for percent, _ in pair], [height, height], color="#BBBBBB", linewidth=1.5, zorder=1)
+    for variant, (percent, interval), shift in zip(PAIR, pair, (-0.14, 0.14), strict=True):
         color = VARIANT_COLORS[variant]
         axes.hlines(height + shift, *interval, color=color, linewidth=1.2, alpha=0.65)
-        face = "white" if variant == "STN" else color
+        face = "white" if variant is Variant.STN else color
         axes.plot(percent, height, "o", color=color, markerfacecolor=face, markersize=6, zorder=3)
 
 
-def overlap(results: Results, folder: Path) -> Figure:
+def overlap(results: Results) -> Figure:
     """Draw how the overlap of guided window and window of most motion is distributed over test clips."""
-    cells = {(cell["modality"], cell["level"]): cell for cell in results["overlap"]}
-    modalities = list(dict.fromkeys(modality for modality, _ in cells))
-    figure = Figure(figsize=(11, 1.9 * len(modalities) + 0.5), layout="constrained")
-    grid = figure.subplots(len(modalities), len(paper.LEVELS), squeeze=False, sharex=True, sharey=True)
-    for row, modality in zip(grid, modalities, strict=True):
+    figure = Figure(figsize=(11, 1.9 * len(Modality) + 0.5), layout="constrained")
+    grid = figure.subplots(len(Modality), len(paper.LEVELS), squeeze=False, sharex=True, sharey=True)
+    for row, modality in zip(grid, Modality, strict=True):
         for axes, level in zip(row, paper.LEVELS, strict=True):
-            cell = cells[modality, level]
-            values = [iou for seed in cell["seeds"] for iou in seed["iou"] if iou is not None]
+            found = results.overlap(modality, level)
+            values = [iou for seed in found.guided for iou in seed]
             bins = np.linspace(0, 1, 21)
             axes.hist(values, bins, weights=np.full(len(values), 100 / max(len(values), 1)), color=LEVEL_COLORS[level])
             axes.axvline(0.5, color=GRAY, linewidth=1, linestyle=":")
-            if cell["mean"] is not None:
-                axes.axvline(cell["mean"], color=VARIANT_COLORS["SSTN"], linewidth=2)
-                axes.axvline(cell["center"], color=GRAY, linewidth=2)
+            if found.mean is not None:
+                axes.axvline(found.mean, color=VARIANT_COLORS[Variant.SSTN], linewidth=2)
+                axes.axvline(found.center, color=GRAY, linewidth=2)
             axes.set_title(f"{level}: {modality}")
         row[0].set_ylabel("test clips, %")
     for axes in grid[-1]:
@@ -101,21 +102,20 @@ def overlap(results: Results, folder: Path) -> Figure:
     return figure
 
 
-def average_precision(results: Results, folder: Path) -> Figure:
-    """Draw the average precision of each class with test clips, learned region beside hard-coded window."""
-    table, names = results["table3"], results["dataset"]["classes"]
-    clips = results["dataset"]["test_per_class"]
-    precision = {
-        cell["variant"]: cell["ap"] for cell in table["cells"] if (cell["row"], cell["stream"]) == (paper.FUSION, "S+T")
-    }
-    classes = sorted(table["classes_present"], key=lambda label: precision["R_d"][label])
+def average_precision(results: Results) -> Figure:
+    """Draw the average precision of each class with test clips, learned region above hard-coded window."""
+    names, clips = results.dataset.classes, np.bincount(results.labels)
+    fused = {region: results.pooled(ClipCell(paper.FUSION, paper.STREAMS[-1], region)) for region in Region}
+    found = results.precisions([*fused.values()])
+    learned = found[fused[Region.LEARNED]].per_class
+    classes = sorted(results.tested, key=lambda label: learned[label] or 0)
     tall = 0.42 if len(classes) <= MANY_CLASSES else 0.28
     figure = Figure(figsize=(9, tall * len(classes) + 1.1), layout="constrained")
     axes = figure.subplots()
     positions = np.arange(len(classes))
-    for variant, shift in (("R_d", 0.19), ("R_h", -0.19)):
-        values = [precision[variant][label] for label in classes]
-        bars = axes.barh(positions + shift, values, height=0.36, color=VARIANT_COLORS[variant], label=variant)
+    for region, shift in zip(Region, (0.19, -0.19), strict=True):
+        values = [found[fused[region]].per_class[label] or 0 for label in classes]
+        bars = axes.barh(positions + shift, values, height=0.36, color=REGION_COLORS[region], label=region)
         axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=7.5 if tall > 0.3 else 6, color=GRAY)
     axes.set_yticks(positions, [f"{shortened(names[label], 44)} ({clips[label]})" for label in classes])
     axes.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="average precision, %", ylim=(-0.6, len(classes) - 0.4))
@@ -124,21 +124,22 @@ def average_precision(results: Results, folder: Path) -> Figure:
     return figure
 
 
-def confusion(results: Results, folder: Path) -> Figure:
+def confusion(results: Results) -> Figure:
     """Draw which class late fusion of S+T on R_d takes for which."""
-    classes, shares = confusions(results)
-    names = [shortened(results["dataset"]["classes"][label], 30) for label in classes]
+    (found,) = results.precisions([results.pooled(POOLING_CELL)]).values()
+    classes, percentages = confusions(results.labels, found.answers)
+    names = [shortened(results.dataset.classes[label], 30) for label in classes]
     few = len(classes) <= MANY_CLASSES
     cell, font = (0.5, 8) if few else (0.16, 6.2)
     figure = Figure(figsize=(cell * len(classes) + 3.4, cell * len(classes) + 2.6), layout="constrained")
     axes = figure.subplots()
-    scale = mpl.colors.LinearSegmentedColormap.from_list("share", ["#FFFFFF", "#F4A261", "#D55E00", "#7A2E00"])
+    scale = mpl.colors.LinearSegmentedColormap.from_list("percent", ["#FFFFFF", "#F4A261", "#D55E00", "#7A2E00"])
     colors = scale.with_extremes(bad="#EDEDED")
-    image = axes.imshow(shares, cmap=colors, vmin=0, vmax=100)
+    image = axes.imshow(percentages, cmap=colors, vmin=0, vmax=100)
     if few:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.5:
-                axes.text(column, row, f"{share:.0f}", ha="center", va="center", fontsize=8, color=_over(share))
+        for (row, column), percent in np.ndenumerate(percentages):
+            if percent >= 0.5:
+                axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=8, color=_over(percent))
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=font)
     axes.set_yticks(range(len(classes)), names, fontsize=font)
     axes.tick_params(length=0, labelcolor=INK)
@@ -148,26 +149,27 @@ def confusion(results: Results, folder: Path) -> Figure:
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="taken for", ylabel="class of the clip")
-    figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, label="share of the class's clips, %").outline.set_visible(
+    figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, label="percent of the class's clips").outline.set_visible(
         False
     )
     return figure
 
 
-def _over(share: float) -> str:
-    """Return a color of text that can be read on the cell of a share."""
-    return "white" if share > 55 else INK
+def _over(percent: float) -> str:
+    """Return a color of text that can be read on a cell."""
+    return "white" if percent > 55 else INK
 
 
-def confusions(results: Results) -> tuple[list[int], np.ndarray]:
-    """Return the classes that were tested or answered, and the share of each one's clips taken for each, in percent.
+def confusions(truth: Labels, answers: Labels) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the classes that were tested or answered, and the percentage of each one's clips taken for each.
 
-    Clips of all seeds count alike; a row is NaN if the class has no test clips.
+    Args:
+        truth: ``(clips,)`` classes.
+        answers: ``(seeds, clips)`` classes; all seeds count alike.
+
+    Returns:
+        The classes, and ``(classes, classes)`` percentages; a row is NaN if its class has no test clips.
     """
-    truth = np.asarray(results["table3"]["labels"])
-    wanted = (paper.FUSION, "S+T", "R_d")
-    (cell,) = (cell for cell in results["table3"]["cells"] if (cell["row"], cell["stream"], cell["variant"]) == wanted)
-    answers = np.array([seed["predictions"] for seed in cell["seeds"]])
     classes = sorted({*truth.tolist(), *answers.ravel().tolist()})
     counts = np.array([[(answers[:, truth == row] == column).sum() for column in classes] for row in classes])
     tested = counts.sum(1, keepdims=True)

@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from examples.mpii_cooking import paper
-from examples.mpii_cooking.report.figures_style import GRAY, LEVEL_COLORS, VARIANT_COLORS, Results, level_label
+from examples.mpii_cooking.evaluation import windows
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import Curve
+from examples.mpii_cooking.evaluation.tables import PAIR
+from examples.mpii_cooking.report.figures_style import GRAY, LEVEL_COLORS, VARIANT_COLORS, level_label
+from examples.mpii_cooking.variants import Modality, Phase, Variant
 
-_CURVE = {"guide": ("iou", "IoU with the target window"), "recognize": ("accuracy", "accuracy, %")}
 _PHASES = {
-    "guide": "Guidance",
-    "recognize": "Recognition on random crops",
-    "joint": "Joint training, guidance off",
-    "baseline": "Recognition on R_h",
+    Phase.GUIDANCE: "Guidance",
+    Phase.RECOGNITION: "Recognition on random crops",
+    Phase.JOINT: "Joint training, guidance off",
+    Phase.BASELINE: "Recognition on R_h",
 }
+_PAPER_VARIANTS = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
 _MEASURES = {
-    "scale": "Side of the region\n(share of the frame's)",
+    "scale": "Side of the region\n(fraction of the frame's)",
     "anisotropy": "Longest over shortest side\n(1 is undistorted)",
     "rotation": "Rotation\n(degrees)",
-    "outside": "Share of the region\noutside the frame",
+    "outside": "Fraction of the region\noutside the frame",
 }
 
 
-def curves(results: Results, folder: Path) -> Figure:
+def curves(results: Results) -> Figure:
     """Draw what each phase of the paper's variants reached on training clips."""
     figure = Figure(figsize=(13, 5.2), layout="constrained")
-    grid = figure.subplots(2, len(_PHASES), squeeze=False)
-    main = results["settings"]["main_localizer"]
-    for row, modality in zip(grid, ("spatial", "temporal"), strict=True):
-        for axes, phase in zip(row, _PHASES, strict=True):
-            metric, label = _CURVE.get(phase, _CURVE["recognize"])
-            chosen = [(phase, modality, variant) for variant in (None, "STN", "SSTN", "R_h")]
-            runs = [run for run in results["curves"] if (run["phase"], run["modality"], run["variant"]) in chosen]
-            for run in runs:
-                _draw_curve(axes, run[metric], run, main)
-            axes.set_ylim(0, 1 if metric == "iou" else 100)
-            axes.set_ylabel(label)
+    grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
+    main = results.settings.scope.main_localizer
+    for row, modality in zip(grid, Modality, strict=True):
+        for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
+            for run in results.curves:
+                if (run.phase, run.modality) == (phase, modality) and _is_shown(run, results):
+                    _draw_curve(axes, run, is_bold=run.localizer in (main, None))
+            is_overlap = phase is Phase.GUIDANCE
+            axes.set_ylim(0, 1 if is_overlap else 100)
+            axes.set_ylabel("IoU with the target window" if is_overlap else "accuracy, %")
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
-            axes.set_title(f"{_PHASES[phase]}: {modality}")
+            axes.set_title(f"{title}: {modality}")
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     lines = [Line2D([], [], color=color, lw=2.5, label=level) for level, color in LEVEL_COLORS.items()]
@@ -54,37 +54,45 @@ def curves(results: Results, folder: Path) -> Figure:
     return figure
 
 
-def _draw_curve(axes: Axes, values: Sequence[float] | None, run: Mapping[str, Any], main: str) -> None:
-    if not values:
-        return
-    bold = run["localizer"] in (main, None)
+def _is_shown(run: Curve, results: Results) -> bool:
+    return run.variant in _PAPER_VARIANTS and run.seed in results.seeds
+
+
+def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
+    values = run.measure if run.phase is Phase.GUIDANCE else [100 * accuracy for accuracy in run.measure]
     axes.plot(
         range(1, len(values) + 1),
         values,
-        color=LEVEL_COLORS[run["level"]],
-        linestyle=":" if run["variant"] == "STN" else "-",
-        linewidth=2 if bold else 0.9,
-        alpha=1 if bold else 0.6,
+        color=LEVEL_COLORS[run.level],
+        linestyle=":" if run.variant is Variant.STN else "-",
+        linewidth=2 if is_bold else 0.9,
+        alpha=1 if is_bold else 0.6,
         marker="o",
-        markersize=2.5 if bold else 1.5,
+        markersize=2.5 if is_bold else 1.5,
     )
 
 
-def distortion(results: Results, folder: Path) -> Figure:
+def distortion(results: Results) -> Figure:
     """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
-    followed = [run for run in results["curves"] if run["distortion"] and run["variant"] in ("STN", "SSTN")]
-    figure = Figure(figsize=(13, 2.1 * len(paper.LEVELS) + 0.6), layout="constrained")
-    grid = figure.subplots(len(paper.LEVELS), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
-    for row, level in zip(grid, results["levels"], strict=True):
-        undistorted = {"scale": level["glimpse"] / level["height"], "anisotropy": 1, "rotation": 0, "outside": 0}
+    levels, glimpse = results.levels, results.settings.data.glimpse
+    figure = Figure(figsize=(13, 2.1 * len(levels) + 0.6), layout="constrained")
+    grid = figure.subplots(len(levels), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
+    for row, level in zip(grid, levels, strict=True):
+        undistorted = {"scale": glimpse / level.height, "anisotropy": 1, "rotation": 0, "outside": 0}
         for axes, measure in zip(row, _MEASURES, strict=True):
             axes.axhline(
-                undistorted[measure], color=VARIANT_COLORS["R_h"], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1
+                undistorted[measure],
+                color=VARIANT_COLORS[Variant.HARD_CODED],
+                linewidth=1.2,
+                linestyle=(0, (4, 3)),
+                zorder=1,
             )
-            for run in followed:
-                if run["level"] == level["name"]:
-                    _draw_shape(axes, path_of(run, measure), run["variant"])
-        row[0].set_ylabel(level_label(results, level["name"]), fontsize=10)
+        for path in results.window_paths:
+            if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
+                shapes = windows.shapes(path.thetas, level.height, glimpse)
+                for axes, measure in zip(row, _MEASURES, strict=True):
+                    _draw_shape(axes, getattr(shapes, measure), path.variant)
+        row[0].set_ylabel(level_label(level), fontsize=10)
     for axes, (measure, title) in zip(grid[0], _MEASURES.items(), strict=True):
         axes.set_title(title)
         if measure == "anisotropy":  # a ratio: twice as long is as far from 1 as half as long
@@ -95,19 +103,17 @@ def distortion(results: Results, folder: Path) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("epoch of joint training")
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+    plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
     lines = [
-        Line2D([], [], color=VARIANT_COLORS["STN"], lw=2, ls=":", label="STN"),
-        Line2D([], [], color=VARIANT_COLORS["SSTN"], lw=2, label="SSTN"),
-        Line2D([], [], color=VARIANT_COLORS["R_h"], lw=1.2, ls="--", label="hard-coded window R_h"),
+        Line2D([], [], color=plain, lw=2, ls=":", label="STN"),
+        Line2D([], [], color=guided, lw=2, label="SSTN"),
+        Line2D([], [], color=hard_coded, lw=1.2, ls="--", label="hard-coded window R_h"),
     ]
     figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
     return figure
 
 
-def path_of(run: Mapping[str, Any], measure: str) -> np.ndarray:
-    """Return a measure at every moment of a run, before its first epoch and after each; NaN where it is infinite."""
-    return np.array([moment[measure] for moment in run["distortion"]], dtype=float)
-
-
-def _draw_shape(axes: Axes, values: np.ndarray, variant: str) -> None:
-    axes.plot(values, color=VARIANT_COLORS[variant], linestyle=":" if variant == "STN" else "-", linewidth=2, zorder=2)
+def _draw_shape(axes: Axes, values: NDArray[np.float64], variant: Variant) -> None:
+    finite = np.where(np.isfinite(values), values, np.nan)  # a gap
+    style = ":" if variant is Variant.STN else "-"
+    axes.plot(finite, color=VARIANT_COLORS[variant], linestyle=style, linewidth=2, zorder=2)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import matplotlib.image as mpl_image
@@ -15,34 +13,37 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, Results, level_label, shortened
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import ProbeFrames
+from examples.mpii_cooking.evaluation.tables import PAIR
+from examples.mpii_cooking.evaluation.windows import Thetas, drift
+from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
+from examples.mpii_cooking.variants import Variant
 from supervised_st import affine_sample, geometry
 
 LineStyle = str | tuple[int, tuple[int, ...]]
+Picture = NDArray[np.floating]
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
-FRAMES_SHOWN = {"figure-7": 5, "figure-8": 4}
+SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4
+"""Frames of each level."""
 
 
-def _side(picture: np.ndarray) -> int:
-    return picture.shape[0]
-
-
-def _pixels(points: np.ndarray, side: int) -> np.ndarray:
+def _pixels(points: Picture, side: int) -> Picture:
     """Normalized coordinates, -1 and 1 at the edges, to pixels."""
     return (points + 1) / 2 * side
 
 
-def quadrilateral(theta: ArrayLike, side: int) -> np.ndarray:
+def quadrilateral(theta: ArrayLike, side: int) -> Picture:
     """Return the corners (4, 2) of the region that ``theta`` samples, in pixels of a square image, edges at 0."""
     return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
-def _show_frame(axes: Axes, picture: np.ndarray) -> None:
-    side = _side(picture)
+def _show_frame(axes: Axes, picture: Picture) -> None:
+    side = len(picture)
     axes.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
     axes.set(xlim=(-0.06 * side, 1.06 * side), ylim=(1.06 * side, -0.06 * side), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
@@ -56,57 +57,58 @@ def _outline(
     axes.add_patch(outline)
 
 
-def _caption_frame(axes: Axes, results: Results, look: Mapping[str, Any], index: int) -> None:
-    name = results["dataset"]["classes"][look["labels"][index]]
+def _caption_frame(axes: Axes, results: Results, clip: int) -> None:
+    name = results.dataset.classes[results.labels[clip]]
     axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
 
 
 def figure_7(results: Results, folder: Path) -> Figure:
     """Draw the guided transformer's regions through joint training, and how far they drift."""
-    looks, shown = results["looks"], FRAMES_SHOWN["figure-7"]
-    figure = Figure(figsize=(13, 2.35 * len(looks) + 0.5), layout="constrained")
-    grid = figure.subplots(len(looks), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
-    highest = max(drift(look).max() for look in looks)
-    for row, look in zip(grid, looks, strict=True):
-        thetas = np.asarray(look["SSTN"])
+    probes, shown, glimpse = results.probe_frames, SHOWN_IN_FIGURE_7, results.settings.data.glimpse
+    paths = [_path(results, probe, Variant.SSTN) for probe in probes]
+    drifts = [
+        drift(path, glimpse / results.level(probe.level).height) for path, probe in zip(paths, probes, strict=True)
+    ]
+    figure = Figure(figsize=(13, 2.35 * len(probes) + 0.5), layout="constrained")
+    grid = figure.subplots(len(probes), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
+    for row, probe, path, distances in zip(grid, probes, paths, drifts, strict=True):
         for index, axes in enumerate(row[:-1]):
-            if index >= len(look["images"]):
+            if index < len(probe.images):
+                picture = mpl_image.imread(folder / probe.images[index])
+                _show_frame(axes, picture)
+                _caption_frame(axes, results, probe.clips[index])
+                _draw_path(axes, path[:, index], len(picture))
+                _outline(axes, probe.target[index], len(picture), VARIANT_COLORS[Variant.HARD_CODED], (0, (3, 3)))
+            else:
                 axes.set_axis_off()
-                continue
-            picture = mpl_image.imread(folder / look["images"][index])
-            _show_frame(axes, picture)
-            _caption_frame(axes, results, look, index)
-            for moment, epoch in zip(EPOCH_COLORS, (0, (len(thetas) - 1) // 2, len(thetas) - 1), strict=True):
-                _outline(axes, thetas[epoch, index], _side(picture), EPOCH_COLORS[moment], width=EPOCH_WIDTHS[moment])
-            _outline(axes, look["target"][index], _side(picture), VARIANT_COLORS["R_h"], (0, (3, 3)))
-            _draw_path(axes, _pixels(thetas[:, index, :, 2], _side(picture)))
-        row[0].set_ylabel(level_label(results, look["level"]), fontsize=10)
-        _draw_drift(row[-1], look, highest)
+        row[0].set_ylabel(level_label(results.level(probe.level)), fontsize=10)
+        _draw_drift(row[-1], distances, max(each.max() for each in drifts))
     grid[0, -1].set_title("Center's distance from its start\n(% of the window's side)", fontsize=8.5)
     grid[-1, -1].set_xlabel("epoch of joint training")
     lines = [Line2D([], [], color=color, lw=3, label=moment) for moment, color in EPOCH_COLORS.items()]
-    lines.append(Line2D([], [], color=VARIANT_COLORS["R_h"], lw=2.5, ls="--", label="motion window R_h"))
+    lines.append(Line2D([], [], color=VARIANT_COLORS[Variant.HARD_CODED], lw=2.5, ls="--", label="motion window R_h"))
     figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
     return figure
 
 
-def _draw_path(axes: Axes, centers: np.ndarray) -> None:
+def _path(results: Results, probe: ProbeFrames, variant: Variant) -> Thetas:
+    """Return where a transformer of the first seed, whose frames are shown, looks in them."""
+    wanted = (results.seeds[0], probe.level, variant)
+    return next(path.thetas for path in results.window_paths if (path.seed, path.level, path.variant) == wanted)
+
+
+def _draw_path(axes: Axes, path: Thetas, side: int) -> None:
+    """Draw one frame's region at three moments, and its center at all of them."""
+    for moment, epoch in zip(EPOCH_COLORS, (0, (len(path) - 1) // 2, len(path) - 1), strict=True):
+        _outline(axes, path[epoch], side, EPOCH_COLORS[moment], width=EPOCH_WIDTHS[moment])
     colors = mpl.colors.LinearSegmentedColormap.from_list("epochs", list(EPOCH_COLORS.values()))
-    axes.plot(*centers.T, color="#00000099", linewidth=1, zorder=3)
-    axes.scatter(
-        *centers.T, c=np.linspace(0, 1, len(centers)), cmap=colors, s=13, edgecolors="black", linewidths=0.5, zorder=4
-    )
+    x, y = _pixels(path[..., 2], side).T
+    axes.plot(x, y, color="#00000099", linewidth=1, zorder=3)
+    shades = np.linspace(0, 1, len(path))
+    axes.scatter(x, y, c=shades, cmap=colors, s=13, edgecolors="black", linewidths=0.5, zorder=4)
 
 
-def drift(look: Mapping[str, Any]) -> np.ndarray:
-    """Return how far each region's center is from its start, (epochs, frames), in percent of the window's side."""
-    centers = np.asarray(look["SSTN"])[..., 2]
-    window = np.asarray(look["target"])[0, 0, 0]  # half the window's side in normalized units, as t is
-    return 50 * np.linalg.norm(centers - centers[0], axis=-1) / window
-
-
-def _draw_drift(axes: Axes, look: Mapping[str, Any], highest: float) -> None:
-    distances = drift(look)
+def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> None:
     axes.plot(distances, color=EPOCH_COLORS["middle"], linewidth=0.8, alpha=0.6)
     axes.plot(distances.mean(1), color=EPOCH_COLORS["end"], linewidth=2.2, marker="o", markersize=3)
     axes.set_ylim(0, max(1.1 * highest, 1))
@@ -115,29 +117,29 @@ def _draw_drift(axes: Axes, look: Mapping[str, Any], highest: float) -> None:
 
 def figure_8(results: Results, folder: Path) -> Figure:
     """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
-    looks, shown = results["looks"], FRAMES_SHOWN["figure-8"]
-    figure = Figure(figsize=(13, 2.45 * len(looks) + 0.5), layout="constrained")
-    rows = figure.subfigures(len(looks), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
-    for row, look in zip(rows, looks, strict=True):
-        row[0].text(0.5, 0.5, level_label(results, look["level"]), rotation=90, ha="center", va="center", fontsize=10)
-        for index, cell in enumerate(row[1 : len(look["images"]) + 1]):
+    probes, shown, side = results.probe_frames, SHOWN_IN_FIGURE_8, results.settings.data.glimpse
+    figure = Figure(figsize=(13, 2.45 * len(probes) + 0.5), layout="constrained")
+    rows = figure.subfigures(len(probes), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
+    for row, probe in zip(rows, probes, strict=True):
+        label = level_label(results.level(probe.level))
+        row[0].text(0.5, 0.5, label, rotation=90, ha="center", va="center", fontsize=10)
+        paths = {variant: _path(results, probe, variant) for variant in PAIR}
+        for index, cell in enumerate(row[1 : len(probe.images) + 1]):
             panels = cell.subplot_mosaic([["frame", "STN"], ["frame", "SSTN"]], width_ratios=[2, 0.95])
-            picture = mpl_image.imread(folder / look["images"][index])
+            picture = mpl_image.imread(folder / probe.images[index])
             _show_frame(panels["frame"], picture)
-            _caption_frame(panels["frame"], results, look, index)
-            for variant in ("STN", "SSTN"):
-                theta = look[variant][-1][index]
-                _outline(panels["frame"], theta, _side(picture), VARIANT_COLORS[variant])
-                _show_glimpse(
-                    panels[variant], glimpse(picture, theta, results["levels"][0]["glimpse"]), VARIANT_COLORS[variant]
-                )
-    lines = [Line2D([], [], color=VARIANT_COLORS[variant], lw=3, label=variant) for variant in ("STN", "SSTN")]
+            _caption_frame(panels["frame"], results, probe.clips[index])
+            for variant, path in paths.items():
+                theta, color = path[-1, index], VARIANT_COLORS[variant]
+                _outline(panels["frame"], theta, len(picture), color)
+                _show_glimpse(panels[variant.key], glimpse(picture, theta, side), color)
+    lines = [Line2D([], [], color=VARIANT_COLORS[variant], lw=3, label=variant.key) for variant in PAIR]
     figure.legend(handles=lines, loc="outside upper left", ncols=2)
     return figure
 
 
-def glimpse(picture: np.ndarray, theta: ArrayLike, side: int) -> np.ndarray:
-    """Sample what the classifier sees, (side, side, 3) in [0, 1]; gray is outside the picture."""
+def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
+    """Sample what the classifier sees, (side, side, 3) in [0, 1]; out of bounds is gray."""
     image = torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1)[None].float()
     sampled = affine_sample(
         image,
@@ -149,7 +151,7 @@ def glimpse(picture: np.ndarray, theta: ArrayLike, side: int) -> np.ndarray:
     return sampled[0].permute(1, 2, 0).clamp(0, 1).numpy()
 
 
-def _show_glimpse(axes: Axes, sampled: np.ndarray, color: str) -> None:
+def _show_glimpse(axes: Axes, sampled: Picture, color: str) -> None:
     axes.imshow(sampled, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=color, linewidth=2)

@@ -1,119 +1,72 @@
-"""One self-contained HTML page, and its figures, from ``results.json``."""
+"""The report: one HTML page that needs no other file."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
 
 import jinja2
+import numpy as np
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.significance import Interval
+from examples.mpii_cooking.durations import duration
+from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
+from examples.mpii_cooking.evaluation.claims import pooling_pairs
+from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.tables import baseline_rows, clip_rows, frame_rows, variant_rows
 from examples.mpii_cooking.report import figures, verdicts
-from examples.mpii_cooking.report.variants import VARIANTS, Variant, localizers, variant_cells, variant_levels
-from examples.mpii_cooking.training.networks import CLASSIFIER_DROPOUT, LOCALIZER_DROPOUT, SMALL_DROPOUT
+from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.training.weights import RANDOM
-
-Results = Mapping[str, Any]
+from examples.mpii_cooking.typed_json import encode
+from examples.mpii_cooking.variants import Modality, Region, Variant
+from examples.mpii_cooking.workspace import written_aside
 
 TEMPLATE = "page.html.jinja"
-VARIANTS_WITHOUT_LOCALIZER = ("R_h", "random crop")
-"""The last rows of Table 2."""
+TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}
+"""The page's color of a variant; others are gray."""
+REGION_TONES = {Region.LEARNED: "sstn", Region.HARD_CODED: "r_h"}
 
 
 @dataclass(frozen=True)
-class Score:
-    """A top-1 accuracy of this run, with what the paper has in its place.
+class Entry:
+    """A number in a table of the page.
 
     Attributes:
-        percent: mean over the seeds.
-        interval: 95 % interval in percent.
-        correct: clips that were right, for each seed.
-        total: clips that were tested.
-        constant: seeds for which every clip got the same answer.
-        best: whether it is the higher one of its STN and SSTN pair.
-        paper: the paper's percentage as printed, or None where it has none.
-        span: how many columns of Table 2 it fills.
+        found: what this run found.
+        tone: its color.
+        paper: the paper's number as it is printed; None where it has none.
+        is_best: whether it is the higher one of its pair.
     """
 
-    percent: float
-    interval: Interval
-    correct: tuple[int, ...]
-    total: int
-    constant: int = 0
-    best: bool = False
+    found: Accuracy | Precision
+    tone: str
     paper: str | None = None
-    span: int = 1
-
-    @property
-    def by_seed(self) -> tuple[float, ...]:
-        """Each seed's accuracy in percent."""
-        return tuple(100 * correct / self.total for correct in self.correct)
-
-
-@dataclass(frozen=True)
-class Precision:
-    """A mean average precision of this run beside the paper's, in percent.
-
-    Attributes:
-        percent: mean over the classes with test clips, and over the seeds.
-        interval: 95 % interval in percent.
-        by_seed: each seed's mean over those classes.
-        paper: the paper's value.
-        best: whether it is the higher one of its R_d and R_h pair.
-        trained: mean without the classes that had no training clip, or None where that is the same.
-    """
-
-    percent: float
-    interval: Interval
-    by_seed: tuple[float, ...]
-    paper: float
-    best: bool
-    trained: float | None
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of Table 2 or Table 3; ``note`` is its name in plain words where it needs any."""
+    """A row of a table of the page; ``note`` says in plain words what its name means."""
 
     name: str
-    cells: tuple[Score, ...] | tuple[Precision, ...]
+    entries: tuple[Entry, ...]
     note: str = ""
-
-
-@dataclass(frozen=True)
-class VariantRow:
-    """A variant, and its accuracy at each level at which all variants were trained."""
-
-    variant: Variant
-    cells: tuple[Score, ...]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that the paper did one way and this run another."""
-
-    what: str
-    paper: str
-    here: str
+    group: str = ""
 
 
 def write_report(results: Results, folder: Path) -> Path:
     """Draw the figures and write ``report.html`` into ``folder``.
 
     Args:
-        results: the content of ``results.json``.
-        folder: the output folder; every relative path in ``results`` starts here.
+        results: of the run.
+        folder: its output folder, with the images of the probe frames.
 
     Returns:
-        The path of the report, which needs no other file.
+        The path of the report.
     """
-    drawings = figures.draw_all(results, folder)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -121,33 +74,14 @@ def write_report(results: Results, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    drawings = figures.draw_all(results, folder)
     environment.filters.update(
         duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
-    read = verdicts.read(results)
-    intervals = [reading.interval for reading in read] + [results["margin"]["comparisons"][0]["mean"]["interval"]]
-    page = environment.get_template(TEMPLATE).render(
-        results=results,
-        drawings=drawings,
-        readings=read,
-        reach=max(1, *(abs(end) for interval in intervals for end in interval)),
-        seeds=len(results["seeds"]),
-        table_2=table_2(results),
-        table_3=table_3(results),
-        variant_levels=variant_levels(results),
-        variants=variant_rows(results) if results["variants"] else (),
-        levels=paper.LEVELS,
-        streams=paper.STREAMS,
-        comparable=is_comparable(results),
-        taught=RANDOM not in results["weights"].values(),
-        untrained=[results["dataset"]["classes"][label] for label in _untrained(results)],
-        differences=differences(results),
-        errata=paper.ERRATA,
-        paper_clips=paper.TEST_CLIPS,
-    )
-    path, aside = folder / "report.html", folder / "report.html.part"
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(path)
+    path = folder / "report.html"
+    with written_aside(path) as aside:
+        text = environment.get_template(TEMPLATE).render(_context(results), drawings=drawings)
+        aside.write_text(text, encoding="utf-8")
     return path
 
 
@@ -156,118 +90,102 @@ def embed(file: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
 
 
-def duration(seconds: float) -> str:
-    """Write seconds the way a person says them: 8.1 s, 5 min 12 s, 3 h 20 min."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def place(value: float, low: float, high: float) -> str:
-    """Return where ``value`` lies on a strip from ``low`` to ``high``, as CSS has it; outside values at its ends."""
+    """Return where a value is on a strip from ``low`` to ``high``, as a CSS length; others are at the strip's ends."""
     return f"{100 * min(max((value - low) / (high - low), 0), 1):.1f}%"
 
 
-def is_comparable(results: Results) -> bool:
-    """Whether this run tested the paper's clips at the paper's sizes, whatever its networks started from."""
-    dataset = results["dataset"]
-    same_clips = dataset["has_paper_protocol"] and not dataset["synthetic"]
-    return same_clips and dataset["test_clips"] == paper.TEST_CLIPS and results["settings"]["scale"] == 1
-
-
-def table_2(results: Results) -> tuple[Row, ...]:
-    """Arrange Table 2: levels across, STN beside SSTN, the variants without a localization network below."""
-    cells = {(cell["localizer"], cell["level"], cell["variant"]): cell for cell in results["table2"]["cells"]}
+def paired_rows(results: Results) -> tuple[Row, ...]:
+    """Return Table 2: levels across, for each STN and SSTN."""
+    found = results.accuracies(_table_2_cells(results))
     rows = []
-    for localizer in localizers(results):
-        scores: list[Score] = []
-        for level in paper.LEVELS:
-            stn, sstn = cells[localizer, level, "STN"], cells[localizer, level, "SSTN"]
-            theirs = paper.TABLE_2[localizer, level]
-            scores += [
-                _score(stn, paper=theirs.stn.printed, best=stn["percent"] > sstn["percent"]),
-                _score(sstn, paper=theirs.sstn.printed, best=sstn["percent"] > stn["percent"]),
-            ]
-        rows.append(Row(localizer.upper(), tuple(scores)))
-    names = {variant.key: variant.name for variant in VARIANTS}
-    for key in VARIANTS_WITHOUT_LOCALIZER:
-        scores = [_score(cells[None, level, key], span=2) for level in paper.LEVELS]
-        rows.append(Row(key, tuple(scores), names[key]))
+    for name, cells in frame_rows(results).items():
+        printed = [paper.TABLE_2[name, cell.level, cell.variant].printed for cell in cells]
+        tones = [TONES[cell.variant] for cell in cells]
+        rows.append(Row(name.upper(), _pairs([found[cell] for cell in cells], tones, printed)))
     return tuple(rows)
 
 
-def variant_rows(results: Results) -> tuple[VariantRow, ...]:
-    """Arrange the variants that were trained, from the least attention to the most."""
-    return tuple(VariantRow(variant, tuple(map(_score, cells))) for variant, cells in variant_cells(results).items())
+def unpaired_rows(results: Results) -> tuple[Row, ...]:
+    """Return the rows below Table 2: variants without a transformer, one number for each level."""
+    found = results.accuracies(_table_2_cells(results))
+    return tuple(_variant_row(variant, cells, found) for variant, cells in baseline_rows(results).items())
 
 
-def _score(cell: Results, *, paper: str | None = None, best: bool = False, span: int = 1) -> Score:
-    seeds = cell["seeds"]
-    correct = tuple(seed["correct"] for seed in seeds)
-    constant = sum(len(set(seed["predictions"])) == 1 for seed in seeds)
-    return Score(cell["percent"], tuple(cell["interval"]), correct, cell["total"], constant, best, paper, span)
+def grouped_rows(results: Results) -> tuple[Row, ...]:
+    """Return all variants, from the least attention to the most; none if only the paper's were trained."""
+    if not results.variant_levels:
+        return ()
+    grid = variant_rows(results)
+    found = results.accuracies([cell for row in grid.values() for cell in row])
+    return tuple(_variant_row(variant, cells, found) for variant, cells in grid.items())
 
 
-def table_3(results: Results) -> tuple[Row, ...]:
-    """Arrange Table 3: streams across, R_d beside R_h, late fusion last."""
-    table = {(cell["row"], cell["stream"], cell["variant"]): cell for cell in results["table3"]["cells"]}
-    some_untrained = bool(_untrained(results))
+def region_rows(results: Results) -> tuple[Row, ...]:
+    """Return Table 3: streams across, for each R_d and R_h; late fusion last."""
+    grid = clip_rows(results)
+    found = results.precisions([cell for row in grid.values() for cell in row])
     rows = []
-    for name in (*paper.LEVELS, paper.FUSION):
-        cells: list[Precision] = []
-        for stream in paper.STREAMS:
-            r_d, r_h, theirs = table[name, stream, "R_d"], table[name, stream, "R_h"], paper.TABLE_3[name, stream]
-            for cell, other, printed in ((r_d, r_h, theirs.r_d), (r_h, r_d, theirs.r_h)):
-                trained = cell["map_trained"] if some_untrained else None
-                best = cell["map"] > other["map"]
-                by_seed = tuple(seed["map"] for seed in cell["seeds"])
-                cells.append(Precision(cell["map"], tuple(cell["interval"]), by_seed, printed, best, trained))
-        rows.append(Row(name, tuple(cells)))
+    for name, row in grid.items():
+        printed = [f"{paper.TABLE_3[it.cell.row, it.cell.stream, it.cell.region]:.2f}" for it in row]
+        tones = [REGION_TONES[it.cell.region] for it in row]
+        rows.append(Row(name, _pairs([found[it] for it in row], tones, printed)))
     return tuple(rows)
 
 
-def _untrained(results: Results) -> list[int]:
-    """Return the classes that were tested without having been trained."""
-    table = results["table3"]
-    return sorted(set(table["classes_present"]) & set(table["classes_without_training"]))
+def pooling_rows(results: Results) -> list[tuple[str, Precision, Difference | None]]:
+    """Return what each kind of pooling leads to in one cell, and how much better the main kind, the first, is."""
+    cells = [results.pooled(POOLING_CELL, kind) for kind in results.settings.evaluation.poolings]
+    found, pairs = results.precisions(cells), pooling_pairs(results, POOLING_CELL)
+    differences = results.compare(pairs).pairs if pairs else ()
+    return [(it.pooling, found[it], better) for it, better in zip(cells, (None, *differences), strict=True)]
 
 
-def differences(results: Results) -> tuple[Difference, ...]:
-    """List where this run departs from what the paper states."""
-    dataset, settings = results["dataset"], results["settings"]
-    rows = []
-    if dataset["synthetic"] or not dataset["has_paper_protocol"]:
-        here = f"{dataset['name']}: {len(dataset['classes'])} classes, {dataset['train_clips']} training and "
-        here += f"{dataset['test_clips']} test clips"
-        rows.append(Difference("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here))
-    untaught = [network for network, origin in results["weights"].items() if origin == RANDOM]
-    if untaught:
-        here = f"random weights: {', '.join(untaught)}"
-        rows.append(Difference("Start of the networks", "trained on ImageNet", here))
-    here = localizers(results)
-    if here != paper.LOCALIZERS:
-        rows.append(Difference("Localization networks", *(", ".join(names) for names in (paper.LOCALIZERS, here))))
-    for key, (what, theirs) in paper.SETTINGS.items():
-        here = reduce(getitem, (int(name) if name.isdigit() else name for name in key.split(".")), settings)
-        if here != theirs:
-            rows.append(Difference(what, _plain(theirs), _plain(here)))
-    if settings["scale"] != 1:
-        dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
-        rows.append(Difference("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT)))
-        rows.append(
-            Difference("Dropout of the localization networks", _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT))
-        )
-    if settings["optimizer"] != "sgd":
-        rows.append(Difference("Optimizer", "stochastic gradient descent", settings["optimizer"].capitalize()))
-    rows.append(
-        Difference("First stage of R_h", "on windows of most motion", "on random crops, shared by all variants")
-    )
-    rows.append(Difference("Rows of Table 2", "STN and SSTN", "also R_h, the center window, and constant answers"))
-    return tuple(rows)
+def _context(results: Results) -> dict[str, object]:
+    """Return what the template shows."""
+    width, height = results.dataset.frame_size
+    judgments, table_3 = verdicts.judge(results), region_rows(results)
+    ends = [abs(end) for judgment in judgments for end in judgment.found.mean.interval]
+    streams = [(modality, level.name) for modality in Modality for level in results.levels]
+    return {
+        "results": results,
+        "settings": encode(results.settings),
+        "seeds": len(results.seeds),
+        "judgments": judgments,
+        "reach": max(1, *ends),
+        "table_2": paired_rows(results),
+        "baselines": unpaired_rows(results),
+        "variants": grouped_rows(results),
+        "table_3": table_3,
+        "fused": [entry.found for entry in table_3[-1].entries[-2:]],
+        "poolings": pooling_rows(results),
+        "overlaps": [(*stream, results.overlap(*stream)) for stream in streams],
+        "sizes": [(level.name, round(width * level.height / height), level.height) for level in results.levels],
+        "test_clips": np.bincount(results.labels, minlength=len(results.dataset.classes)).tolist(),
+        "untrained": [results.dataset.classes[label] for label in results.untrained],
+        "levels": paper.LEVELS,
+        "streams": paper.STREAMS,
+        "comparable": is_comparable(results),
+        "pretrained": RANDOM not in results.weights.values(),
+        "departures": departures(results),
+        "errata": paper.ERRATA,
+        "paper_clips": paper.TEST_CLIPS,
+    }
 
 
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _pairs(found: Sequence[Accuracy | Precision], tones: Sequence[str], printed: Sequence[str]) -> tuple[Entry, ...]:
+    """Return numbers of which each two neighbors are compared."""
+    means = [it.mean.value for it in found]
+    is_best = [mean > means[i ^ 1] for i, mean in enumerate(means)]
+    return tuple(map(Entry, found, tones, printed, is_best))
+
+
+def _variant_row(variant: Variant, cells: Sequence[FrameCell], found: Mapping[FrameCell, Accuracy]) -> Row:
+    tone, is_best = TONES.get(variant, "other"), variant is Variant.SSTN
+    entries = tuple(Entry(found[cell], tone, is_best=is_best) for cell in cells)
+    return Row(variant.key, entries, variant.traits.description, variant.traits.group)
+
+
+def _table_2_cells(results: Results) -> list[FrameCell]:
+    rows = (*frame_rows(results).values(), *baseline_rows(results).values())
+    return [cell for row in rows for cell in row]

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import reduce
-from operator import or_
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import supervised_st
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, Dataset
+from examples.mpii_cooking.data.dataset import Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
+from examples.mpii_cooking.evaluation.schema import DatasetFacts, Environment, StageTime
 from examples.mpii_cooking.workspace import write_json
 
 
 class Timings:
-    """Seconds per stage, summed over every start of one job; kept in a file, from which a killed stage is missing.
+    """Seconds per stage, summed over every start of one job, and kept in a file. A killed stage is not counted.
 
     Rank 0 keeps them for all ranks.
 
     Args:
-        path: the JSON file, which may hold other jobs too; read if it is there.
-        job: what counts as the same job, in the file's key.
+        path: the JSON file, which may have other jobs too; read if it exists.
+        job: key of the job in the file.
     """
 
     def __init__(self, path: Path, job: str) -> None:
@@ -56,83 +53,56 @@ class Timings:
         finally:
             took = time.monotonic() - started
             self._seconds[name] = self._seconds.get(name, 0.0) + took
-            write_json(self._path, self._jobs | {self._job: self.rows()})
+            rows = [dataclasses.asdict(row) for row in self.rows()]
+            write_json(self._path, self._jobs | {self._job: rows})
         print(f"{name}: {took:.1f} s", flush=True)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> tuple[StageTime, ...]:
         """Return one entry per stage, in the order they first ran."""
-        return [{"stage": stage, "seconds": seconds} for stage, seconds in self._seconds.items()]
-
-    def total(self) -> float:
-        """Return the seconds of all stages."""
-        return sum(self._seconds.values())
+        return tuple(StageTime(stage, seconds) for stage, seconds in self._seconds.items())
 
 
 def describe_dataset(
-    dataset: Dataset, folder: Path, caches: Mapping[str, VideoCache], *, synthetic: bool
-) -> dict[str, Any]:
+    dataset: Dataset, folder: Path, caches: Mapping[str, VideoCache], *, is_synthetic: bool
+) -> DatasetFacts:
     """Return the facts of ``dataset`` that the report states."""
     first = next(iter(dataset.videos.values()))
     height, width = next(video.decode(first)).shape[:2]
-    return {
-        "name": dataset.name,
-        "folder": str(folder),
-        "split": dataset.protocol,
-        "has_paper_protocol": dataset.has_paper_protocol,
-        "synthetic": synthetic,
-        "videos": len(dataset.videos),
-        "frames": sum(cache.frames for cache in caches.values()),
-        "frame_size": [width, height],
-        "classes": list(dataset.classes),
-        "train_clips": len(dataset.train),
-        "test_clips": len(dataset.test),
-        "train_per_class": _per_class(dataset.train, len(dataset.classes)),
-        "test_per_class": _per_class(dataset.test, len(dataset.classes)),
-    }
+    counts = Counter(clip.label for clip in dataset.train)
+    return DatasetFacts(
+        name=dataset.name,
+        protocol=dataset.protocol,
+        has_paper_protocol=dataset.has_paper_protocol,
+        is_synthetic=is_synthetic,
+        videos=len(dataset.videos),
+        frames=sum(cache.frames for cache in caches.values()),
+        frame_size=(width, height),
+        classes=dataset.classes,
+        train_clips=tuple(counts[label] for label in range(len(dataset.classes))),
+        folder=str(folder),
+    )
 
 
-def describe_settings(preset: Preset) -> dict[str, Any]:
-    """Return all settings, without their division into parts."""
-    parts = (preset.data, preset.training, preset.evaluation, preset.scope, preset.machine)
-    variants = [variant.key for variant in preset.scope.variants]
-    whole = {"name": preset.name, "kitchen": asdict(preset.kitchen)}
-    return whole | reduce(or_, map(asdict, parts)) | {"variants": variants}
-
-
-def describe_levels(preset: Preset, frame_size: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the sizes of Table 1 at the preset's scale for frames of ``frame_size`` (width, height)."""
-    width, height = frame_size
-    return [
-        {
-            "name": level.name,
-            "height": level.height,
-            "width": round(width * level.height / height),
-            "glimpse": preset.data.glimpse,
-        }
-        for level in preset.data.levels
-    ]
-
-
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device) -> Environment:
     """Return versions and machine, without anything that names its user."""
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "supervised_st": supervised_st.__version__,
-        "platform": platform.platform(),
-        "cpu": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "commit": commit(Path(__file__).parent),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return Environment(
+        python=platform.python_version(),
+        torch=str(torch.__version__),
+        supervised_st=supervised_st.__version__,
+        platform=platform.platform(),
+        cpu=platform.processor() or platform.machine(),
+        cores=os.cpu_count() or 1,
+        threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        commit=commit(Path(__file__).parents[1]),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def commit(folder: Path) -> str | None:
-    """Return the commit of the checkout that ``folder`` is in, None outside one.
+    """Return the commit of the checkout that ``folder`` is in; None outside of a checkout.
 
-    "+ local changes" follows where ``folder`` or the library has files that differ from it, other than kept results.
+    "+ local changes" follows if files of ``folder`` or of the library differ from it, other than recorded results.
     """
     try:
         changes = _git(folder, "status", "--porcelain", "--", ".", ":/supervised_st", ":(exclude)results")
@@ -144,8 +114,3 @@ def commit(folder: Path) -> str | None:
 def _git(folder: Path, *arguments: str) -> str:
     command = ["git", "-C", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
-def _per_class(clips: Sequence[Clip], classes: int) -> list[int]:
-    counts = Counter(clip.label for clip in clips)
-    return [counts[label] for label in range(classes)]

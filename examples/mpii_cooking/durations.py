@@ -1,0 +1,12 @@
+"""Seconds as a person says them."""
+
+
+def duration(seconds: float) -> str:
+    """Return 8.1 s, 5 min 12 s, 3 h 20 min or 4.2 days."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 48 else f"{seconds / 86400:.1f} days"

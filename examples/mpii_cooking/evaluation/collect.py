@@ -1,0 +1,80 @@
+"""Put together what was computed for every seed of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from examples.mpii_cooking.evaluation import schema
+from examples.mpii_cooking.evaluation.cells import FrameCell
+from examples.mpii_cooking.evaluation.estimates import mean_of_known
+from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.scores import labels, load_scores
+from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.weights import origins
+
+
+def collect(
+    experiments: Sequence[Experiment], dataset: schema.DatasetFacts, environment: schema.Environment, command: str
+) -> Results:
+    """Return the results of experiments of which everything is computed; timings and files are left out."""
+    first = experiments[0]
+    return Results(
+        settings=first.preset,
+        command=command,
+        weights=origins(first.preset, first.weights),
+        dataset=dataset,
+        environment=environment,
+        labels=labels(first.dataset.test),
+        frame_answers=tuple(row for each in experiments for row in _frame_answers(each)),
+        overlaps=tuple(row for each in experiments for row in _overlaps(each)),
+        curves=tuple(row for each in experiments for row in _curves(each)),
+        probe_frames=tuple(_probe_frames(first)),
+        window_paths=tuple(row for each in experiments for row in _window_paths(each)),
+        scores={
+            (each.seed, schema.PooledCell(pooling, cell)): scores
+            for each in experiments
+            for pooling in each.preset.evaluation.poolings
+            for cell, scores in load_scores(each, pooling).items()
+        },
+    )
+
+
+def _frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
+    for run in answered_runs(experiment):
+        cell = FrameCell(run.tested_variant, run.level.name, run.localizer)
+        yield schema.FrameAnswers(experiment.seed, cell, np.array(load_answers(experiment, run)))
+
+
+def _overlaps(experiment: Experiment) -> Iterator[schema.Overlap]:
+    for modality, level in overlap_streams(experiment):
+        guided, center = load_overlaps(experiment, modality, level)
+        yield schema.Overlap(experiment.seed, modality, level.name, guided, mean_of_known(center))
+
+
+def _curves(experiment: Experiment) -> Iterator[schema.Curve]:
+    for run in experiment.runs:
+        history = experiment.history(run)
+        names = (run.name, run.phase, run.modality, run.level.name, run.localizer, run.variant)
+        yield schema.Curve(experiment.seed, *names, history.loss, history.measure, history.seconds)
+
+
+def _probe_frames(experiment: Experiment) -> Iterator[schema.ProbeFrames]:
+    for level in experiment.preset.data.levels:
+        sample = experiment.followed_frames(level)
+        yield schema.ProbeFrames(
+            level=level.name,
+            images=tuple(f"frames/{level.name}-{index}.png" for index in range(len(sample.frame))),
+            clips=tuple(experiment.followed_clips),
+            frames=tuple(sample.frame.tolist()),
+            target=sample.theta.double().numpy(),
+        )
+
+
+def _window_paths(experiment: Experiment) -> Iterator[schema.WindowPath]:
+    for run in experiment.runs:
+        windows = experiment.history(run).windows
+        if run.variant is not None and windows:
+            yield schema.WindowPath(experiment.seed, run.level.name, run.variant, np.array(windows))

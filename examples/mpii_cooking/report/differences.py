@@ -1,0 +1,60 @@
+"""Where a run departs from what the paper states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from examples.mpii_cooking import paper
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.training.networks import CLASSIFIER_DROPOUT, LOCALIZER_DROPOUT, SMALL_DROPOUT
+from examples.mpii_cooking.training.weights import RANDOM
+
+
+@dataclass(frozen=True)
+class Departure:
+    """Something that the paper did one way and a run another."""
+
+    what: str
+    paper: str
+    here: str
+
+
+def is_comparable(results: Results) -> bool:
+    """Whether a run tested the paper's clips at the paper's sizes, whatever its networks started from."""
+    dataset = results.dataset
+    same_clips = dataset.has_paper_protocol and not dataset.is_synthetic and len(results.labels) == paper.TEST_CLIPS
+    return same_clips and results.settings.data.scale == 1
+
+
+def departures(results: Results) -> tuple[Departure, ...]:
+    """List where a run departs from what the paper states."""
+    return tuple(_departures(results))
+
+
+def _departures(results: Results) -> Iterator[Departure]:
+    dataset, settings = results.dataset, results.settings
+    if dataset.is_synthetic or not dataset.has_paper_protocol:
+        here = f"{dataset.name}: {len(dataset.classes)} classes, {sum(dataset.train_clips)} training and "
+        here += f"{len(results.labels)} test clips"
+        yield Departure("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here)
+    random = [network for network, origin in results.weights.items() if origin == RANDOM]
+    if random:
+        yield Departure("Start of the networks", "trained on ImageNet", f"random weights: {', '.join(random)}")
+    if results.localizers != paper.LOCALIZERS:
+        yield Departure("Localization networks", ", ".join(paper.LOCALIZERS), ", ".join(results.localizers))
+    for what, theirs, of in paper.SETTINGS:
+        if of(settings) != theirs:
+            yield Departure(what, _plain(theirs), _plain(of(settings)))
+    if settings.data.scale != 1:
+        dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
+        yield Departure("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT))
+        yield Departure("Dropout of the localization networks", _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT))
+    if settings.training.optimizer != "sgd":
+        yield Departure("Optimizer", "stochastic gradient descent", settings.training.optimizer.capitalize())
+    yield Departure("First stage of R_h", "on windows of most motion", "on random crops, shared by all variants")
+    yield Departure("Rows of Table 2", "STN and SSTN", "also R_h, the center window, and constant answers")
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

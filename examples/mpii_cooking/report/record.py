@@ -1,0 +1,96 @@
+"""Keep what the documentation shows of a run.
+
+    python examples/mpii_cooking/report/record.py RUN NAME
+
+reads the results in the folder RUN and writes ``examples/mpii_cooking/results/NAME``. Decision values, curves, windows
+and the folders of the machine stay behind.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.evaluation.claims import claims
+from examples.mpii_cooking.evaluation.results import ClipPair, Results
+from examples.mpii_cooking.evaluation.schema import Kept, KeptInterval, PooledCell
+from examples.mpii_cooking.typed_json import encode
+from examples.mpii_cooking.workspace import fingerprint
+
+FOLDER = Path(__file__).parents[1] / "results"
+SCRIPT = "examples/mpii_cooking/run_all.py"
+PATHS = ("--data", "--weights", "--raft-weights")
+"""Its options that take a path to something it reads."""
+
+
+def condensed(results: Results) -> Results:
+    """Return what is worth keeping of results, without any path of the machine that they are from."""
+    cells = [results.pooled(cell) for cell in CLIP_CELLS]
+    precisions = results.precisions(cells)
+    intervals = [KeptInterval(((cell, None),), precisions[cell].mean.clips) for cell in cells]
+    for claim in claims(results):
+        if isinstance(claim.pairs[0][0], PooledCell):
+            pairs = tuple(cast("Sequence[ClipPair]", claim.pairs))
+            found = results.compare(pairs)
+            intervals.append(KeptInterval(pairs, found.mean.clips))
+            intervals += [KeptInterval((pair,), it.mean.clips) for pair, it in zip(pairs, found.pairs, strict=True)]
+    outcomes = tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds)
+    data = results.settings.data
+    raft = data.raft_weights and Path(data.raft_weights).name
+    return replace(
+        results,
+        settings=replace(results.settings, data=replace(data, raft_weights=raft)),
+        command=_elsewhere(results.command),
+        dataset=replace(results.dataset, folder=None),
+        curves=(),
+        probe_frames=(),
+        window_paths=(),
+        files={},
+        kept=Kept(outcomes, tuple(intervals)),
+        scores={},
+    )
+
+
+def digest(results: Results) -> str:
+    """Return a short digest of what a run found. Prose about a run names the one it was read against."""
+    found = (results.labels, results.frame_answers, results.overlaps, results.kept)
+    return fingerprint(encode(found))[:12]
+
+
+def _elsewhere(command: str) -> str:
+    """Return a command without its output folder, and with the bare names of its script and its input folders."""
+    python, _, *words = shlex.split(command)
+    options = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
+    kept = [python, SCRIPT]
+    for word in options:
+        option = word.replace("_", "-") if word.startswith("--") else word  # both are understood
+        if option in PATHS:
+            kept += [option, Path(next(options)).resolve().name]
+        elif option == "--output":
+            next(options)
+        else:
+            kept.append(option)
+    return shlex.join(kept)
+
+
+def main(run: Path, name: str) -> None:
+    """Keep what the documentation shows of a run.
+
+    Args:
+        run: its output folder, with results.json.
+        name: what it is called from now on.
+    """
+    condensed(Results.load(run)).save(FOLDER / name)
+
+
+if __name__ == "__main__":
+    tyro.cli(main, config=(tyro.conf.PositionalRequiredArgs,))

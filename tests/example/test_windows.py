@@ -1,0 +1,28 @@
+"""What became of followed windows: their shape and their drift."""
+
+import numpy as np
+import pytest
+
+from examples.mpii_cooking.evaluation.windows import drift, shapes
+
+
+def test_shapes_of_known_windows_are_what_they_were_made_with():
+    window = [[0.25, 0.0, 0.0], [0.0, 0.25, 0.0]]
+    half_outside = [[0.25, 0.0, 1.0], [0.0, 0.25, 0.0]]
+    half, root = 0.5 * 0.25, 0.75**0.5 * 0.25
+    turned, turned_back = [[root, -half, 0.0], [half, root, 0.0]], [[root, half, 0.0], [-half, root, 0.0]]  # 30 degrees
+    stretched = [[0.5, 0.0, 0.0], [0.0, 0.125, 0.0]]
+    line = [[0.25, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    moments = [[window] * 3, [window, half_outside, half_outside], [turned, turned_back, turned]]
+    moments += [[window, stretched, stretched], [line] * 3]
+    found = shapes(np.array(moments), crop=112, glimpse=28)
+    assert found.scale == pytest.approx([0.25, 0.25, 0.25, 0.25, 0])
+    assert found.anisotropy == pytest.approx([1, 1, 1, 4, np.inf])
+    assert found.rotation[:4] == pytest.approx([0, 0, 30, 0])
+    assert found.outside[:4] == pytest.approx([0, 1 / 3, 0, 0])
+
+
+def test_drift_is_measured_in_window_sides():
+    target = [[[0.25, 0, 0], [0, 0.25, 0]]]
+    moved = [[[0.25, 0, 0.5], [0, 0.25, 0]]]  # by one window's side to the right
+    np.testing.assert_allclose(drift(np.array([target, moved]), side=0.25), [[0], [100]])
