@@ -27,6 +27,7 @@ from benchmarks import markdown
 from benchmarks.budgets import RANDOM_TRANSFORMS
 from benchmarks.contestants import Sample, absent, baseline, library, widened_baseline
 from benchmarks.records import Results, provenance, results_file, save
+from examples.mpii_cooking.markdown_table import markdown_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT = {"cpu": "aten", "cuda": "triton"}
@@ -213,7 +214,7 @@ def _random_table(results: Results) -> str:
             further = [str(errors["further"].get(other, "")) for other in ("baseline", "widened baseline")]
             numbers = [f"{errors[key]:.2e}" for key in ("max", "p99", "median")]
             rows.append([dtype, name, *numbers, str(errors["over_budget"]), *further])
-    return markdown.table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _exact_table(results: Results) -> str:
@@ -221,7 +222,7 @@ def _exact_table(results: Results) -> str:
     cases = f"{exact['cases_per_transform']:,}"
     header = ["by", *(f"{name}: not bit for bit, of {cases}" for name in ("identity", "shift"))]
     rows = [[name, *(f"{count['count']:,}" for count in of.values())] for name, of in exact["failures"].items()]
-    return markdown.table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _autocast_table(results: Results) -> str:
@@ -230,7 +231,7 @@ def _autocast_table(results: Results) -> str:
         for dtype, of in results["autocast_identity"].items()
         for name, widths in of.items()
     ]
-    return markdown.table(["autocast", "by", *(f"{n} pixels wide" for n in AUTOCAST_SIZES)], rows)
+    return markdown_table(["autocast", "by", *(f"{n} pixels wide" for n in AUTOCAST_SIZES)], rows)
 
 
 def main() -> None:

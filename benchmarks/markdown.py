@@ -1,14 +1,8 @@
-"""How tables and numbers are written in Markdown."""
+"""How numbers and their origin are written in Markdown."""
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from benchmarks.measure import Spread
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def short(value: float) -> str:

@@ -38,10 +38,10 @@ from triton.backends.nvidia.compiler import get_ptxas_version
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import supervised_st
-from benchmarks import markdown
 from benchmarks.cases import vary
 from benchmarks.machine_code import Code, functions_by_line
 from benchmarks.records import Row, save
+from examples.mpii_cooking.markdown_table import markdown_table
 from supervised_st._sampler import fused, kernels, launches, operators
 
 ARCHITECTURES = (80, 90, 100)
@@ -292,7 +292,7 @@ def main() -> None:
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(report, variants(is_full=chosen.full)))
     header = ["variant", "registers", "stack", "shared", "local", "bytes per access", "instructions per element"]
-    print(markdown.table(header, map(cells, rows)))
+    print(markdown_table(header, map(cells, rows)))
     if chosen.json:
         versions = {"triton": triton.__version__, "ptxas": ptxas_versions(), "supervised-st": supervised_st.__version__}
         scenario = f"{IMAGES} images of {SIDE} x {SIDE} pixels, sampled at the same size"

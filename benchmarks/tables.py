@@ -13,11 +13,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import accuracy, roofline
-from benchmarks.cases import Case, plan, shapes
-from benchmarks.contestants import OURS, PAIRS
-from benchmarks.measure import Spread, speedup
+from benchmarks import accuracy
+from benchmarks.records import RESULTS, ROOT, Results
+from benchmarks.timing_tables import full_table, pipeline_table, short_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
+from examples.mpii_cooking.markdown_table import markdown_table
 from examples.mpii_cooking.report import markdown, record
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -50,7 +50,7 @@ def static_table(results: Results) -> str:
     ]
     versions = results["versions"]
     made = f"Compiled for sm_90 with Triton {versions['triton']} and ptxas {versions['ptxas']}; {results['scenario']}."
-    return f"{table([*header, 'instructions per element'], rows)}\n\n{made}"
+    return f"{markdown_table([*header, 'instructions per element'], rows)}\n\n{made}"
 
 
 def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
@@ -66,14 +66,14 @@ def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
 
 
 TABLES = {
-    "cpu": _absent_or(full_table, "cpu", "Not measured yet."),
-    "cuda": _absent_or(full_table, "cuda", "Not measured yet."),
-    "cpu, short": _absent_or(short_table, "cpu", ""),
-    "cuda, short": _absent_or(short_table, "cuda", ""),
-    "accuracy": _absent_or(accuracy.table, "accuracy-cpu", "Not measured yet."),
-    "pipeline, cpu": _absent_or(pipeline_table, "pipeline-cpu", "Not measured yet."),
-    "pipeline, cuda": _absent_or(pipeline_table, "pipeline-cuda", "Not measured yet."),
-    "static": _absent_or(roofline.table, "static", "Not compiled yet."),
+    "cpu": _newest(full_table, "cpu"),
+    "cuda": _newest(full_table, "cuda"),
+    "cpu, short": _newest(short_table, "cpu"),
+    "cuda, short": _newest(short_table, "cuda"),
+    "accuracy": _newest(accuracy.table, "accuracy-cpu"),
+    "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
+    "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
+    "static": _newest(static_table, "static"),
     "kitchen, run": _of_run(markdown.run_table, "kitchen"),
     "kitchen, claims": _of_run(markdown.claims_table, "kitchen"),
     "kitchen, table 2": _of_run(markdown.table_2, "kitchen"),

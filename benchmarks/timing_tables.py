@@ -10,6 +10,7 @@ from benchmarks.contestants import BASELINES, OURS
 from benchmarks.markdown import ratio, short
 from benchmarks.measure import Spread, speedup
 from benchmarks.records import Results, Row
+from examples.mpii_cooking.markdown_table import markdown_table
 
 PHASES = {
     "forward": "forward",
@@ -44,7 +45,7 @@ def full_table(results: Results) -> str:
         else:
             cells += [cell(row) for cell in list(columns.values())[len(cells) :]]
         rows.append(cells)
-    table = markdown.table(list(columns), rows)
+    table = markdown_table(list(columns), rows)
     notes = [f"- {name} did not take part: {reason}" for name, reason in results["absent"].items()]
     notes += [f"- ({number}) {reason}" for number, reason in enumerate(reasons, 1)]
     parts = [_described(results), _counted(results["rows"], results["device"]), table, "\n".join(notes)]
@@ -112,7 +113,7 @@ def short_table(results: Results) -> str:
             failed = [f"**failed**: {row['failed']}", *[""] * (len(columns) - 1)]
             cells = failed if row["failed"] else [cell(row) for cell in columns.values()]
             rows.append([use, case.shape, PHASES[case.phase], *cells])
-    return f"{markdown.table(['', 'image -> output', '', *columns], rows)}\n\n{_described(results)}"
+    return f"{markdown_table(['', 'image -> output', '', *columns], rows)}\n\n{_described(results)}"
 
 
 def _described(results: Results) -> str:
@@ -189,7 +190,7 @@ def pipeline_table(results: Results) -> str:
         for row in results["rows"]
         for place, (name, entry) in enumerate(row["contestants"].items())
     ]
-    return f"{_measured(results)}; {others}. `{results['command']}`\n\n{markdown.table(header, rows)}"
+    return f"{_measured(results)}; {others}. `{results['command']}`\n\n{markdown_table(header, rows)}"
 
 
 def _pipeline_numbers(row: Row, entry: Row) -> list[str]:
