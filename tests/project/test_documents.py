@@ -31,6 +31,19 @@ def test_links_to_files_of_the_project_lead_somewhere(page):
     assert not [target for target in targets if not (page.parent / target).exists()]
 
 
+@pytest.mark.parametrize("folder", ["supervised_st", "examples/mpii_cooking"])
+def test_the_design_page_names_every_file(folder):
+    page = (ROOT / "docs" / "design.md").read_text()
+    files = [path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
+    assert not [name for name in map(str, files) if f"`{name.removeprefix('_sampler/')}`" not in page]
+
+
+def test_the_design_page_has_the_import_orders_that_the_linter_checks():
+    page = (ROOT / "docs" / "design.md").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    assert [" > ".join(contract["layers"]) for contract in contracts] == re.findall(r"^(.* > .*)$", page, re.M)
+
+
 def test_the_version_is_the_same_everywhere():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     newest = re.search(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
