@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class _Kept:
-    """Stands for patches that are not taken back. The interpreter asks for that after every launch."""
+    """In place of a scope of patches, which the interpreter takes back after every launch. These are kept."""
 
     def restore(self) -> None:
-        """Take nothing back."""
+        """Keep the patches."""
 
 
 @contextmanager

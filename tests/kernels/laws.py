@@ -163,7 +163,7 @@ def undefined_transforms() -> Iterator[Case]:
 
 
 def far() -> Iterator[Case]:
-    """Coordinates that are clamped have no slope; 2^30 is a multiple of no such width, so its mirror lies inside."""
+    """Coordinates that are clamped have no slope; 2^30 is a multiple of no such width, so its mirror is in bounds."""
     image = images(1, 1, 4, 3)
     theta = torch.eye(2, 3).repeat(1, 2, 1, 1)
     theta[0, :, 0, 2] = torch.tensor([1e20, -1e20])

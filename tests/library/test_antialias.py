@@ -23,9 +23,9 @@ from tests.helpers.sampling import (
 AREA_OPTIONS = ({}, {"padding_mode": "fill", "fill_value": (0.5, -2.0)})
 
 
-def box_mean(image, theta, size, *, align_corners, outside):
+def box_mean(image, theta, size, *, align_corners, fill):
     """The area filter by its definition: what each pixel shares with the footprint, in float64, pixel by pixel."""
-    outside = torch.tensor(outside, dtype=torch.float64).expand(2)[:, None, None]
+    fill = torch.tensor(fill, dtype=torch.float64).expand(2)[:, None, None]
     shares = []
     for row, length in zip(theta.unbind(1), reversed(image.shape[2:]), strict=True):
         half, per_step = [], []
@@ -42,7 +42,7 @@ def box_mean(image, theta, size, *, align_corners, outside):
         low, high = (center - side / 2)[..., None], (center + side / 2)[..., None]
         shared = (torch.minimum(high, pixel + 1) - torch.maximum(low, pixel)).clamp_min(0)
         shares.append(shared / side[..., None])
-    return torch.einsum("nhwx,nhwy,ncyx->nchw", *shares, image - outside) + outside
+    return torch.einsum("nhwx,nhwy,ncyx->nchw", *shares, image - fill) + fill
 
 
 @pytest.mark.parametrize("align_corners", CONVENTIONS)
@@ -51,13 +51,13 @@ def test_antialias_averages_over_footprints(backend, align_corners):
     for seed, options in itertools.product(range(3), AREA_OPTIONS):
         image, theta, size = case(seed, largest=7)
         options = {**options, "align_corners": align_corners, "antialias": True}
-        truth = box_mean(image, theta, size, align_corners=align_corners, outside=options.get("fill_value", 0.0))
+        truth = box_mean(image, theta, size, align_corners=align_corners, fill=options.get("fill_value", 0.0))
         got = affine_sample(image, theta, size, **options, backend=backend)
         assert_close("averages", got, truth, EXACT * 10)
         for dtype in (torch.float32, torch.bfloat16):
             narrow = image.to(dtype)
             truth = box_mean(
-                narrow.double(), theta, size, align_corners=align_corners, outside=options.get("fill_value", 0.0)
+                narrow.double(), theta, size, align_corners=align_corners, fill=options.get("fill_value", 0.0)
             )
             got = affine_sample(narrow, theta, size, **options, backend=backend)
             assert_close("averages", got, truth, rounding(dtype))

@@ -10,7 +10,7 @@ import torch
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.sampling import affine_sample
 from tests.helpers.programs import run_cases
-from tests.helpers.sampling import BACKENDS, IDENTITY, INF, NAN, leaf, sum_gradients
+from tests.helpers.sampling import BACKENDS, EXACT_BACKENDS, IDENTITY, INF, NAN, leaf, sum_gradients, supported
 
 
 def test_half_precision_images_around_32768_pixels():
@@ -116,9 +116,9 @@ def test_an_image_of_one_pixel(backend, align_corners, padding_mode):
     out = affine_sample(image, theta, (2, 2), align_corners=align_corners, backend=backend, **options)
     grad_image, grad_theta = sum_gradients(out, image, theta)
     # With align_corners one pixel's center is both ends of its axis, so everything is there.
-    inside = align_corners or padding_mode in ("border", "reflection")
-    assert (out == (5 if inside else options["fill_value"])).all()
-    assert grad_image.item() == (4 if inside else 0)
+    in_bounds = align_corners or padding_mode in ("border", "reflection")
+    assert (out == (5 if in_bounds else options["fill_value"])).all()
+    assert grad_image.item() == (4 if in_bounds else 0)
     assert (grad_theta == 0).all()
 
 
@@ -130,13 +130,10 @@ def test_an_image_of_no_pixels(backend, shape):
         affine_sample(torch.zeros(shape), IDENTITY.expand(shape[0], 2, 3), (2, 2), backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["reference", "triton"])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("backend", "mode"), supported(EXACT_BACKENDS, MODES))
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_nan_and_infinite_pixels_count_only_where_their_weight_is_not_zero(backend, mode, value):
     """Zero times infinity is never formed: neighbors keep their values and gradients. (ATen forms it.)"""
-    if (backend, mode) == ("triton", "bicubic"):
-        pytest.skip("bicubic has no kernel")
     image = torch.ones(1, 1, 4, 4)
     image[0, 0, 1, 2] = value
     image, theta = leaf(image), leaf(IDENTITY)

@@ -45,8 +45,8 @@ def test_nan_infinite_and_huge_transforms_in_all_modes_and_paddings():
 
     pytorch#19826 (NaN, border), pytorch#24823 (NaN and infinities, reflection and zeros; -1e20; memory corruption in
     3-D), pytorch#42616 and pytorch#42703 (2.5e38, reflection), pytorch#51911 (2.98e38 and -3.2e38), pytorch#149013
-    (outside, zeros), onnxruntime#27975 and onnxruntime#28302 (reflection reads the heap), torchvision#9272 and
-    torchvision#9273 (NaN and infinite boxes), CVE-2020-15266 (boxes that become NaN inside of the kernel).
+    (out of bounds, zeros), onnxruntime#27975 and onnxruntime#28302 (reflection reads the heap), torchvision#9272 and
+    torchvision#9273 (NaN and infinite boxes), CVE-2020-15266 (boxes that become NaN in the kernel).
     """
     names = run_cases("tests.library.programs.hostile_transforms")
     assert len(names) == len(RUNS) * len(MODES) * len(PADDING_MODES) * len(HOSTILE)
@@ -57,11 +57,11 @@ def test_hostile_transforms_give_the_same_values_on_every_backend(backend, mode,
     """NaN coordinates give NaN, no gradient to the image and NaN to theta. Other images do not change."""
     options = {"mode": mode, "padding_mode": padding_mode, "antialias": antialias}
     hostile = [theta_with(value, entry)[1] for value, entry in itertools.product(HOSTILE, (0, 2))]
-    maps = torch.stack([*hostile, torch.eye(2, 3)])
+    transforms = torch.stack([*hostile, torch.eye(2, 3)])
     results = []
     for either in ("reference", backend):
-        image = torch.arange(12.0).expand(len(maps), 1, 12).reshape(-1, 1, 3, 4).requires_grad_()
-        theta = maps.clone().requires_grad_()
+        image = torch.arange(12.0).expand(len(transforms), 1, 12).reshape(-1, 1, 3, 4).requires_grad_()
+        theta = transforms.clone().requires_grad_()
         out = affine_sample(image, theta, (3, 4), **options, backend=either)
         results.append((out.detach(), *torch.autograd.grad(out.sum(), (image, theta), materialize_grads=True)))
     for out, grad_image, grad_theta in results:

@@ -1,4 +1,4 @@
-"""``affine_sample`` in an ONNX graph: plain gathers, which give the values of the call for every theta."""
+"""``affine_sample`` in an ONNX graph: plain gathers with the values of the call, for every theta."""
 
 import onnxruntime
 import pytest
@@ -21,17 +21,17 @@ class Sample(torch.nn.Module):
         return affine_sample(image, theta, (5, 6), **self.options)
 
 
-def inputs(batch, dtype, maps):
+def inputs(batch, dtype, transforms):
     image = torch.randint(0, 256, (batch, 3, 9, 8)).to(dtype)
-    theta = torch.eye(2, 3).repeat(batch, *maps, 1, 1) + torch.randn(batch, *maps, 2, 3) * 0.2
+    theta = torch.eye(2, 3).repeat(batch, *transforms, 1, 1) + torch.randn(batch, *transforms, 2, 3) * 0.2
     return image, theta
 
 
-# What torch's exporter says to itself, and that the second input's batch has the name of the first's.
+# From torch's own exporter, and because both inputs' batches have one name.
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:# The axis name. batch will not be used:UserWarning")
 @pytest.mark.parametrize(
-    ("options", "dtype", "maps"),
+    ("options", "dtype", "transforms"),
     [
         ({}, torch.float32, ()),
         ({"mode": "bicubic", "padding_mode": "border"}, torch.float32, ()),
@@ -41,16 +41,16 @@ def inputs(batch, dtype, maps):
     ],
     ids=str,
 )  # fmt: skip
-def test_onnx_runtime_gives_the_same_values_for_every_batch(options, dtype, maps):
+def test_onnx_runtime_gives_the_same_values_for_every_batch(options, dtype, transforms):
     sample = Sample(**options).eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
     program = torch.onnx.export(
-        sample, inputs(2, dtype, maps), dynamo=True, dynamic_shapes=({0: batch}, {0: batch}), verbose=False
+        sample, inputs(2, dtype, transforms), dynamo=True, dynamic_shapes=({0: batch}, {0: batch}), verbose=False
     )
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     names = [node.name for node in session.get_inputs()]
     for size in (1, 5):
-        image, theta = inputs(size, dtype, maps)
+        image, theta = inputs(size, dtype, transforms)
         if size == 5:
             theta[1, ..., 0, 0], theta[2, ..., 1, 2], theta[3, ..., 0, 2] = NAN, INF, 1e20
         (got,) = session.run(None, dict(zip(names, (image.numpy(), theta.numpy()), strict=True)))
@@ -73,7 +73,7 @@ def test_no_kernel_is_put_into_a_graph_that_has_no_operator_for_it(monkeypatch):
     assert found == [False]
     torch.onnx.export(model, arguments, dynamo=True, verbose=False)
     assert set(found[1:]) == {True}
-    with FakeTensorMode():  # Which needs no GPU.
+    with FakeTensorMode():  # It needs no GPU.
         arguments = torch.empty(1, 1, 2, 2, device="cuda"), torch.empty(1, 2, 3, device="cuda"), "bilinear"
     assert _fastest_backend(*arguments) == "triton"
     monkeypatch.setattr("supervised_st.sampling.is_exporting_to_onnx", lambda: True)

@@ -88,30 +88,30 @@ def test_wrong_types_and_devices_are_named():
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_fill_per_channel_may_be_any_sequence(backend, fill):
     options = {"padding_mode": "fill", "backend": backend}
-    outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
-    got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), **options, fill_value=fill)
+    away = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
+    got = affine_sample(torch.zeros(1, 2, 3, 3), away, (1, 1), **options, fill_value=fill)
     assert got.flatten().tolist() == [1, 2]
     for number in (fill[0], torch.tensor(1.0)):
-        got = affine_sample(torch.zeros(1, 2, 3, 3), outside, (1, 1), **options, fill_value=number)
+        got = affine_sample(torch.zeros(1, 2, 3, 3), away, (1, 1), **options, fill_value=number)
         assert got.flatten().tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("name", ["fill_value", "mean", "std"])
 def test_constants_that_require_grad_are_refused(name):
     """They get no gradient, which would look like zero."""
-    outside = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
+    away = torch.tensor([[[1.0, 0, 9], [0, 1, 0]]])
 
     def total(constant):
         options = {"padding_mode": "fill", "fill_value": constant} if name == "fill_value" else {name: constant}
-        return affine_sample(torch.zeros(1, 2, 3, 3, dtype=torch.uint8), outside, (1, 1), **options).sum()
+        return affine_sample(torch.zeros(1, 2, 3, 3, dtype=torch.uint8), away, (1, 1), **options).sum()
 
     constant = torch.ones(2)
-    wanting = (
+    requiring = (
         lambda: total(constant.clone().requires_grad_()),
         lambda: torch.func.grad(total)(constant),
         lambda: torch.func.jvp(total, (constant,), (constant,)),
     )
-    for call in wanting:
+    for call in requiring:
         with pytest.raises(ValueError, match=rf"{name} must not require grad; pass {name}.detach\(\)"):
             call()
     with torch.no_grad():

@@ -45,7 +45,7 @@ def views():
 def test_views_of_all_kinds(backend, base, view):
     """pytorch#2307 (expanded input, backward), PR pytorch#41923 (large strides with gradients).
 
-    Under identity the view comes back, and each number in memory gets the gradient of every place it stands in.
+    Under identity the view comes back, and each number in memory gets the gradients of all pixels that show it.
     """
     base = leaf(base)
     image = view(base)
@@ -63,10 +63,11 @@ def test_channels_last_stays_channels_last(backend, mode, dtype):
     image = pixels(2, 3, 6, 5).to(dtype)
     theta = torch.randn(2, 3, 2, 3) * 0.6
     last = image.contiguous(memory_format=torch.channels_last)
-    for maps in (theta[:, 0], theta):
+    for transforms in (theta[:, 0], theta):
         for antialias in {False, mode == "bilinear"}:
             got, want = (
-                affine_sample(i, maps, (4, 7), mode=mode, antialias=antialias, backend=backend) for i in (last, image)
+                affine_sample(i, transforms, (4, 7), mode=mode, antialias=antialias, backend=backend)
+                for i in (last, image)
             )
             assert torch.equal(got, want)
             assert want.is_contiguous()
@@ -190,11 +191,11 @@ def _channels_in_groups(monkeypatch):
 
 @pytest.mark.usefixtures("_channels_in_groups")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("maps", [(), (3,)])
-def test_groups_of_channels_equal_each_channel_alone(maps, dtype):
+@pytest.mark.parametrize("transforms", [(), (3,)])
+def test_groups_of_channels_equal_each_channel_alone(transforms, dtype):
     image = torch.randn(2, 32, 8, 6).to(dtype).requires_grad_()
     assert _groups(image.float()) == 2
-    theta = (torch.randn(2, *maps, 2, 3) * 0.7).requires_grad_()
+    theta = (torch.randn(2, *transforms, 2, 3) * 0.7).requires_grad_()
     fills = torch.randn(32)
     options = {"padding_mode": "fill", "backend": "aten"}
     together = affine_sample(image, theta, (7, 9), fill_value=fills, **options)
@@ -210,11 +211,11 @@ def test_groups_of_channels_equal_each_channel_alone(maps, dtype):
 @pytest.mark.usefixtures("_channels_in_groups")
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("maps", [(), (1,)])
-def test_outputs_may_be_changed_in_place_and_gradients_batched(maps, memory_format, backend):
+@pytest.mark.parametrize("transforms", [(), (1,)])
+def test_outputs_may_be_changed_in_place_and_gradients_batched(transforms, memory_format, backend):
     channels = 2 if backend == "triton" else 32  # the interpreter is slow
     image = torch.randn(1, channels, 3, 4).contiguous(memory_format=memory_format).requires_grad_()
-    theta = (torch.randn(1, *maps, 2, 3) * 0.5).requires_grad_()
+    theta = (torch.randn(1, *transforms, 2, 3) * 0.5).requires_grad_()
     out = affine_sample(image, theta, (2, 3), backend=backend)
     twice = affine_sample(image, theta, (2, 3), backend=backend).mul_(2)
     assert torch.equal(twice, 2 * out)

@@ -65,9 +65,9 @@ def documented(theta, image, fill, mode, padding):
     x, y = (np.clip(np.where(undefined, 0, c), -FAR, FAR) for c in (x, y))
     total = 0.0
     for (i, wi), (j, wj) in itertools.product(taps(y, mode, padding), taps(x, mode, padding)):
-        inside = (i >= 0) & (i < SIDE) & (j >= 0) & (j < SIDE)
-        at = np.where(inside, i, 0).astype(int), np.where(inside, j, 0).astype(int)
-        total = total + np.where(inside, image[at], fill) * wi * wj
+        in_bounds = (i >= 0) & (i < SIDE) & (j >= 0) & (j < SIDE)
+        at = np.where(in_bounds, i, 0).astype(int), np.where(in_bounds, j, 0).astype(int)
+        total = total + np.where(in_bounds, image[at], fill) * wi * wj
     return np.where(undefined, NAN, total), undefined
 
 
