@@ -3,30 +3,13 @@
 import json
 import logging
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json, written_aside
-
-ROOT = Path(__file__).resolve().parents[2]
-
-KILLED = """
-import os, signal
-from pathlib import Path
-from examples.mpii_cooking.workspace import Workspace, written_aside
-
-unit = Workspace(Path({root!r})).unit("work", {{"seed": 0}})
-unit.path("whole.txt").write_text("whole")
-with written_aside(unit.path("half.txt")) as aside:
-    aside.write_text("hal")
-    if {moment!r} == "writing":
-        os.kill(os.getpid(), signal.SIGKILL)
-os.kill(os.getpid(), signal.SIGKILL)
-"""
+from tests.helpers.programs import run_python
 
 
 @dataclass(frozen=True)
@@ -64,8 +47,7 @@ def test_other_inputs_are_other_work(tmp_path):
 
 @pytest.mark.parametrize("moment", ["writing", "before commit"])
 def test_a_killed_unit_is_not_done(tmp_path, moment):
-    code = KILLED.format(root=str(tmp_path), moment=moment)
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    killed = run_python("-m", "tests.example.programs.write_and_die", tmp_path, moment)
     assert killed.returncode == -signal.SIGKILL
     unit = Workspace(tmp_path).unit("work", {"seed": 0})
     assert not unit.done
