@@ -6,15 +6,14 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import affine_sample, cases, contestants, correctness, measure, records, tables, timing_tables
 from benchmarks.cases import Case
+from tests.helpers.programs import run_python
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = Case("tiny", 2, 3, 12, 8)
 
 
@@ -271,8 +270,7 @@ def test_rows_of_another_setting_are_not_mixed_in(run):
 
 def test_the_command_runs(tmp_path):
     path = tmp_path / "results.json"
-    command = [sys.executable, "benchmarks/affine_sample.py", "--quick", "--json", str(path), "--rounds", "2"]
-    done = subprocess.run([*command, "--shapes", "small"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_python("benchmarks/affine_sample.py", "--quick", "--json", path, "--rounds", "2", "--shapes", "small")
     assert done.returncode == 0, done.stderr
     assert_complete(json.loads(path.read_text()))
 

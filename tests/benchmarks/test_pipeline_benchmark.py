@@ -1,10 +1,7 @@
 """The benchmark of the pipeline: it runs, wrong answers get no time, and its table shows losses."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +13,8 @@ from examples.mpii_cooking.data import preparation
 from examples.mpii_cooking.evaluation import features
 from examples.mpii_cooking.training.networks import Classifier
 from supervised_st import TemporalCorrelationPooling
+from tests.helpers.programs import run_python
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("prepare", "search", "pool", "features")
 
 
@@ -34,8 +31,7 @@ def timed(stage):
 
 def test_the_command_runs(tmp_path):
     path = tmp_path / "results.json"
-    command = [sys.executable, "benchmarks/pipeline.py", "--quick", "--json", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_python("benchmarks/pipeline.py", "--quick", "--json", path)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads(path.read_text())
     assert_complete(results)

@@ -1,19 +1,16 @@
 """Machine code is read right; no kernel spills, uses local memory or loses a wide access."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+
+from tests.helpers.programs import run_python
+from tests.helpers.sharing import made_once
 
 pytest.importorskip("triton", reason="kernels are compiled by Triton")
 
 from benchmarks import static_report, tables
 from benchmarks.machine_code import ENTRY, EXIT, Code, Instruction, functions_by_line
-
-ROOT = Path(__file__).resolve().parents[2]
 
 SOURCE = """\
 def kernel():
@@ -128,12 +125,13 @@ def test_reads_and_writes_are_looked_for_in_functions_that_exist():
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """Compile the kernels in another process: those of this one run in the interpreter."""
-    file = tmp_path_factory.mktemp("static") / "report.json"
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "benchmarks/static_report.py", "--check", "--json", str(file)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(file.read_text())
+
+    def make(folder):
+        command = "benchmarks/static_report.py", "--check", "--json", folder / "report.json"
+        done = run_python(*command, TRITON_INTERPRET="0")
+        assert done.returncode == 0, done.stderr
+
+    return json.loads((made_once(tmp_path_factory, "static_report", make) / "report.json").read_text())
 
 
 def test_every_kernel_compiles_for_every_architecture_format_and_layout(compiled):
@@ -178,9 +176,7 @@ def test_problems_are_named(compiled, flaw, message):
 
 
 def test_the_interpreters_kernels_are_refused():
-    environment = os.environ | {"TRITON_INTERPRET": "1"}
-    command = [sys.executable, "benchmarks/static_report.py", "--check"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run_python("benchmarks/static_report.py", "--check", TRITON_INTERPRET="1")
     assert done.returncode == 1
     assert "TRITON_INTERPRET is set" in done.stderr
 
