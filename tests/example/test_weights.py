@@ -230,43 +230,35 @@ def changed(layers, number, **fields):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda layers: layers[:12], "network.mat: type must be 'conv', got the end"),
-        (lambda layers: changed(layers, 2, type="sigmoid"), r"layer 2 \(relu2\): type must be 'relu', got 'sigmoid'"),
-        (lambda layers: changed(layers, 3, type=None), r"layer 3 \(lrn3\) must have a field 'type', got param, name"),
+        (lambda layers: layers[:12], "cannot be read: KeyError: 'features.12.weight'"),
+        (lambda layers: changed(layers, 2, type="sigmoid"), "layer 2: type must be relu, got sigmoid"),
+        (lambda layers: changed(layers, 3, type=None), "cannot be read: KeyError: 'type'"),
         (
             lambda layers: changed(layers, 3, param=[5, 1, 2e-5, 0.75]),
-            r"layer 3 \(lrn3\): param must be \[5, 2.0, 0.0001, 0.75\], got \[5.0, 1.0, 2e-05, 0.75\]",
+            r"layer 3: param must be \(5, 2.0, 0.0001, 0.75\), got \[5.0e\+00 1.0e\+00 2.0e-05 7.5e-01\]",
         ),
-        (lambda layers: changed(layers, 4, method="avg"), r"layer 4 \(pool4\): method must be 'max', got 'avg'"),
-        (lambda layers: changed(layers, 4, pool=[2, 2]), r"pool must be \[3, 3\], got \[2.0, 2.0\]"),
-        (lambda layers: changed(layers, 4, pad=[1, 0, 1, 0]), r"pad must be 0 above .* got \[1.0, 0.0, 1.0, 0.0\]"),
-        (
-            lambda layers: changed(layers, 4, pad=0),
-            r"turn \[54, 54\] pixels into \[27, 27\], got \[0.0, 0.0, 0.0, 0.0\]",
-        ),
-        (lambda layers: changed(layers, 4, pad=[0, 1]), r"layer 4 \(pool4\): pad must be 4 numbers, got \[0, 1\]"),
-        (lambda layers: changed(layers, 5, pad=0), r"layer 5 \(conv5\): pad must be \[2, 2, 2, 2\], got \[0.0, 0.0,"),
-        (
-            lambda layers: changed(layers, 5, stride="two"),
-            r"layer 5 \(conv5\): stride must be 2 numbers, got \['two'\]",
-        ),
+        (lambda layers: changed(layers, 4, method="avg"), "layer 4: method must be max, got avg"),
+        (lambda layers: changed(layers, 4, pool=[2, 2]), r"layer 4: pool must be 3, got \[2 2\]"),
+        (lambda layers: changed(layers, 4, pad=[1, 0, 1, 0]), r"layer 4: near pad must be 0, got \[1 1\]"),
+        (lambda layers: changed(layers, 4, pad=0), r"layer 4: windows must be \[27 27\], got \[26 26\]"),
+        (lambda layers: changed(layers, 4, pad=[0, 1]), "cannot be read: ValueError: "),
+        (lambda layers: changed(layers, 5, pad=0), "layer 5: pad must be 2, got 0"),
+        (lambda layers: changed(layers, 5, stride=[1, 2]), r"layer 5: stride must be 1, got \[1 2\]"),
+        (lambda layers: changed(layers, 5, stride="two"), "cannot be read: "),
         (
             lambda layers: changed(layers, 5, filters=np.zeros((5, 5, 2, 9), np.float32)),
-            r"layer 5 \(conv5\): filters must be floating-point of shape \(5, 5, 2, 8\), got float32 of \(5, 5, 2, 9\)",
+            r"features.4.weight must have shape \(8, 2, 5, 5\), got \(9, 2, 5, 5\)",
         ),
         (
             lambda layers: changed(layers, 5, biases=np.zeros(7, np.float32)),
-            r"layer 5 \(conv5\): biases must be floating-point of shape \(8,\), got float32 of \(7,\)",
+            r"features.4.bias must have shape \(8,\), got \(7,\)",
         ),
-        (lambda layers: changed(layers, 5, filters=None), r"layer 5 \(conv5\) must have a field 'filters', got"),
+        (lambda layers: changed(layers, 5, filters=None), "cannot be read: KeyError: 'filters'"),
         (
             lambda layers: changed(layers, 5, biases=np.full(8, np.nan, np.float32)),
             "features.4.bias must be finite numbers",
         ),
-        (
-            lambda layers: [*layers[:4], np.zeros(3), *layers[5:]],
-            r"layer 5 must be one struct, got float64 of shape \(1, 3\)",
-        ),
+        (lambda layers: [*layers[:4], np.zeros(3), *layers[5:]], "cannot be read: IndexError: "),
     ],
 )
 def test_a_file_of_another_network_is_refused_by_layer_and_field(tmp_path, change, message):
@@ -279,21 +271,18 @@ def test_a_file_of_another_network_is_refused_by_layer_and_field(tmp_path, chang
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"net": 1}, "must be a SimpleNN network of MatConvNet, got a file without 'layers'"),
-        ({}, "must have 'meta' or 'normalization', got neither"),
-        ({"meta": {"classes": 1}}, "meta must have a field 'normalization', got classes"),
-        ({"meta": {"normalization": {"border": 1}}}, "normalization must have a field 'averageImage', got border"),
-        (
-            {"normalization": {"averageImage": np.zeros((224, 224))}},
-            r"averageImage must be numbers, three colors last",
-        ),
+        ({"net": 1}, "KeyError: 'layers'"),
+        ({}, "KeyError: 'normalization'"),
+        ({"meta": {"classes": 1}}, "KeyError: 'normalization'"),
+        ({"meta": {"normalization": {"border": 1}}}, "KeyError: 'averageImage'"),
+        ({"normalization": {"averageImage": np.zeros((224, 224))}}, "ValueError: cannot reshape"),
     ],
 )
 def test_a_file_without_its_parts_is_refused(tmp_path, content, message):
     path = tmp_path / "network.mat"
     layers = {} if "net" in content else {"layers": cells(released_layers("vgg-f"), old=True)}
     scipy.io.savemat(path, layers | content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"network.mat cannot be read: {message}"):
         weights.read(path, without_numbers("vgg-f"))
 
 
@@ -318,11 +307,11 @@ def nan_classifier(state):
     [
         (
             lambda state: {key: state[key] for key in state if key != "features.28.bias"},
-            r"features.28.bias .* got nothing",
+            "cannot be read: KeyError: 'features.28.bias'",
         ),
         (lambda state: state | {"features.2.weight": torch.zeros(2, 2, 5, 5)}, r"\(2, 2, 3, 3\), got \(2, 2, 5, 5\)"),
-        (lambda state: {"model": 3}, "features.0.weight must be a tensor of shape"),
-        (lambda state: [1, 2], "must hold arrays by name, got list"),
+        (lambda state: {"model": 3}, "cannot be read: KeyError: 'features.0.weight'"),
+        (lambda state: [1, 2], "cannot be read: TypeError"),
         (nan_classifier, "classifier.0.weight must be finite numbers"),  # torchvision's IMAGENET1K_FEATURES
     ],
 )

@@ -1,26 +1,15 @@
 """ImageNet weights for the networks of Table 2, read from the files that others have released.
 
-=========  ==================================  ==================================================
-network    file                                input that the file was trained on
-=========  ==================================  ==================================================
-VGG-F, M   ``imagenet-vgg-{f,m}.mat``          RGB in 0..255 minus a mean image
-VGG-16     ``imagenet-vgg-verydeep-16.mat``    RGB in 0..255 minus a mean color
-           ``vgg16*.safetensors``, ``.pth``    (RGB / 255 - mean) / std; torchvision's state dict
-=========  ==================================  ==================================================
-
-The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matconvnet/pretrained. Their images are arrays
-of (row, column, channel), their kernels of (row, column, input, output), and their fully connected layers are
-convolutions. A mean image is reduced to its mean color, as in two-stream networks: the example's inputs do not have
-the size of the mean image. ``start`` fits the first convolution to the example's inputs.
+The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matconvnet/pretrained, for RGB in 0..255 minus
+a mean image. The others are torchvision's state dicts. ``start`` fits the first convolution to the example's inputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import scipy.io
@@ -44,8 +33,14 @@ FILES: dict[str, tuple[str, ...]] = {
 TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1, by which torchvision's VGG-16 was trained."""
 RGB = Modality.SPATIAL.channels
-FIRST = "features.0"
-"""The first convolution, the only layer that depends on how images are fed in."""
+KERNEL, BIAS = "features.0.weight", "features.0.bias"
+"""Of the first convolution, the only layer that depends on how images are fed in."""
+RANDOM = "random"
+"""Origin of a network that starts at random."""
+
+_MATCONVNET_TYPES = {nn.Conv2d: "conv", nn.Linear: "conv", nn.ReLU: "relu", ResponseNorm: "lrn", nn.MaxPool2d: "pool"}
+_Content = tuple[Mapping[str, Tensor], Tensor, Tensor]
+"""Weights, and the mean and deviation by which the inputs were normalized, of RGB in 0..255."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +48,7 @@ class Released:
     """The released weights of one network, all but its last layer."""
 
     file: str
-    """Name of the file they are from."""
     sha256: str
-    """Of the file, in hexadecimal."""
     state: Mapping[str, Tensor]
     """Float32 tensors by their names in ``Backbone``, for inputs of RGB in 0..255 minus ``mean``."""
     mean: Tensor
@@ -65,8 +58,6 @@ class Released:
 Weights = Mapping[str, Released]
 """Network -> its weights. A network without weights starts at random."""
 NO_WEIGHTS: Weights = {}
-RANDOM = "random"
-"""Origin of a network that starts at random."""
 
 
 def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
@@ -100,19 +91,21 @@ def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
 
 
 def read(path: Path, network: Backbone) -> Released:
-    """Read a file of weights.
-
-    Args:
-        path: one of ``FILES``.
-        network: the network that gets the weights. Only its shapes matter; it may be on torch's device "meta".
-
-    Raises:
-        DataError: if the file cannot be read or is of another network.
-    """
-    state, mean = (_read_matconvnet if path.suffix == ".mat" else _read_torchvision)(path, network)
-    for name, tensor in state.items():
-        if not tensor.isfinite().all():
+    """Read a file for ``network``, of which only the shapes matter: it may be on torch's device "meta"."""
+    try:
+        content, mean, std = _read_matconvnet(path, network) if path.suffix == ".mat" else _read_torchvision(path)
+        state = {name: content[name].float() for name in network.state_dict()}
+    except DataError:
+        raise
+    except Exception as problem:  # readers raise all kinds of errors for broken files
+        reason = next(iter(str(problem).splitlines()), "")
+        raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason}") from problem
+    for name, own in network.state_dict().items():
+        if state[name].shape != own.shape:
+            raise DataError(f"{path}: {name} must have shape {tuple(own.shape)}, got {tuple(state[name].shape)}")
+        if not state[name].isfinite().all():
             raise DataError(f"{path}: {name} must be finite numbers, got others among them")
+    state[KERNEL] = (state[KERNEL].double() / std[:, None, None]).float()
     return Released(path.name, sha256(path), state, mean)
 
 
@@ -127,14 +120,13 @@ def start(network: nn.Module, released: Released) -> None:
     Networks, ECCV 2016). Inputs without motion are zero, so the bias stays.
     """
     own, state = network.state_dict(), dict(released.state)
-    kernel, bias = (state[f"{FIRST}.{kind}"].double() for kind in ("weight", "bias"))
-    channels = own[f"{FIRST}.weight"].shape[1]
+    kernel, bias = state[KERNEL].double(), state[BIAS].double()
+    channels = own[KERNEL].shape[1]
     if channels == RGB:
         bias = bias + kernel.sum((2, 3)) @ (torch.tensor(RGB_MEAN, dtype=torch.float64) - released.mean)
     else:
         kernel = kernel.mean(1, keepdim=True).expand(-1, channels, -1, -1)
-    state |= {f"{FIRST}.weight": kernel, f"{FIRST}.bias": bias}
-    network.load_state_dict(own | state)
+    network.load_state_dict(own | state | {KERNEL: kernel, BIAS: bias})
 
 
 def origins(preset: Preset, weights: Weights) -> dict[str, str]:
@@ -145,181 +137,57 @@ def origins(preset: Preset, weights: Weights) -> dict[str, str]:
     }
 
 
-def _read_torchvision(path: Path, network: Backbone) -> tuple[dict[str, Tensor], Tensor]:
-    unpickled = partial(torch.load, map_location="cpu", weights_only=True)  # runs no code
-    content = _loaded(path, load_file if path.suffix == ".safetensors" else unpickled)
-    state = {}
-    for name, own in network.state_dict().items():
-        tensor = content.get(name, "nothing")
-        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor
-        if got != own.shape:
-            raise DataError(f"{path}: {name} must be a tensor of shape {tuple(own.shape)}, got {got}")
-        state[name] = tensor.float()
+def _read_torchvision(path: Path) -> _Content:
+    is_safe = path.suffix == ".safetensors"
+    content = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)  # runs no code
     mean, std = (255 * torch.tensor(of, dtype=torch.float64) for of in (TORCHVISION_MEAN, TORCHVISION_STD))
-    kernel = f"{FIRST}.weight"
-    state[kernel] = (state[kernel].double() / std[:, None, None]).float()
-    return state, mean
+    return content, mean, std
 
 
-def _read_matconvnet(path: Path, network: Backbone) -> tuple[dict[str, Tensor], Tensor]:
-    content = _loaded(path, scipy.io.loadmat)
-    if "layers" not in content:
-        raise DataError(f"{path} must be a SimpleNN network of MatConvNet, got a file without 'layers'")
-    layers = _layers(path, content["layers"])
+def _read_matconvnet(path: Path, network: Backbone) -> _Content:
+    content = scipy.io.loadmat(path, simplify_cells=True)
+    layers = [
+        (f"{path}: layer {number}", layer)
+        for number, layer in enumerate(content["layers"], start=1)
+        if layer["type"] != "dropout"  # the converter writes it only if asked to
+    ]
+    modules = [(name, module) for name, module in network.named_modules() if type(module) in _MATCONVNET_TYPES]
     image = torch.empty(1, RGB, network.input_size, network.input_size, device="meta")  # only its shape matters
     state: dict[str, Tensor] = {}
-    for name, module in network.named_modules():
-        types = _TYPES.get(type(module))
-        if types is None:
-            continue
-        layer = next(layers, None)
-        if layer is None or layer.type not in types:
-            place, got = (path, "the end") if layer is None else (layer.place, repr(layer.type))
-            raise DataError(f"{place}: type must be {types[0]!r}, got {got}")
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            state |= {f"{name}.{kind}": tensor for kind, tensor in _weights(layer, module, image).items()}
-        elif isinstance(module, ResponseNorm):
-            layer.expect("param", [*module.PARAMETERS])
+    for (name, module), (place, layer) in zip(modules, layers, strict=False):  # the file goes on, to class scores
         seen = image
         image = module(image.flatten(1) if isinstance(module, nn.Linear) else image)
-        if isinstance(module, nn.MaxPool2d):
-            _check_pool(layer, module, seen.shape[2:], image.shape[2:])
-    return state, _mean_color(path, content)
+        _check_layer(place, layer, module, np.array(seen.shape[2:]), np.array(image.shape[2:]))
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            # Files older than 1.0-beta17 have filters and biases instead of weights.
+            filters, biases = layer["weights"] if "weights" in layer else (layer["filters"], layer["biases"])
+            filters = filters[(None,) * (4 - filters.ndim)]  # loadmat drops the rows and columns of a 1 x 1 kernel
+            # (row, column, input, output), not mirrored: MatConvNet correlates, as torch does.
+            kernel = filters.transpose(3, 2, 0, 1)
+            if isinstance(module, nn.Linear):  # a convolution in the file
+                kernel = kernel.reshape(len(kernel), -1)
+            state |= {f"{name}.weight": torch.from_numpy(kernel), f"{name}.bias": torch.from_numpy(biases)}
+    # The mean image becomes a mean color, as in two-stream networks: the example's inputs have other sizes.
+    pixels = content.get("meta", content)["normalization"]["averageImage"].reshape(-1, RGB)
+    return state, torch.from_numpy(pixels.mean(0, dtype=np.float64)), torch.ones(RGB)
 
 
-_TYPES: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Conv2d: ("conv",),
-    nn.Linear: ("conv",),
-    nn.ReLU: ("relu",),
-    ResponseNorm: ("lrn", "normalize"),
-    nn.MaxPool2d: ("pool",),
-}
-"""MatConvNet's names of our layers, the newest first."""
-
-
-class _Struct:
-    """A MATLAB struct. Fields are read by name, since their order differs between versions of MatConvNet."""
-
-    def __init__(self, place: str, value: np.ndarray) -> None:
-        if value.dtype.names is None or value.size != 1:
-            raise DataError(f"{place} must be one struct, got {value.dtype} of shape {value.shape}")
-        self.place, self._value = place, value
-
-    def __contains__(self, field: str) -> bool:
-        return field in (self._value.dtype.names or ())
-
-    def __getitem__(self, field: str) -> np.ndarray:
-        if field not in self:
-            raise DataError(f"{self.place} must have a field {field!r}, got {', '.join(self._value.dtype.names or ())}")
-        content: np.ndarray = self._value[field].item()
-        return content
-
-    def text(self, field: str) -> str:
-        """Return a field that is a string."""
-        return "".join(map(str, self[field].ravel()))
-
-    @property
-    def type(self) -> str:
-        """What kind of layer this struct is."""
-        return self.text("type")
-
-    def numbers(self, field: str, count: int, default: float | None = None) -> list[float]:
-        """Return ``count`` numbers of a field, which may hold one for all of them; a missing field has the default."""
-        found = np.array(default) if default is not None and field not in self else self[field]
-        if found.dtype.kind not in "fiu" or found.size not in (1, count):
-            raise DataError(f"{self.place}: {field} must be {count} numbers, got {found.ravel().tolist()}")
-        numbers: list[float] = np.broadcast_to(found.ravel().astype(float), count).tolist()
-        return numbers
-
-    def expect(self, field: str, wanted: Sequence[float], default: float | None = None) -> None:
-        """Check the numbers of a field."""
-        found = self.numbers(field, len(wanted), default)
-        if not np.allclose(found, wanted, rtol=1e-6, atol=0):
-            raise DataError(f"{self.place}: {field} must be {[*wanted]}, got {found}")
-
-
-def _layers(path: Path, cells: np.ndarray) -> Iterator[_Struct]:
-    """Yield the layers in their order, without dropout, which has no weights."""
-    for number, cell in enumerate(cells.ravel(), start=1):
-        layer = _Struct(f"{path}: layer {number}", cell)
-        if "name" in layer:
-            layer.place += f" ({layer.text('name')})"
-        if layer.type != "dropout":
-            yield layer
-
-
-def _weights(layer: _Struct, module: nn.Conv2d | nn.Linear, image: Tensor) -> dict[str, Tensor]:
-    """Return the kernel and bias of a layer. In the file it is a convolution, even if ours is linear."""
+def _check_layer(place: str, layer: dict[str, Any], module: nn.Module, before: np.ndarray, after: np.ndarray) -> None:
+    """Check that a layer does the same as our module, which turns maps with sides ``before`` into maps ``after``."""
+    found = {"pad": 0, "stride": 1} | layer | {"type": layer["type"].replace("normalize", "lrn")}  # the older name
+    wanted: dict[str, Any] = {"type": _MATCONVNET_TYPES[type(module)]}
     if isinstance(module, nn.Conv2d):
-        height, width = module.kernel_size
-        inputs, pad, stride = module.in_channels, int(module.padding[0]), module.stride[0]
-    else:  # the first linear layer sees a whole map, the second one the first one's single pixel
-        inputs, height, width = image.shape[1:] if image.ndim == 4 else (image.shape[1], 1, 1)
-        pad, stride = 0, 1
-    layer.expect("pad", [pad] * 4, default=0)
-    layer.expect("stride", [stride] * 2, default=1)
-    if "weights" in layer:
-        cells = layer["weights"].ravel()
-        if len(cells) != 2:
-            raise DataError(f"{layer.place}: weights must be filters and biases, got {len(cells)} arrays")
-        filters, biases = cells
-    else:
-        filters, biases = layer["filters"], layer["biases"]
-    outputs = module.weight.shape[0]
-    for field, array, shape in (
-        ("filters", filters, (height, width, inputs, outputs)),
-        ("biases", biases.ravel(), (outputs,)),
-    ):
-        if array.shape != shape or array.dtype.kind != "f":
-            raise DataError(
-                f"{layer.place}: {field} must be floating-point of shape {shape}, got {array.dtype} of {array.shape}"
-            )
-    # No flip: MatConvNet correlates like torch, and its first axis is the vertical one too.
-    kernel = filters.transpose(3, 2, 0, 1).reshape(module.weight.shape)
-    return {"weight": _to_tensor(kernel), "bias": _to_tensor(biases.ravel())}
-
-
-def _check_pool(layer: _Struct, module: nn.MaxPool2d, before: Sequence[int], after: Sequence[int]) -> None:
-    """Check that the file's pool has the same windows as ours, which turns maps of side ``before`` into ``after``."""
-    if layer.text("method") != "max":
-        raise DataError(f"{layer.place}: method must be 'max', got {layer.text('method')!r}")
-    kernel, stride = cast("tuple[int, int]", (module.kernel_size, module.stride))
-    layer.expect("pool", [kernel] * 2)
-    layer.expect("stride", [stride] * 2, default=1)
-    # No padding above and to the left. Any padding below and to the right that leaves as many windows is fine.
-    top, bottom, left, right = layer.numbers("pad", 4, default=0)
-    room = (before[0] + top + bottom - kernel, before[1] + left + right - kernel)
-    if top or left or [side // stride + 1 for side in room] != [*after]:
-        raise DataError(
-            f"{layer.place}: pad must be 0 above and to the left and turn {[*before]} pixels into {[*after]}, "
-            f"got {[top, bottom, left, right]}"
-        )
-
-
-def _mean_color(path: Path, content: Mapping[str, Any]) -> Tensor:
-    """Return the mean color of the image that was subtracted from the network's inputs."""
-    if "meta" in content:
-        found = _Struct(f"{path}: meta", content["meta"])["normalization"]
-    elif "normalization" in content:  # until 1.0-beta16
-        found = content["normalization"]
-    else:
-        raise DataError(f"{path} must have 'meta' or 'normalization', got neither")
-    image = np.squeeze(_Struct(f"{path}: normalization", found)["averageImage"])
-    if image.shape[-1:] != (RGB,) or image.dtype.kind not in "fiu":
-        raise DataError(f"{path}: averageImage must be numbers, three colors last, got {image.dtype} of {image.shape}")
-    return torch.from_numpy(image.reshape(-1, RGB).mean(0, dtype=np.float64))
-
-
-def _loaded(path: Path, load: Callable[[Path], Mapping[str, Any]]) -> Mapping[str, Any]:
-    try:
-        content = load(path)
-    except Exception as problem:  # readers raise all kinds of errors for broken files
-        reason = next(iter(str(problem).splitlines()), "")
-        raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason}") from problem
-    if not isinstance(content, Mapping):
-        raise DataError(f"{path} must hold arrays by name, got {type(content).__name__}")
-    return content
-
-
-def _to_tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+        wanted |= {"pad": module.padding[0], "stride": module.stride[0]}
+    elif isinstance(module, nn.Linear):
+        wanted |= {"pad": 0, "stride": 1}
+    elif isinstance(module, ResponseNorm):
+        wanted |= {"param": module.PARAMETERS}
+    elif isinstance(module, nn.MaxPool2d):
+        kernel, stride = module.kernel_size, module.stride
+        wanted |= {"method": "max", "pool": kernel, "stride": stride, "near pad": 0, "windows": after}
+        # Any padding below and to the right is fine that leaves as many windows.
+        pad = np.broadcast_to(found["pad"], 4).reshape(2, 2)  # (top, bottom), (left, right)
+        found |= {"near pad": pad[:, 0], "windows": (before + pad.sum(1) - kernel) // stride + 1}
+    for field, value in wanted.items():
+        if not (found[field] == value if isinstance(value, str) else np.allclose(found[field], value, atol=0)):
+            raise DataError(f"{place}: {field} must be {value}, got {found[field]}")
