@@ -155,7 +155,7 @@ def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Callable[[
     optimizer, objective = make_optimizer(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
     def step(count: int) -> float:
-        (loss, _), _ = backward(optimizer, objective, sub_batches(samples(run, count), SAMPLES), count)
+        (loss, _), *_ = backward(optimizer, objective, sub_batches(samples(run, count), SAMPLES), count)
         optimizer.step()
         return float(loss)
 

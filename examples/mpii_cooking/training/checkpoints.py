@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,95 +17,61 @@ Thetas = list[list[list[float]]]
 
 @dataclass(frozen=True)
 class History:
-    """What training noted after every epoch.
-
-    Attributes:
-        loss: mean training loss of each epoch.
-        measure: fraction of right classes, in the guidance phase the mean overlap with the target window.
-        windows: theta on a few fixed frames, before the first epoch and after each; empty for most runs.
-        seconds: time that training took.
-        is_finished: whether training is over.
-    """
+    """What training noted after every epoch."""
 
     loss: tuple[float, ...] = ()
+    """Mean training loss of each epoch."""
     measure: tuple[float, ...] = ()
+    """Fraction of right classes, in the guidance phase the mean overlap with the target window."""
     windows: tuple[Thetas, ...] = ()
+    """Theta on a few fixed frames, before the first epoch and after each; empty for most runs."""
     seconds: float = 0.0
     is_finished: bool = False
+    """Whether training is over."""
 
     @property
     def epochs(self) -> int:
         """How many epochs were made."""
         return len(self.loss)
 
+    @property
+    def weights_name(self) -> str:
+        """Name of the file with the weights after the last epoch."""
+        return f"epoch-{self.epochs:04d}.safetensors"
 
-def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer | None, history: History) -> None:
-    """Commit a checkpoint, which replaces the one before.
 
-    Args:
-        unit: of the run.
-        networks: their weights are saved.
-        optimizer: its state is saved too; None at the end of training.
-        history: is saved as the unit's facts.
-    """
-    weights = {name: tensor.contiguous() for name, tensor in networks.state_dict().items()}
-    state = {} if optimizer is None else optimizer.state_dict()["state"]
-    moments = {f"optimizer.{i}.{name}": tensor for i, slots in state.items() for name, tensor in slots.items()}
-    name = weights_name(history)
-    with written_aside(unit.path(name)) as path:
-        save_file(weights | moments, path)
-    unit.commit(name, **asdict(history))
+def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
+    """Commit a checkpoint, which replaces the one before. At the end of training it has no state of the optimizer."""
+    tensors = {name: tensor.contiguous() for name, tensor in networks.state_dict().items()}
+    if not history.is_finished:
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
+    with written_aside(unit.path(history.weights_name)) as path:
+        save_file(tensors, path)
+    unit.commit(history.weights_name, **asdict(history))
 
 
 def load_history(unit: Unit) -> History:
-    """Return what training noted up to the last checkpoint.
-
-    Raises:
-        NotDoneError: if there is no checkpoint.
-    """
-    facts = unit.facts
-    sequences = {name: tuple(facts[name]) for name in ("loss", "measure", "windows")}
-    return History(**sequences, seconds=facts["seconds"], is_finished=facts["is_finished"])
+    """Return what training noted up to the last checkpoint. Without one, this raises NotDoneError."""
+    sequences = {name: tuple(unit.facts[name]) for name in ("loss", "measure", "windows")}
+    return History(**(unit.facts | sequences))
 
 
 def load_weights(unit: Unit, networks: nn.Module) -> None:
-    """Load the last checkpoint's weights into ``networks``.
-
-    Raises:
-        NotDoneError: if there is no checkpoint.
-    """
-    weights, _ = _read(unit.file(weights_name(load_history(unit))))
-    networks.load_state_dict(weights)
+    """Load the weights of a finished run."""
+    networks.load_state_dict(load_file(unit.file(load_history(unit).weights_name)))
 
 
 def restore(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer) -> History:
-    """Load the last checkpoint into ``networks`` and ``optimizer``. Without one, leave them as they are.
-
-    Returns:
-        What training noted so far.
-    """
+    """Load the last checkpoint, and return what training noted so far. Without one, leave everything as it is."""
     if not unit.done:
         return History()
     history = load_history(unit)
-    weights, state = _read(unit.file(weights_name(history)))
-    networks.load_state_dict(weights)
+    tensors = load_file(unit.file(history.weights_name))
+    state: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for name in [name for name in tensors if name.startswith("optimizer.")]:
+        _, index, slot = name.split(".")
+        state[int(index)][slot] = tensors.pop(name)
+    networks.load_state_dict(tensors)
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
     return history
-
-
-def weights_name(history: History) -> str:
-    """Return the name of the file with the weights after the last epoch."""
-    return f"epoch-{history.epochs:04d}.safetensors"
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[int, dict[str, Tensor]]]:
-    """Return the weights by name, and the optimizer's state by parameter and slot."""
-    weights: dict[str, Tensor] = {}
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in load_file(path).items():
-        if name.startswith("optimizer."):
-            _, index, slot = name.split(".")
-            state.setdefault(int(index), {})[slot] = tensor
-        else:
-            weights[name] = tensor
-    return weights, state

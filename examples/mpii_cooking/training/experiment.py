@@ -28,23 +28,15 @@ VERSION = 5
 
 @dataclass(frozen=True)
 class Experiment:
-    """The data, the settings and the seed of a run, and its units.
-
-    Attributes:
-        dataset: the clips.
-        caches: the prepared videos.
-        preset: the settings.
-        plan: the seed, and what is trained from it.
-        workspace: where everything is kept that depends on the seed.
-        device: where networks are.
-        weights: what networks start from; those without start at random.
-    """
+    """The data, the settings and the seed of a run, and its units."""
 
     dataset: Dataset
     caches: Mapping[str, VideoCache]
+    """The prepared videos."""
     preset: Preset
     plan: SeedPlan
     workspace: Workspace
+    """Where everything is kept that depends on the seed."""
     device: torch.device
     weights: Weights = field(default_factory=dict)
 
@@ -78,19 +70,11 @@ class Experiment:
         return unit.done and checkpoints.load_history(unit).is_finished
 
     def history(self, run: Run) -> History:
-        """Return what training noted.
-
-        Raises:
-            NotDoneError: if the run is not finished.
-        """
+        """Return what training noted. If the run is not finished, this raises NotDoneError."""
         return checkpoints.load_history(self._finished_unit(run))
 
     def trained(self, run: Run) -> Networks:
-        """Return the networks of a finished run, ready for evaluation.
-
-        Raises:
-            NotDoneError: if the run is not finished.
-        """
+        """Return a run's networks, ready for evaluation. If it is not finished, this raises NotDoneError."""
         networks = build(run, len(self.dataset.classes), self.preset)
         checkpoints.load_weights(self._finished_unit(run), networks)
         return self.placed(networks).eval()
@@ -112,16 +96,8 @@ class Experiment:
 
     def training_samples(self, run: Run, epoch: int) -> ClipSamples:
         """Return the samples of one epoch of training."""
-        return ClipSamples(
-            self.dataset.train,
-            self.caches,
-            run.level,
-            run.modality,
-            self.preset,
-            seed=self.seed,
-            augment=True,
-            epoch=epoch,
-        )
+        stream = (run.level, run.modality, self.preset)
+        return ClipSamples(self.dataset.train, self.caches, *stream, seed=self.seed, augment=True, epoch=epoch)
 
     def test_samples(self, modality: Modality, level: Level, clips: tuple[Clip, ...] | None = None) -> ClipSamples:
         """Return one random frame of every test clip, or of some; the same frames for every run of a level."""
@@ -130,11 +106,8 @@ class Experiment:
 
     def follows(self, run: Run) -> bool:
         """Whether the run's windows are noted on fixed test frames, before its first epoch and after each."""
-        return (run.phase, run.modality, run.localizer) == (
-            Phase.JOINT,
-            Modality.SPATIAL,
-            self.preset.scope.main_localizer,
-        )
+        stream = (run.phase, run.modality, run.localizer)
+        return stream == (Phase.JOINT, Modality.SPATIAL, self.preset.scope.main_localizer)
 
     @property
     def followed_clips(self) -> list[int]:

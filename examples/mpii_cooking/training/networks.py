@@ -10,7 +10,7 @@ stride at full size has a kernel that is smaller by that factor.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,70 +29,55 @@ CLASSIFIER_DROPOUT = {Modality.SPATIAL: 0.85, Modality.TEMPORAL: 0.5}
 SMALL_DROPOUT = 0.2
 
 
-@dataclass(frozen=True)
-class _Conv:
+class _Conv(NamedTuple):
     channels: int
-    kernel: int
+    kernel: int = 3
     stride: int = 1
-    padding: int = 0
+    padding: int = 1
     normalize: bool = False
 
 
-@dataclass(frozen=True)
-class _MaxPool:
+class _MaxPool(NamedTuple):
     kernel: int
-    stride: int = 2
-
-
-def _plain(channels: int) -> _Conv:
-    return _Conv(channels, kernel=3, padding=1)
-
-
-def _block(channels: int, depth: int) -> list[_Conv | _MaxPool]:
-    return [*[_plain(channels)] * depth, _MaxPool(2)]
 
 
 _LAYERS: dict[str, tuple[_Conv | _MaxPool, ...]] = {
     "vgg-f": (
-        _Conv(64, kernel=11, stride=4, normalize=True),
-        _MaxPool(3),
-        _Conv(256, kernel=5, padding=2, normalize=True),
-        _MaxPool(3),
-        *(_plain(256) for _ in range(3)),
-        _MaxPool(3),
+        *(_Conv(64, kernel=11, stride=4, padding=0, normalize=True), _MaxPool(3)),
+        *(_Conv(256, kernel=5, padding=2, normalize=True), _MaxPool(3)),
+        *(_Conv(256), _Conv(256), _Conv(256), _MaxPool(3)),
     ),
     "vgg-m": (
-        _Conv(96, kernel=7, stride=2, normalize=True),
-        _MaxPool(3),
-        _Conv(256, kernel=5, stride=2, padding=1, normalize=True),
-        _MaxPool(3),
-        *(_plain(512) for _ in range(3)),
-        _MaxPool(3),
+        *(_Conv(96, kernel=7, stride=2, padding=0, normalize=True), _MaxPool(3)),
+        *(_Conv(256, kernel=5, stride=2, normalize=True), _MaxPool(3)),
+        *(_Conv(512), _Conv(512), _Conv(512), _MaxPool(3)),
     ),
-    "vgg-16": (*_block(64, 2), *_block(128, 2), *_block(256, 3), *_block(512, 3), *_block(512, 3)),
+    "vgg-16": (
+        *(_Conv(64), _Conv(64), _MaxPool(2)),
+        *(_Conv(128), _Conv(128), _MaxPool(2)),
+        *(_Conv(256), _Conv(256), _Conv(256), _MaxPool(2)),
+        *(_Conv(512), _Conv(512), _Conv(512), _MaxPool(2)),
+        *(_Conv(512), _Conv(512), _Conv(512), _MaxPool(2)),
+    ),
 }
 
 
 class ResponseNorm(nn.Module):
     """Divide every channel by the energy of the five around it: ``x / (2 + 1e-4 * sum(x ** 2)) ** 0.75``.
 
-    These are the parameters [5 2 1e-4 .75] of the released weights. ``nn.LocalResponseNorm`` computes the same, but its
-    pooling over channels takes about half of a small network's time on a CPU. A convolution is faster.
+    ``nn.LocalResponseNorm`` does the same, but takes half of a small network's time on a CPU; a convolution is faster.
     """
 
     PARAMETERS = (5, 2.0, 1e-4, 0.75)
-    """MatConvNet's: channels, constant, factor, power."""
-
-    factors: Tensor
-    constants: Tensor
+    """Of the released weights, in MatConvNet's order: channels, constant, factor, power."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         size, constant, factor, _ = self.PARAMETERS
         index = torch.arange(channels)
         near = (index[:, None] - index).abs() <= size // 2
-        self.register_buffer("factors", factor * near[..., None, None].double(), persistent=False)
-        self.register_buffer("constants", torch.full((channels,), constant, dtype=torch.float64), persistent=False)
+        self.factors = nn.Buffer(factor * near[..., None, None].double(), persistent=False)
+        self.constants = nn.Buffer(torch.full((channels,), constant, dtype=torch.float64), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalize (N, channels, h, w)."""
@@ -101,20 +86,12 @@ class ResponseNorm(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The convolutions, fc6 and fc7 of a VGG network.
-
-    Args:
-        name: "vgg-f", "vgg-m" or "vgg-16".
-        channels: channels of the input.
-        input_size: side of the square input in pixels.
-        width: multiplies the channels of every layer.
-        dropout: probability with which units of fc6 and fc7 are dropped.
-    """
+    """The convolutions, fc6 and fc7 of a VGG network. ``width`` multiplies the channels of every layer."""
 
     def __init__(self, name: str, channels: int, *, input_size: int, width: float, dropout: float) -> None:
         super().__init__()
         self.input_size = input_size
-        self.width = scaled(FULL_FC, width)
+        self.width = round(FULL_FC * width)
         self.features = nn.Sequential(*_convolutions(name, channels, width, full=input_size == FULL_INPUT))
         with torch.no_grad():
             flat = self.features(torch.zeros(1, channels, input_size, input_size)).numel()
@@ -122,7 +99,10 @@ class Backbone(nn.Module):
             *(nn.Linear(flat, self.width), nn.ReLU(), nn.Dropout(dropout)),
             *(nn.Linear(self.width, self.width), nn.ReLU(), nn.Dropout(dropout)),
         )
-        initialize(self)
+        for layer in self.modules():  # He et al., ICCV 2015, eq. 10
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return fc7, (N, width), of images (N, channels, input_size, input_size)."""
@@ -158,15 +138,7 @@ class Networks(nn.Module):
 def transformer(
     name: str, level: Level, modality: Modality, preset: Preset, head: str = "gaussian"
 ) -> SupervisedSpatialTransformer:
-    """Build the spatial transformer of one level. Its localization network sees the whole crop at a glimpse's size.
-
-    Args:
-        name: the localization network.
-        level: decides how the crop is scaled down: by max-pooling, or by resizing at the general level (Table 1).
-        modality: RGB or flow.
-        preset: sizes and widths.
-        head: how the head starts, see :class:`SupervisedSpatialTransformer`.
-    """
+    """Build the spatial transformer of one level. Its localization network sees the whole crop at a glimpse's size."""
     glimpse, width = preset.data.glimpse, preset.training.width
     dropout = LOCALIZER_DROPOUT if preset.data.scale == 1 else SMALL_DROPOUT
     localizer = Backbone(name, modality.channels, input_size=glimpse, width=width, dropout=dropout)
@@ -175,7 +147,7 @@ def transformer(
         localizer,
         size,
         features=localizer.width,
-        downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(size),
+        downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(size),  # Table 1
         head_init=head,
         scale=glimpse / level.height,
     )
@@ -186,27 +158,13 @@ def autocast(preset: Preset, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=preset.training.precision == "bfloat16")
 
 
-def scaled(channels: int, width: float) -> int:
-    """Return ``channels`` multiplied by ``width``, at least one."""
-    return max(1, round(channels * width))
-
-
-def initialize(network: nn.Module) -> None:
-    """Draw every convolution's and linear layer's weights after He et al. (ICCV 2015, eq. 10); biases are zero."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
 def _convolutions(name: str, channels: int, width: float, *, full: bool) -> Iterator[nn.Module]:
     for layer in _LAYERS[name]:
         if isinstance(layer, _MaxPool):
             # MatConvNet pads these pools at the far side, which is what rounding up does.
-            yield nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=True)
+            yield nn.MaxPool2d(layer.kernel, stride=2, ceil_mode=True)
             continue
-        outputs = scaled(layer.channels, width)
+        outputs = round(layer.channels * width)
         if full:
             yield nn.Conv2d(channels, outputs, layer.kernel, layer.stride, layer.padding)
         else:

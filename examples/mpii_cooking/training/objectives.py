@@ -12,7 +12,7 @@ from examples.mpii_cooking.data.samples import Sample
 from examples.mpii_cooking.training.networks import Classifier, Networks
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.variants import Phase, Window
-from supervised_st import Glimpse, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample
+from supervised_st import Glimpse, RegressiveGuidance, affine_sample
 from supervised_st.geometry import window_iou
 
 
@@ -31,19 +31,13 @@ Windows = Callable[[Sample], Tensor]
 
 
 def make_objective(run: Run, networks: Networks, guidance: float) -> Objective:
-    """Return the loss of the run, and what is measured along the way.
-
-    Args:
-        run: decides the loss.
-        networks: from ``build``.
-        guidance: how strongly guidance pulls, from ``run.guidance``.
-    """
+    """Return the loss of the run, and what is measured along the way. ``guidance`` is from ``run.guidance``."""
     if run.phase is Phase.GUIDANCE:
-        return _guidance_objective(networks.transformer, guidance)
+        return _guidance_objective(networks, guidance)
     if run.phase is Phase.RECOGNITION:
         return _window_objective(networks.classifier, lambda sample: sample.random)
     if run.phase is Phase.JOINT and not run.tested_variant.traits.is_frozen:
-        return _joint_objective(networks.transformer, networks.classifier, guidance)
+        return _joint_objective(networks, guidance)
     return _window_objective(networks.classifier, evaluation_windows(run, networks))
 
 
@@ -51,17 +45,10 @@ def evaluation_windows(run: Run, networks: Networks) -> Windows:
     """Return the windows that the run's classifier sees when it is tested."""
     window = run.tested_variant.traits.window
     if window is Window.CENTER:
-        side = networks.classifier.input_size
-        return lambda sample: center_windows(sample, side)
+        return lambda sample: center_windows(sample, networks.classifier.input_size)
     if window is Window.MOST_MOTION:
         return lambda sample: sample.theta
-    transformer = networks.transformer
-
-    def attended(sample: Sample) -> Tensor:
-        transformer.eval()  # without dropout
-        return transformer.localize(sample.image)
-
-    return attended
+    return lambda sample: networks.transformer.eval().localize(sample.image)  # eval: without dropout
 
 
 def center_windows(sample: Sample, side: int) -> Tensor:
@@ -70,43 +57,37 @@ def center_windows(sample: Sample, side: int) -> Tensor:
     return sample.theta.new_tensor([[scale, 0.0, 0.0], [0.0, scale, 0.0]]).expand_as(sample.theta)
 
 
-def _guidance_objective(transformer: SupervisedSpatialTransformer, strength: float) -> Objective:
+def _guidance_objective(networks: Networks, strength: float) -> Objective:
     guidance = RegressiveGuidance("l1", weight=strength)
 
     def objective(sample: Sample) -> Outcome:
-        theta = transformer.localize(sample.image)
+        theta = networks.transformer.localize(sample.image)
         loss = guidance(theta, sample.theta, sample.confidence)
         return Outcome(loss, window_iou(theta.detach(), sample.theta))
 
     return objective
 
 
-def _joint_objective(transformer: SupervisedSpatialTransformer, classifier: Classifier, strength: float) -> Objective:
+def _joint_objective(networks: Networks, strength: float) -> Objective:
     guidance = RegressiveGuidance("l1", weight=strength, joint=True)
 
     def objective(sample: Sample) -> Outcome:
-        hits: list[Tensor] = []
+        outcomes: list[Outcome] = []
 
         def classification(glimpse: Glimpse) -> Tensor:
-            scores = classifier(glimpse.image)
-            hits.append(_hits(scores, sample.label))
-            return F.cross_entropy(scores, sample.label)
+            outcomes.append(_classify(networks.classifier(glimpse.image), sample.label))
+            return outcomes[0].loss
 
-        loss = guidance.objective(transformer, sample.image, target=sample, task=classification)
-        return Outcome(loss, hits[0])
+        loss = guidance.objective(networks.transformer, sample.image, target=sample, task=classification)
+        return Outcome(loss, outcomes[0].measure)
 
     return objective
 
 
 def _window_objective(classifier: Classifier, windows: Windows) -> Objective:
-    side = classifier.input_size
-
-    def objective(sample: Sample) -> Outcome:
-        scores = classifier(affine_sample(sample.image, windows(sample), (side, side)))
-        return Outcome(F.cross_entropy(scores, sample.label), _hits(scores, sample.label))
-
-    return objective
+    size = (classifier.input_size, classifier.input_size)
+    return lambda sample: _classify(classifier(affine_sample(sample.image, windows(sample), size)), sample.label)
 
 
-def _hits(scores: Tensor, labels: Tensor) -> Tensor:
-    return (scores.argmax(1) == labels).float()
+def _classify(scores: Tensor, labels: Tensor) -> Outcome:
+    return Outcome(F.cross_entropy(scores, labels), (scores.argmax(1) == labels).float())

@@ -17,21 +17,15 @@ from supervised_st import LinearAnneal
 
 @dataclass(frozen=True)
 class Run:
-    """One network, or pair of networks, trained in one phase.
-
-    Attributes:
-        phase: the phase of training.
-        modality: with ``level``, the stream.
-        level: with ``modality``, the stream.
-        localizer: the localization network; None for runs that have none.
-        variant: None for recognition, from which all variants of the stream go on.
-    """
+    """One network, or pair of networks, trained in one phase."""
 
     phase: Phase
     modality: Modality
     level: Level
     localizer: str | None = None
+    """The localization network; None for runs that have none."""
     variant: Variant | None = None
+    """None for recognition, from which all variants of the stream go on."""
 
     @property
     def name(self) -> str:
@@ -43,11 +37,6 @@ class Run:
     def seed_name(self) -> str:
         """The run's name in version 0.2. It seeds dropout, so runs keep their random numbers and their results."""
         return self.name.replace("recognize", "recognise").replace("center", "centre")  # codespell:ignore
-
-    @property
-    def has_transformer(self) -> bool:
-        """Whether the run has a localization network."""
-        return self.localizer is not None
 
     @property
     def has_classifier(self) -> bool:
@@ -62,20 +51,18 @@ class Run:
     def settings(self, preset: Preset) -> PhaseSettings:
         """Return the epochs and rates of the run."""
         settings = preset.training.phase(self.phase)
-        if self.variant is not None and self.variant.traits.pace != 1:
-            rate = self.variant.traits.pace * (settings.localization_rate or settings.rate)
-            settings = replace(settings, localization_rate=rate)
+        traits = self.tested_variant.traits
+        if traits.pace != 1:
+            settings = replace(settings, localization_rate=traits.pace * (settings.localization_rate or settings.rate))
         # The number of epochs over which guidance fades has to be known beforehand.
-        return replace(settings, patience=0) if self._guidance is Guidance.FADING else settings
+        return replace(settings, patience=0) if traits.guidance is Guidance.FADING else settings
 
     def guidance(self, preset: Preset, epoch: int) -> float:
-        """Return how strongly guidance pulls in an epoch, in [0, 1].
-
-        It depends on the epoch alone, so a resumed run needs no other state.
-        """
-        if self._guidance is Guidance.FADING:
+        """Return how strongly guidance pulls in an epoch, in [0, 1]."""
+        guidance = self.tested_variant.traits.guidance
+        if guidance is Guidance.FADING:
             return LinearAnneal(hold=0, until=preset.training.joint.epochs - 1).factor(epoch)
-        return 1.0 if self.phase is Phase.GUIDANCE or self._guidance is Guidance.ON else 0.0
+        return 1.0 if self.phase is Phase.GUIDANCE or guidance is Guidance.ON else 0.0
 
     def backbones(self, preset: Preset) -> tuple[str, ...]:
         """Return the names of the run's networks."""
@@ -86,13 +73,9 @@ class Run:
         origins = {}
         if self.phase in (Phase.JOINT, Phase.BASELINE):
             origins["classifier"] = Run(Phase.RECOGNITION, self.modality, self.level)
-        if self.phase is Phase.JOINT and self.variant is not None and self.variant.traits.is_guided:
-            origins["transformer"] = Run(Phase.GUIDANCE, self.modality, self.level, self.localizer, Variant.SSTN)
+        if self.phase is Phase.JOINT and self.tested_variant.traits.is_guided:
+            origins["transformer"] = replace(self, phase=Phase.GUIDANCE, variant=Variant.SSTN)
         return origins
-
-    @property
-    def _guidance(self) -> Guidance:
-        return Guidance.OFF if self.variant is None else self.variant.traits.guidance
 
 
 def extra_runs(preset: Preset) -> tuple[Run, ...]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from itertools import chain, islice
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from tqdm import tqdm
 
 from examples.mpii_cooking import distributed
@@ -43,6 +42,9 @@ MIN_FALL = 0.01
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
+_experiment: Experiment
+"""What a worker process trains. It is the same object for all its runs, so that decoded frames are kept."""
+
 
 class TrainingDivergedError(RuntimeError):
     """A loss or a weight is no longer a finite number."""
@@ -57,16 +59,16 @@ def train_all(experiment: Experiment) -> None:
         for run in runs:
             train(experiment, run)
         return
-    first, then = ([run for run in runs if bool(run.origins()) == later] for later in (False, True))
     context = multiprocessing.get_context("spawn")
-    train_one = partial(_train_pickled, pickle.dumps(experiment))
     with (
-        ProcessPoolExecutor(processes, context, _start_worker, (preset.training.threads,)) as pool,
+        ProcessPoolExecutor(processes, context, _start_worker, (experiment,)) as pool,
         tqdm(total=len(runs), desc="train", unit="run", leave=False) as bar,
     ):
-        for runs_in_any_order in (first, then):
-            with _children_ignore_interrupts():
-                trained = [pool.submit(train_one, run) for run in runs_in_any_order]
+        for is_later in (False, True):  # runs that go on from others come after them
+            # Submitting starts the workers, which then ignore Ctrl-C too: it is for this process.
+            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            trained = [pool.submit(_train_in_worker, run) for run in runs if bool(run.origins()) == is_later]
+            signal.signal(signal.SIGINT, handler)
             for future in as_completed(trained):
                 if future.exception() is not None:
                     pool.shutdown(cancel_futures=True)
@@ -78,18 +80,9 @@ def train(experiment: Experiment, run: Run) -> None:
     """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
     if experiment.is_finished(run):
         return
-    frames = None
-    if experiment.follows(run):
-        frames = experiment.followed_frames(run.level).image.to(experiment.device)
-    fit(
-        run,
-        experiment.untrained(run),
-        experiment.preset,
-        experiment.unit(run),
-        partial(experiment.training_samples, run),
-        seed=experiment.seed,
-        frames=frames,
-    )
+    networks, unit, samples = experiment.untrained(run), experiment.unit(run), partial(experiment.training_samples, run)
+    frames = experiment.followed_frames(run.level).image.to(experiment.device) if experiment.follows(run) else None
+    fit(run, networks, experiment.preset, unit, samples, seed=experiment.seed, frames=frames)
 
 
 def fit(
@@ -104,19 +97,9 @@ def fit(
 ) -> None:
     """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
 
-    Ranks share every step's sub-batches; rank 0 writes the checkpoints.
-
-    Args:
-        run: decides the objective and the rates.
-        networks: from ``build``, with the weights they start from, on the device to train on.
-        preset: optimizer and batch sizes.
-        unit: where checkpoints go.
-        samples: epoch -> the training samples of that epoch.
-        seed: decides dropout.
-        frames: images on which theta is noted before the first epoch and after each.
-
-    Raises:
-        TrainingDivergedError: if a loss or a weight stops being finite; the last checkpoint stays.
+    Ranks share every step's sub-batches; rank 0 writes the checkpoints. ``samples`` maps an epoch to its samples.
+    ``frames`` are images on which theta is noted before the first epoch and after each. If a loss or a weight stops
+    being finite, this raises TrainingDivergedError, and the last checkpoint stays.
     """
     optimizer = make_optimizer(run, networks, preset)
     history = checkpoints.restore(unit, networks, optimizer)
@@ -144,7 +127,7 @@ def fit(
                 history = replace(history, seconds=history.seconds + seconds)
                 if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
                     raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
-                checkpoints.save(unit, networks, None if history.is_finished else optimizer, history)
+                checkpoints.save(unit, networks, optimizer, history)
                 started = time.monotonic()
     distributed.barrier()  # runs that go on from this one find it whole
 
@@ -165,7 +148,7 @@ def is_over(settings: PhaseSettings, losses: Sequence[float]) -> bool:
     return plateau.factor(len(losses)) == 0
 
 
-def make_optimizer(run: Run, networks: Networks, preset: Preset) -> torch.optim.Optimizer:
+def make_optimizer(run: Run, networks: Networks, preset: Preset) -> Optimizer:
     """Return the preset's optimizer, with a rate for each network."""
     settings = run.settings(preset)
     rates = {"classifier": settings.rate, "transformer": settings.localization_rate or settings.rate}
@@ -181,32 +164,21 @@ def make_optimizer(run: Run, networks: Networks, preset: Preset) -> torch.optim.
     return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
 
 
-def train_step(optimizer: torch.optim.Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> Outcome:
-    """Make one step. Its gradient is the sum over sub-batches and ranks, which is exact: no layer mixes samples.
+def train_step(optimizer: Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> Outcome:
+    """Make one step, and return the mean loss and the mean measure of the whole batch, on every rank.
 
-    Args:
-        optimizer: of the networks that learn, which are the same on every rank.
-        objective: what to minimize.
-        parts: the sub-batches of this rank, maybe none.
-        size: samples of the whole batch, over all sub-batches and ranks.
-
-    Returns:
-        The whole batch's mean loss and mean measure, on every rank.
+    ``parts`` are the sub-batches of this rank, maybe none; ``size`` counts the samples of all ranks. The gradient is
+    the sum over sub-batches and ranks, which is exact: no layer mixes samples.
     """
-    sums, gradients = backward(optimizer, objective, parts, size)
-    distributed.add_up([sums, *gradients])
+    summands = backward(optimizer, objective, parts, size)
+    distributed.add_up(summands)
     optimizer.step()
-    return Outcome(sums[0], sums[1] / size)
+    loss, measures = summands[0]
+    return Outcome(loss, measures / size)
 
 
-def backward(
-    optimizer: torch.optim.Optimizer, objective: Objective, parts: Iterable[Sample], size: int
-) -> tuple[Tensor, list[Tensor]]:
-    """Compute the gradient of this rank's sub-batches.
-
-    Returns:
-        (sum of the loss's parts, sum of the measures), and the gradients, to be added up over ranks.
-    """
+def backward(optimizer: Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> list[Tensor]:
+    """Return what ranks add up: first a tensor of (loss, sum of the measures), then the gradient of every parameter."""
     optimizer.zero_grad()
     learning = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     sums = learning[0].new_zeros(2)
@@ -218,7 +190,7 @@ def backward(
     for parameter in learning:
         if parameter.grad is None:  # on a rank without parts
             parameter.grad = torch.zeros_like(parameter)
-    return sums, [parameter.grad for parameter in learning]
+    return [sums, *(parameter.grad for parameter in learning)]
 
 
 def sub_batches(batch: Sample, size: int) -> list[Sample]:
@@ -227,13 +199,7 @@ def sub_batches(batch: Sample, size: int) -> list[Sample]:
 
 
 def _epoch(
-    run: Run,
-    networks: Networks,
-    optimizer: torch.optim.Optimizer,
-    samples: ClipSamples,
-    preset: Preset,
-    seed: int,
-    epoch: int,
+    run: Run, networks: Networks, optimizer: Optimizer, samples: ClipSamples, preset: Preset, seed: int, epoch: int
 ) -> tuple[float, float]:
     """Return the mean loss and the mean measure over one epoch's samples."""
     objective = make_objective(run, networks, run.guidance(preset, epoch))
@@ -261,14 +227,15 @@ def _epoch(
 
 @torch.no_grad()
 def _thetas(networks: Networks, images: Tensor) -> Thetas:
-    networks.eval()
-    thetas: Thetas = networks.transformer.localize(images).tolist()
+    thetas: Thetas = networks.transformer.eval().localize(images).tolist()
     return thetas
 
 
-def _start_worker(threads: int) -> None:
+def _start_worker(experiment: Experiment) -> None:
     """Prepare a process to train runs, one after another."""
-    torch.set_num_threads(threads or torch.get_num_threads())
+    global _experiment
+    _experiment = experiment
+    torch.set_num_threads(experiment.preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     # When the main process is killed, its workers must not go on and write into what the next start reads.
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -281,22 +248,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train_pickled(experiment: bytes, run: Run) -> None:
-    train(_unpickled(experiment), run)
-
-
-@lru_cache(maxsize=1)
-def _unpickled(experiment: bytes) -> Experiment:
-    """Return the same experiment in every call, so that a worker keeps decoded frames from run to run."""
-    loaded: Experiment = pickle.loads(experiment)
-    return loaded
-
-
-@contextmanager
-def _children_ignore_interrupts() -> Iterator[None]:
-    """Start processes that leave Ctrl-C to this one."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _train_in_worker(run: Run) -> None:
+    train(_experiment, run)

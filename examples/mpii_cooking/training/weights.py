@@ -61,12 +61,7 @@ NO_WEIGHTS: Weights = {}
 
 
 def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
-    """Read the weights of all networks of the preset that have a file in ``folder``.
-
-    Raises:
-        DataError: if the preset's networks are smaller than the released ones, the folder is missing, it has no file or
-            several files of one network, or a file cannot be read or is of another network.
-    """
+    """Read the weights of all networks of the preset that have a file in ``folder``, or raise DataError."""
     if preset.data.scale != 1 or preset.training.width != 1:
         raise DataError(
             "weights must be for the networks as published, 224 px wide and with all their channels, as in the preset "
@@ -98,7 +93,7 @@ def read(path: Path, network: Backbone) -> Released:
     except DataError:
         raise
     except Exception as problem:  # readers raise all kinds of errors for broken files
-        reason = next(iter(str(problem).splitlines()), "")
+        reason, _, _ = str(problem).partition("\n")
         raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason}") from problem
     for name, own in network.state_dict().items():
         if state[name].shape != own.shape:
@@ -113,8 +108,7 @@ def start(network: nn.Module, released: Released) -> None:
     """Give ``network`` the released weights. A last layer that was not released stays as it is.
 
     For RGB, the difference between the example's mean color and the file's goes into the first convolution's bias. This
-    is exact except at the border of a padded convolution (VGG-16), where the padding means the example's mean color.
-    MatConvNet's VGG-16 has the same mean as the example, torchvision's differs by half a gray level.
+    is exact except at the border of a padded convolution, where the padding means the example's mean color.
 
     For flow, every channel gets the mean of the three RGB kernels, not rescaled (Wang et al., Temporal Segment
     Networks, ECCV 2016). Inputs without motion are zero, so the bias stays.
