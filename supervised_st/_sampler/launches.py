@@ -86,12 +86,8 @@ def make_grid(launch: Launch, transforms: int, channels: int, size: tuple[int, i
 def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sampling, is_large: bool) -> Launch:
     """Return the launch tuned for the common case, or else the fallback.
 
-    Args:
-        kernel: ``"forward"``, ``"theta_gradient"`` or ``"image_gradient"``.
-        is_vectorized: whether threads read several channels at a time.
-        image: the tensor whose channels are read: the image, or the gradient to the output.
-        sampling: how pixels are read.
-        is_large: whether offsets need 64 bits.
+    ``image`` is the tensor whose channels are read: the image, or the gradient to the output. It is large if offsets
+    need 64 bits.
     """
     is_common = (
         sampling.mode == "bilinear"

@@ -82,14 +82,10 @@ def register(
     launch: Callable[[Inputs], Tensor],
     fake: Callable[[Inputs], Tensor],
 ) -> Any:
-    """Make an operator that compilers treat as one opaque node, and return it.
+    """Make an operator of ``torch.ops.supervised_st`` that compilers treat as one opaque node, and return it.
 
-    Args:
-        name: of the operator in ``torch.ops.supervised_st``.
-        inputs: the type of its inputs.
-        check: raises if the kernels would read or write out of bounds for these inputs.
-        launch: computes the result.
-        fake: returns a tensor of the result's shape, dtype and layout without computing it.
+    ``check`` raises if the kernels would read or write out of bounds. ``launch`` computes the result, ``fake`` only
+    returns a tensor of its shape, dtype and layout.
     """
 
     def checked(function: Callable[[Inputs], Tensor]) -> Callable[..., Tensor]:
