@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-LONGEST_SIDE = 2**30
-"""The longest side of an image, in pixels. Coordinates further out are clamped to it."""
+LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
 
 
 def check_tensor(name: str, tensor: object) -> None:

@@ -29,6 +29,7 @@ class WindowLike(Protocol):
         """``[batch]``, the weight of each sample."""
 
 
+Target = Tensor | WindowLike
 _GlimpseT = TypeVar("_GlimpseT")
 _GlimpseT_co = TypeVar("_GlimpseT_co", covariant=True)
 
@@ -141,7 +142,7 @@ class RegressiveGuidance(nn.Module):
         transformer: SpatialTransformerLike[_GlimpseT],
         image: Tensor,
         *,
-        target: Tensor | WindowLike | Callable[[], Tensor | WindowLike] | None,
+        target: Target | Callable[[], Target] | None,
         task: Callable[[_GlimpseT], Tensor],
     ) -> Tensor:
         """Return the one loss to train with, so that a training loop needs no case distinction.
@@ -199,38 +200,23 @@ class RegressiveGuidance(nn.Module):
 
     def _update(self) -> None:
         # Once per step, so that compiled code reads a number that rarely changes.
-        if self._override is None:
-            self._factor = self.schedule.factor(self.steps)
-        else:
-            self._factor = float(self._override)
+        self._factor = self.schedule.factor(self.steps) if self._override is None else float(self._override)
 
-    def _resolve(
-        self, target: Tensor | WindowLike | Callable[[], Tensor | WindowLike] | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _resolve(self, target: Target | Callable[[], Target] | None) -> tuple[Tensor, Tensor | None]:
         """Return theta and confidence of a target, which is computed here if it is a function."""
         if target is None:
             raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
         found = target() if callable(target) and not isinstance(target, nn.Module) else target
         if isinstance(found, Tensor):
             return found, None
+        kind = type(found).__name__
         if isinstance(found, nn.Module):
             raise TypeError(
-                f"target must be the window that {type(found).__name__} finds, such as lambda: target(flow), got the "
-                "module itself"
+                f"target must be the window that {kind} finds, such as lambda: target(flow), got the module"
             )
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
-            raise TypeError(
-                f"target must be theta, a MotionWindow or a function that returns either, got {type(found).__name__}"
-            )
+            raise TypeError(f"target must be theta, a MotionWindow or a function that returns either, got {kind}")
         return found.theta, found.confidence
-
-
-def _l1(difference: Tensor) -> Tensor:
-    return difference.abs().sum((1, 2))
-
-
-def _corner_l1(difference: Tensor) -> Tensor:
-    return corners(difference).abs().sum((1, 2))  # corners are linear in theta
 
 
 def _grid_mse(difference: Tensor) -> Tensor:
@@ -238,4 +224,8 @@ def _grid_mse(difference: Tensor) -> Tensor:
     return matrix.square().sum((1, 2)) / 3 + shift.square().sum(1)
 
 
-_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1, "corner_l1": _corner_l1, "grid_mse": _grid_mse}
+_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().sum((1, 2)),
+    "corner_l1": lambda difference: corners(difference).abs().sum((1, 2)),  # corners are linear in theta
+    "grid_mse": _grid_mse,
+}

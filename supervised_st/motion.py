@@ -67,8 +67,14 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
     if fields < 1:
         raise ValueError(f"flow must hold at least one field, got shape {tuple(flow.shape)}")
-    _check_bound(flow, bound)
-    motion = reduce(torch.add, (_squared_length(_in_pixels(field, bound)) for field in flow.unbind(1))) / fields
+    if flow.dtype == torch.uint8:
+        if bound is None or not 0 < bound < float("inf"):
+            raise ValueError(f"bound must be the displacement in pixels at which uint8 flow saturates, got {bound}")
+    else:
+        check_floating("flow", flow)
+        if bound is not None:
+            raise ValueError(f"bound must be None for floating-point flow, which is in pixels, got {bound}")
+    motion = reduce(torch.add, (_squared_length(field, bound) for field in flow.unbind(1))) / fields
     check_finite("flow", motion)
     return motion
 
@@ -262,13 +268,10 @@ class _Crops(NamedTuple):
             )
 
 
-def _squared_length(field: Tensor) -> Tensor:
-    u, v = field.unbind(1)
+def _squared_length(field: Tensor, bound: float | None) -> Tensor:
+    pixels = field.double() if bound is None else (field.double() - 128) * (2 * bound / 255)
+    u, v = pixels.unbind(1)
     return u * u + v * v
-
-
-def _in_pixels(field: Tensor, bound: float | None) -> Tensor:
-    return field.double() if bound is None else (field.double() - 128) * (2 * bound / 255)
 
 
 def _exactly_summable(motion: Tensor) -> Tensor:
@@ -294,12 +297,3 @@ def _topmost_then_leftmost(profile: WindowProfile, score: Tensor) -> Tensor:
     order = profile.row * width + torch.arange(width, device=score.device)
     first = torch.where(profile.score == score[:, None], order, torch.iinfo(torch.int64).max).amin(1)
     return torch.stack([first % width, first // width], 1)
-
-
-def _check_bound(flow: Tensor, bound: float | None) -> None:
-    if flow.dtype != torch.uint8:
-        check_floating("flow", flow)
-        if bound is not None:
-            raise ValueError(f"bound must be None for floating-point flow, which is in pixels, got {bound}")
-    elif bound is None or not 0 < bound < float("inf"):
-        raise ValueError(f"bound must be the displacement in pixels at which uint8 flow saturates, got {bound}")

@@ -147,7 +147,8 @@ class TemporalCorrelationPooling(nn.Module):
 
     def _compare(self, clips: kinds.Clips) -> Tensor:
         matrices = kinds.compare(self.kind, clips, self.gamma)
-        return _shrink(matrices, 0.0 if self.kind == "distance" else self.shrinkage)
+        rho = 0.0 if self.kind == "distance" else self.shrinkage
+        return (1 - rho) * matrices + rho * _mean_eigenvalue(matrices) * _identity(matrices)
 
     def _describe(self, matrices: Tensor) -> Tensor:
         if self.map == "log" or (self.map is None and self.kind != "distance"):
@@ -241,10 +242,6 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
     """Return the row and column numbers of the entries above the diagonal."""
     side = matrix.shape[-1]
     return torch.triu_indices(side, side, offset=1, device=matrix.device)
-
-
-def _shrink(matrices: Tensor, rho: float) -> Tensor:
-    return (1 - rho) * matrices + rho * _mean_eigenvalue(matrices) * _identity(matrices)
 
 
 def _logarithm(matrices: Tensor) -> Tensor:

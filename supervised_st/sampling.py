@@ -26,8 +26,7 @@ from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed,
 
 BACKENDS = ("auto", "reference", "aten", "triton")
 
-_HAS_TRITON = find_spec("triton") is not None
-"""Evaluated at import, because ``torch.compile`` cannot trace ``find_spec``."""
+_HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
 
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""

@@ -65,12 +65,7 @@ class SupervisedSpatialTransformer(nn.Module):
         bounds: smallest and largest side of the window, which then never leaves the image; see
             `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
             gradient is zero at a bound.
-        mode: see `affine_sample`, as for the five arguments below.
-        padding_mode: see there.
-        align_corners: see there; the convention of ``theta``.
-        fill_value: see there.
-        antialias: see there.
-        backend: see there.
+        mode, padding_mode, align_corners, fill_value, antialias, backend: as for `affine_sample`.
 
     Raises:
         TypeError: by every method, if an argument, or what ``localization`` returns, does not have the type described.

@@ -17,8 +17,8 @@ from supervised_st._sampler.tensors import lay_out, normalize
 Sampler = Callable[[Tensor, Tensor, ChannelConstants, tuple[int, int], Sampling], Tensor]
 """A backend, such as :func:`supervised_st._sampler.reference.affine_sample_reference`."""
 
+# Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta.
 _LARGEST_SQUARE = 1e36
-"""Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta."""
 
 
 def affine_sample_antialiased(
@@ -52,7 +52,7 @@ def affine_sample_antialiased(
 
 
 def summed_area_table(image: Tensor) -> Tensor:
-    """Turn ``[batch channel H W]`` into ``(batch, channel, H + 1, W + 1)``, float64: sums of the pixels above and to the left."""
+    """Return sums of the pixels above and to the left: ``(batch, channel, H + 1, W + 1)``, float64."""
     sums = F.pad(image.double(), (1, 0, 1, 0))
     for axis in (2, 3):
         sums = sums.cumsum(axis) if sums.is_cpu else _cumulative_sum(sums, axis)

@@ -14,11 +14,9 @@ from supervised_st._checks import LONGEST_SIDE
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.tensors import lay_out, normalize
 
-FAR = float(LONGEST_SIDE)
-"""Pixels. Coordinates are clamped to this before they become integers; it is out of bounds in every image."""
-
-CUBIC = -0.75
-"""The cubic convolution's free parameter, as in ``F.grid_sample`` and OpenCV."""
+FAR = float(LONGEST_SIDE)  # coordinates are clamped to it before they become integers; out of bounds in every image
+CUBIC = -0.75  # the cubic convolution's free parameter, as in ``F.grid_sample`` and OpenCV
+Taps = list[tuple[Tensor, Tensor]]  # along one axis: whole pixels and their weights
 
 
 def pixel_transform(
@@ -91,10 +89,6 @@ def sample_at(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float, sampli
     # x + y carries the NaN into theta's gradient; the inner `where` keeps it out of the other pixels' gradients.
     nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
     return torch.where(undefined[:, None], nan, sampled)
-
-
-Taps = list[tuple[Tensor, Tensor]]
-"""Along one axis: whole pixels and their weights."""
 
 
 def _linear_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:
