@@ -28,7 +28,6 @@ from examples.mpii_cooking.workspace import write_json, written_aside
 OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
-RATE = 15
 VERSION = 4
 """Raised when the pictures change."""
 _IDLE = 5  # frames before the first action and between two actions
@@ -39,34 +38,29 @@ _REST_OF_HAND = (11.0, 14.0)
 class Action(NamedTuple):
     """One interval of frames in which the person does one thing."""
 
-    start: int
-    """First frame, counted from 0."""
+    start: int  # first frame, counted from 0
     stop: int
     object: int
     movement: int
     place: int
-    annotated_stop: int
-    """One past the last annotated frame. A few annotations reach into the next action."""
+    annotated_stop: int  # one past the last annotated frame; a few annotations reach into the next action
 
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
-    """Write ``folder/videos/*.avi`` and the annotation file. Videos that are complete are kept.
-
-    Args:
-        folder: is made if needed. What an earlier call with other arguments wrote there is replaced.
-        size: how much to make.
-        seed: of all random numbers.
-    """
-    recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
-    _forget_other_recipe(folder, recipe)
-    subjects = sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
-    plans = {subject: _plan(size, np.random.default_rng((seed, subject, 0))) for subject in subjects}
+    """Write ``folder/videos/*.avi`` and the annotation file. Complete files are kept if size and seed are the same."""
+    _forget_other_recipe(folder, {"size": asdict(size), "seed": seed, "version": VERSION})
+    plans = {
+        subject: _plan(size, np.random.default_rng((seed, subject, 0)))
+        for subject in sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
+    }
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), subjects)
-        for _ in tqdm(made, total=len(subjects), desc="synthetic kitchen", unit="video"):
-            pass
-    rows = [row for subject in subjects for row in _rows(subject, plans[subject], size)]
-    _write_if_new(folder / "detectionGroundtruth-1-0.csv", "".join(f"{row}\n" for row in rows))
+        made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), plans)
+        list(tqdm(made, total=len(plans), desc="synthetic kitchen", unit="video"))
+    annotations = folder / "detectionGroundtruth-1-0.csv"
+    if not annotations.is_file():
+        with written_aside(annotations) as aside:
+            rows = (row for subject, actions in plans.items() for row in _rows(subject, actions, size))
+            aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def _forget_other_recipe(folder: Path, recipe: dict[str, object]) -> None:
@@ -76,13 +70,6 @@ def _forget_other_recipe(folder: Path, recipe: dict[str, object]) -> None:
     for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
         old.unlink()
     write_json(path, recipe)
-
-
-def _write_if_new(path: Path, text: str) -> None:
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
 
 
 def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
@@ -102,8 +89,7 @@ def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
 
 def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
     """Annotate one video: its actions, then the background between them."""
-    prefix = f"{subject},{_file_name(subject)}"
-    rows = []
+    prefix, rows = f"{subject},{_file_name(subject)}", []
     for action in actions:
         kind = (action.object * size.movements + action.movement) * size.places + action.place
         name = f"{MOVEMENTS[action.movement]} {OBJECTS[action.object]} {PLACES[action.place]}"
@@ -123,9 +109,8 @@ def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, 
     scene = Scene((size.width, size.height), rng)
     poses = _poses(actions, scene, rng)
     things = [thing(action.object, rng, scene.unit) for action in actions]
-    current = _current_action(actions)
-    with video.new_video(path, "mpeg4", RATE) as writer:
-        for now, (pose, index) in enumerate(zip(poses, current, strict=True)):
+    with video.new_video(path, "mpeg4", rate=15) as writer:
+        for now, (pose, index) in enumerate(zip(poses, _current_action(actions), strict=True)):
             held = things[index] if now >= actions[index].start else None
             writer.write(scene.frame(pose, actions[index].place, held, rng))
 
@@ -134,7 +119,12 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
     time = np.arange(len(current))
-    stances = np.array([_stance(scene.place_x[action.place], rng) for action in actions])
+    stances = np.array(
+        [
+            (np.clip(scene.place_x[action.place] + rng.normal(0, 6), 30, FRAME[0] - 30), 86 + rng.normal(0, 2))
+            for action in actions
+        ]
+    )
     stance = _glide(stances, actions, time)
     sides = np.where(rng.random(len(actions)) < 0.5, -1.0, 1.0)
     rests = stances + np.stack([sides * _REST_OF_HAND[0], np.full(len(actions), _REST_OF_HAND[1])], axis=1)
@@ -153,10 +143,6 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     brightness = 1 + 0.08 * _wave(time, 60.0, rng) + rng.normal(0, 0.01, len(time))
     tracks = (track.tolist() for track in (body, head, lean, hand, other, brightness))
     return [Pose(*moment) for moment in zip(*tracks, strict=True)]
-
-
-def _stance(place_x: float, rng: np.random.Generator) -> np.ndarray:
-    return np.array([np.clip(place_x + rng.normal(0, 6), 30, FRAME[0] - 30), 86 + rng.normal(0, 2)])
 
 
 def _glide(positions: np.ndarray, actions: list[Action], time: np.ndarray) -> np.ndarray:
