@@ -16,18 +16,19 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 
 
-def recognizes(folder: Path) -> bool:
-    """Whether ``folder`` has sub-folders with videos."""
-    return any(_video_files(path) for path in visible(folder) if path.is_dir())
+def class_videos(folder: Path) -> dict[str, list[Path]]:
+    """Return the videos in each sub-folder that has some, in natural order: 2 before 10."""
+    folders = (path for path in visible(folder) if path.is_dir())
+    found = {path.name: sorted(filter(_is_video, visible(path)), key=_natural_order) for path in folders}
+    return {name: files for name, files in found.items() if files}
 
 
 def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
     """Read one sub-folder per class. Of each class, the first two thirds of the files, in natural order, train."""
     if split is not None:
         raise DataError(f"split {split.name} needs an annotation file (*.csv) that names subjects, {folder} has none")
-    folders = [path for path in visible(folder) if path.is_dir()]
-    classes = {path.name: files for path in folders if (files := _video_files(path))}
-    _warn_of_ignored(folder, folders, classes)
+    classes = class_videos(folder)
+    _warn_of_ignored(folder, classes)
     if len(classes) < 2:
         raise DataError(
             f"{folder} must hold at least two class folders with videos ({', '.join(SUFFIXES)}), got {len(classes)}"
@@ -63,9 +64,9 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
     )
 
 
-def _warn_of_ignored(folder: Path, folders: Sequence[Path], classes: Mapping[str, Sequence[Path]]) -> None:
+def _warn_of_ignored(folder: Path, classes: Mapping[str, Sequence[Path]]) -> None:
     """Name the folders without videos, and the files whose suffix is not that of a video."""
-    ignored = [f"{path.name}/" for path in folders if path.name not in classes]
+    ignored = [f"{path.name}/" for path in visible(folder) if path.is_dir() and path.name not in classes]
     for name, files in classes.items():
         ignored += [f"{name}/{path.name}" for path in visible(folder / name) if path not in files]
     if ignored:
@@ -73,10 +74,8 @@ def _warn_of_ignored(folder: Path, folders: Sequence[Path], classes: Mapping[str
         log.warning("%s: ignored, since they are no videos (%s): %s", folder, suffixes, names)
 
 
-def _video_files(folder: Path) -> list[Path]:
-    """Return the videos in ``folder`` in natural order: 2 before 10."""
-    files = (path for path in visible(folder) if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(files, key=_natural_order)
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _natural_order(path: Path) -> tuple[list[int | str], str]:

@@ -31,8 +31,6 @@ PLACES = ("at window", "at stove")
 VERSION = 4
 """Raised when the pictures change."""
 _IDLE = 5  # frames before the first action and between two actions
-_REST_OF_HAND = (11.0, 14.0)
-"""Offset from the torso's center, at the edge of the window that holds the torso."""
 
 
 class Action(NamedTuple):
@@ -119,15 +117,12 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
     time = np.arange(len(current))
-    stances = np.array(
-        [
-            (np.clip(scene.place_x[action.place] + rng.normal(0, 6), 30, FRAME[0] - 30), 86 + rng.normal(0, 2))
-            for action in actions
-        ]
-    )
+    stances = np.array([(scene.place_x[action.place], 86.0) for action in actions])
+    stances += rng.normal(0, (6, 2), stances.shape)
+    stances[:, 0] = stances[:, 0].clip(30, FRAME[0] - 30)
     stance = _glide(stances, actions, time)
     sides = np.where(rng.random(len(actions)) < 0.5, -1.0, 1.0)
-    rests = stances + np.stack([sides * _REST_OF_HAND[0], np.full(len(actions), _REST_OF_HAND[1])], axis=1)
+    rests = stances + np.column_stack([sides * 11.0, np.full(len(actions), 14.0)])  # at the edge of the torso's window
     rests += rng.normal(0, 2.0, rests.shape)
     hand = _glide(rests, actions, time) + rng.normal(0, 0.25, (len(time), 2))
     for action in actions:
@@ -135,9 +130,9 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
         hand[frames, action.movement] += reach * _wave(time[frames], rng.uniform(6, 8), rng)
         # As far off along the other axis, but still: where the hand is in one frame says nothing about the movement.
         hand[frames, 1 - action.movement] += reach * np.sin(rng.uniform(0, 2 * np.pi))
-    body = stance + np.stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)], axis=1)
-    body += np.stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)], axis=1)
-    other = stance + np.stack([-sides[current] * 17.0, np.full(len(time), 15.0)], axis=1)
+    body = stance + np.column_stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)])
+    body += np.column_stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)])
+    other = stance + np.column_stack([-sides[current] * 17.0, np.full(len(time), 15.0)])
     head = stance + 0.4 * (body - stance) - (0.0, 24.0)  # held steadier than the body, for it watches the hands
     lean = 3.0 * _wave(time, 13.0, rng)
     brightness = 1 + 0.08 * _wave(time, 60.0, rng) + rng.normal(0, 0.01, len(time))

@@ -35,10 +35,12 @@ class Pose(NamedTuple):
 
 
 class Scene:
-    """One subject's kitchen. Colors, clutter and the side on which the appliances stand are random."""
+    """One subject's kitchen, for frames of ``size``, (width, height) in pixels.
+
+    Colors, clutter and the side on which the appliances stand are random.
+    """
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
-        """Draw the room for frames of ``size``, (width, height) in pixels."""
         self.size, self.unit = size, size[1] / FRAME[1]
         mirrored = rng.random() < 0.5
         self.place_x = (144.0, 60.0) if mirrored else (60.0, 144.0)

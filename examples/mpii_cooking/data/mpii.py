@@ -131,14 +131,14 @@ def _part_of(interval: Interval, split: Split) -> str:
     return "test" if interval.subject in split.test else "unused"
 
 
-def recognizes(folder: Path) -> bool:
-    """Whether ``folder`` holds an annotation file."""
-    return bool(_annotation_files(folder))
+def annotation_files(folder: Path) -> list[Path]:
+    """Return the annotation files in ``folder``: one, if it has this format."""
+    return [path for path in visible(folder) if path.suffix == ".csv"]
 
 
 def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
     """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``."""
-    csv, *others = _annotation_files(folder)
+    csv, *others = annotation_files(folder)
     if others:
         names = ", ".join(path.name for path in (csv, *others))
         raise DataError(f"data must hold one annotation file, got {1 + len(others)} in {folder}: {names}")
@@ -170,10 +170,6 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
         protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
     )
-
-
-def _annotation_files(folder: Path) -> list[Path]:
-    return [path for path in visible(folder) if path.suffix == ".csv"]
 
 
 def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, Path]:

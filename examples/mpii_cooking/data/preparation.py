@@ -6,7 +6,6 @@ order.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +41,8 @@ _PARALLEL = 2
 """Videos in work at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 
 Array = NDArray[Any]
+Found = tuple[Unit, int]
+"""A video's unit and its number of frames."""
 
 
 class VideoCache:
@@ -97,41 +98,37 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
         DataError: lists all videos that are broken, are higher than wide or end before their clips do.
     """
 
-    def checked(key: str) -> tuple[Unit, int]:
+    def checked(key: str) -> Found:
         unit = video_unit(key, dataset.videos[key], settings, workspace)
         return unit, unit.facts["frames"] if unit.done else _count_landscape(dataset.videos[key])
 
-    def prepared(key: str) -> tuple[Unit, int]:
+    def prepared(key: str) -> Found:
         unit, _ = found[key]
         prepare_video(dataset.videos[key], settings, unit, bar.update)
         return unit, unit.facts["frames"]
 
-    found = _usable(dataset, checked, list(dataset.videos), map)
+    found = _usable(dataset, checked, list(dataset.videos))
     frames = {key: count for key, (unit, count) in found.items() if not unit.done}
     missing = sorted(frames, key=frames.__getitem__, reverse=True)
     total = sum(frames[key] for key in distributed.share(missing))
     hidden = not missing or not distributed.is_main()
-    with (
-        tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar,
-        ThreadPoolExecutor(min(_PARALLEL, os.cpu_count() or 1)) as pool,
-    ):
-        found |= _usable(dataset, prepared, missing, pool.map)
+    with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
+        found |= _usable(dataset, prepared, missing)
     memory = video.FrameMemory(MEMORY)
     return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
 
 
-def _usable(
-    dataset: Dataset, work: Callable[[str], tuple[Unit, int]], keys: Sequence[str], using: Callable[..., Iterable[Any]]
-) -> dict[str, tuple[Unit, int]]:
-    """Return the unit and the number of frames of each video, from ``work``, or raise an error with all problems."""
+def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str]) -> dict[str, Found]:
+    """Return what ``work`` finds for every video, or raise an error with all problems."""
 
-    def attempt(key: str) -> tuple[Unit, int] | str:
+    def attempt(key: str) -> Found | str:
         try:
             return work(key)
         except DataError as problem:
             return str(problem)
 
-    results = dict(zip(keys, distributed.shared_map(attempt, keys, using=using), strict=True))
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        results = dict(zip(keys, distributed.shared_map(attempt, keys, using=pool.map), strict=True))
     found = {key: result for key, result in results.items() if not isinstance(result, str)}
     problems = [result for result in results.values() if isinstance(result, str)]
     problems += [
@@ -172,9 +169,10 @@ def prepare_video(path: Path, settings: DataSettings, unit: Unit, advance: Calla
         rgb = {level: files.enter_context(video.new_video(unit.path(_rgb_name(level)), "mjpeg")) for level in levels}
         profiles = {key: files.enter_context(unit.path(name).open("wb")) for key, name in names.items()}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
-        gray = _write_levels(video.decode(path), rgb, settings.flow_height, advance)
+        gray = _write_levels(video.decode(path), rgb, settings.flow_height)
         flows = _written(flow.flows(gray, flow.estimator(settings.flow), settings.flow_bound), both)
         for motion in _motion(flows, settings):
+            advance()
             for level in levels:
                 side = window_side(settings, level)
                 profile = window_profile(window_scores(motion, (side, side)))
@@ -205,17 +203,13 @@ def _profile_name(level: Level, part: str) -> str:
 
 
 def _write_levels(
-    frames: Iterable[video.Frame],
-    rgb: Mapping[Level, video.VideoWriter],
-    flow_height: int,
-    advance: Callable[[], object],
+    frames: Iterable[video.Frame], rgb: Mapping[Level, video.VideoWriter], flow_height: int
 ) -> Iterator[video.Frame]:
     """Write each frame at every level's size, and yield it in gray at the size of the flow grid."""
     for frame in frames:
         height, width = frame.shape[:2]
         for level, writer in rgb.items():
             writer.write(resize(frame, (level.height, round(width * level.height / height))))
-        advance()
         yield cv2.cvtColor(resize(frame, (flow_height, round(width * flow_height / height))), cv2.COLOR_RGB2GRAY)
 
 

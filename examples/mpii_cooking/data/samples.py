@@ -69,10 +69,6 @@ class Samples(Dataset[Sample]):
         """Return what sample ``index`` shows."""
         raise NotImplementedError
 
-    def __getitem__(self, index: int) -> Sample:
-        """Return a batch of one."""
-        return self.__getitems__([index])
-
     def __getitems__(self, indices: Sequence[int]) -> Sample:
         """Return a batch. A data loader calls this once per batch."""
         views = [self.view(index) for index in indices]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -34,17 +34,11 @@ Frame = NDArray[Any]
 Codec = Literal["mpeg4", "mjpeg", "ffv1"]
 
 
-class _Encoding(NamedTuple):
-    array_format: str
-    pixel_format: str
-    key_frame_every: int
-    options: dict[str, str]
-
-
-_ENCODINGS: dict[str, _Encoding] = {
-    "mpeg4": _Encoding("rgb24", "yuv420p", 12, {"qmin": "2", "qmax": "2"}),
-    "mjpeg": _Encoding("rgb24", "yuvj444p", 1, {"qmin": "2", "qmax": "2"}),  # full chroma: color is detail when small
-    "ffv1": _Encoding("gray", "gray", 1, {}),  # lossless
+_ENCODINGS: dict[Codec, dict[str, Any]] = {
+    "mpeg4": {"pix_fmt": "yuv420p", "gop_size": 12, "options": {"qmin": "2", "qmax": "2"}},
+    # Full chroma, since color is detail when small, and every frame a key frame.
+    "mjpeg": {"pix_fmt": "yuvj444p", "gop_size": 1, "options": {"qmin": "2", "qmax": "2"}},
+    "ffv1": {"pix_fmt": "gray", "gop_size": 1},  # lossless
 }
 
 
@@ -130,15 +124,14 @@ class VideoWriter:
 
     def write(self, frame: Frame) -> None:
         """Append one frame; all must have the size of the first."""
-        encoding = _ENCODINGS[self._codec]
         if self._stream is None:
-            self._stream = self._container.add_stream(self._codec, rate=self._rate, options=encoding.options)
-            self._stream.height, self._stream.width = frame.shape[:2]
-            self.width = frame.shape[1]
-            self._stream.pix_fmt = encoding.pixel_format
-            self._stream.gop_size = encoding.key_frame_every
-            self._stream.thread_count = 1  # encoding several videos in parallel is faster than threads within one
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=encoding.array_format)
+            height, self.width = frame.shape[:2]
+            size = {"width": self.width, "height": height}
+            # One thread each: encoding several videos in parallel is faster than threads within one.
+            self._stream = self._container.add_stream(
+                self._codec, rate=self._rate, thread_count=1, **size, **_ENCODINGS[self._codec]
+            )
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if frame.ndim == 2 else "rgb24")
         picture.pts, picture.time_base = self.frames, Fraction(1, self._rate)
         self._container.mux(self._stream.encode(picture))
         self.frames += 1
