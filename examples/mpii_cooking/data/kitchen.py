@@ -30,6 +30,7 @@ MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
 VERSION = 4
 """Raised when the pictures change."""
+_FILE_NAME = "s{:02d}-d01-cam-002"  # by the subject's number
 _IDLE = 5  # frames before the first action and between two actions
 
 
@@ -46,7 +47,12 @@ class Action(NamedTuple):
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
     """Write ``folder/videos/*.avi`` and the annotation file. Complete files are kept if size and seed are the same."""
-    _forget_other_recipe(folder, {"size": asdict(size), "seed": seed, "version": VERSION})
+    note = folder / "recipe.json"
+    recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
+    if not (note.is_file() and json.loads(note.read_text(encoding="utf-8")) == recipe):
+        for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
+            old.unlink()
+        write_json(note, recipe)
     plans = {
         subject: _plan(size, np.random.default_rng((seed, subject, 0)))
         for subject in sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
@@ -59,15 +65,6 @@ def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
         with written_aside(annotations) as aside:
             rows = (row for subject, actions in plans.items() for row in _rows(subject, actions, size))
             aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-
-
-def _forget_other_recipe(folder: Path, recipe: dict[str, object]) -> None:
-    path = folder / "recipe.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == recipe:
-        return
-    for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
-        old.unlink()
-    write_json(path, recipe)
 
 
 def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
@@ -87,7 +84,8 @@ def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
 
 def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
     """Annotate one video: its actions, then the background between them."""
-    prefix, rows = f"{subject},{_file_name(subject)}", []
+    prefix = f"{subject},{_FILE_NAME.format(subject)}"
+    rows = []
     for action in actions:
         kind = (action.object * size.movements + action.movement) * size.places + action.place
         name = f"{MOVEMENTS[action.movement]} {OBJECTS[action.object]} {PLACES[action.place]}"
@@ -100,7 +98,7 @@ def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
 
 
 def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int) -> None:
-    path = folder / "videos" / f"{_file_name(subject)}.avi"
+    path = folder / "videos" / f"{_FILE_NAME.format(subject)}.avi"
     if path.is_file():
         return
     rng = np.random.default_rng((seed, subject, 1))
@@ -153,7 +151,3 @@ def _wave(time: np.ndarray, period: float, rng: np.random.Generator) -> np.ndarr
 def _current_action(actions: list[Action]) -> np.ndarray:
     """Return, for every frame, the index of the action under way or, in between, of the next one."""
     return np.searchsorted([action.stop for action in actions], np.arange(actions[-1].stop), side="right")
-
-
-def _file_name(subject: int) -> str:
-    return f"s{subject:02d}-d01-cam-002"

@@ -35,15 +35,11 @@ class Pose(NamedTuple):
 
 
 class Scene:
-    """One subject's kitchen, for frames of ``size``, (width, height) in pixels.
-
-    Colors, clutter and the side on which the appliances stand are random.
-    """
+    """One subject's kitchen in frames of ``size`` (width, height), with random colors and clutter, perhaps mirrored."""
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
         self.size, self.unit = size, size[1] / FRAME[1]
-        mirrored = rng.random() < 0.5
-        self.place_x = (144.0, 60.0) if mirrored else (60.0, 144.0)
+        self.place_x = (144.0, 60.0) if rng.random() < 0.5 else (60.0, 144.0)
         self._shirt = _shirt(rng, self.unit)
         self._skin = _color(rng, (205, 160, 130), 18)
         self._head = _head(self._skin, _color(rng, (70, 50, 40), 25), self.unit)
@@ -62,8 +58,7 @@ class Scene:
         self._paste(canvas, self._shirt, (x, y + 4), pose.lean)
         counter = round(_COUNTER_TOP * u)
         canvas[counter:] = self._rooms[place][counter:]
-        left, right = sorted((pose.hand, pose.other_hand))
-        for shoulder, hand in ((-13, left), (13, right)):
+        for shoulder, hand in zip((-13, 13), sorted((pose.hand, pose.other_hand)), strict=True):
             start, end = _fixed((x + shoulder, y - 8), u), _fixed(hand, u)
             cv2.line(canvas, start, end, self._skin, max(1, round(4 * u)), cv2.LINE_AA, 4)
             cv2.circle(canvas, end, round(3.2 * u * 16), self._skin, cv2.FILLED, cv2.LINE_AA, 4)

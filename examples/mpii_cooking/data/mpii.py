@@ -75,10 +75,8 @@ def _parse_row(row: int, line: str) -> Interval:
     fields = line.split(",")
     if len(fields) != 6:
         raise DataError(f"must have 6 fields, got {len(fields)}: {line[:100]!r}")
-    subject, start, end, category = (
-        _positive(name, fields[place])
-        for place, name in {0: "subject", 2: "start_frame", 3: "end_frame", 4: "category_id"}.items()
-    )
+    numbers = {"subject": fields[0], "start_frame": fields[2], "end_frame": fields[3], "category_id": fields[4]}
+    subject, start, end, category = (_positive(name, text) for name, text in numbers.items())
     if not _FILE_NAME.fullmatch(fields[1]):
         raise DataError(f"file_name must be a plain name of letters, digits, '.', '_' and '-', got {fields[1][:100]!r}")
     if end < start:

@@ -40,7 +40,6 @@ _VERSION = 3
 _PARALLEL = 2
 """Videos in work at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 
-Array = NDArray[Any]
 Found = tuple[Unit, int]
 """A video's unit and its number of frames."""
 
@@ -52,7 +51,7 @@ class VideoCache:
         self.frames: int = unit.facts["frames"]
         self._widths: dict[str, int] = unit.facts["widths"]
         self._unit, self._settings, self._memory = unit, settings, memory
-        self._profiles: dict[str, tuple[Array, Array]] = {}
+        self._profiles: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def width(self, level: Level) -> int:
         """Return the width in pixels of a level's frames."""
@@ -73,7 +72,7 @@ class VideoCache:
         first = frame - self._settings.stack // 2
         return [min(max(number, 0), self.frames - 1) for number in range(first, first + self._settings.stack)]
 
-    def profile(self, level: Level, frame: int) -> tuple[Array, Array]:
+    def profile(self, level: Level, frame: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (score, row) of the best window for every left column on the flow grid, around ``frame``."""
         if level.name not in self._profiles:
             score, row = (
@@ -92,15 +91,19 @@ class VideoCache:
 def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
     """Prepare the videos that are not prepared yet; ranks share them. Return the caches by the videos' keys.
 
-    All containers are checked before any video is decoded, which can take days.
-
-    Raises:
-        DataError: lists all videos that are broken, are higher than wide or end before their clips do.
+    All containers are checked before any video is decoded, which can take days. A ``DataError`` lists all videos that
+    are broken, are higher than wide or end before their clips do.
     """
 
     def checked(key: str) -> Found:
-        unit = video_unit(key, dataset.videos[key], settings, workspace)
-        return unit, unit.facts["frames"] if unit.done else _count_landscape(dataset.videos[key])
+        path = dataset.videos[key]
+        unit = video_unit(key, path, settings, workspace)
+        if unit.done:
+            return unit, unit.facts["frames"]
+        width, height = video.frame_size(path)
+        if width < height:
+            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}")
+        return unit, video.count_frames(path)
 
     def prepared(key: str) -> Found:
         unit, _ = found[key]
@@ -140,18 +143,10 @@ def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str])
 
     def complain() -> None:
         if problems:
-            listed = "\n".join(f"  {problem}" for problem in sorted(problems))
-            raise DataError(f"{len(problems)} problems with the videos:\n{listed}")
+            raise DataError("\n  ".join([f"{len(problems)} problems with the videos:", *sorted(problems)]))
 
     distributed.once(complain)  # all ranks know the problems, but only one prints them
     return found
-
-
-def _count_landscape(path: Path) -> int:
-    width, height = video.frame_size(path)
-    if width < height:
-        raise DataError(f"{path} must be at least as wide as high, got {width} x {height}")
-    return video.count_frames(path)
 
 
 def video_unit(key: str, path: Path, settings: DataSettings, workspace: Workspace) -> Unit:
@@ -189,9 +184,8 @@ def window_side(settings: DataSettings, level: Level) -> int:
 
 def resize(image: video.Frame, size: tuple[int, int]) -> video.Frame:
     """Resize to ``size``, (height, width) in pixels, without aliasing."""
-    height, width = size
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
+    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=method)
 
 
 def _rgb_name(level: Level) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -102,10 +100,8 @@ class Samples(Dataset[Sample]):
 
     def _rgb(self, views: Sequence[View]) -> Tensor:
         side = self.level.height
-        pixels = np.empty((len(views), side, side, Modality.SPATIAL.channels), np.uint8)
-        for view, sample in zip(views, pixels, strict=True):
-            frame = self._cache(view.clip).rgb(self.level, view.frame)
-            sample[:] = frame[:, _columns(view, side)]
+        frames = (self._cache(view.clip).rgb(self.level, view.frame) for view in views)
+        pixels = np.stack([frame[:, _columns(view, side)] for frame, view in zip(frames, views, strict=True)])
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.inputs.rgb)
 
@@ -182,13 +178,16 @@ class ClipSamples(Samples):
         return order
 
 
+@dataclass(eq=False)
 class FrameSamples(Samples):
     """Every ``feature_stride``-th frame of every clip, clip after clip: center crop, not mirrored."""
 
-    @property
-    def lengths(self) -> list[int]:
-        """Number of samples of every clip."""
-        return [len(self._frames(clip)) for clip in self.clips]
+    def __post_init__(self) -> None:
+        """Choose the frames of every clip."""
+        stride = self.preset.evaluation.feature_stride
+        self._frames = [range(clip.start, clip.stop, stride) for clip in self.clips]
+        self.lengths = [len(frames) for frames in self._frames]
+        self._ends = np.cumsum(self.lengths)
 
     def __len__(self) -> int:
         """Return the number of samples of all clips together."""
@@ -197,15 +196,8 @@ class FrameSamples(Samples):
     def view(self, index: int) -> View:
         """Return the center crop of frame ``index``, counted over all clips."""
         clip = int(np.searchsorted(self._ends, index, side="right"))
-        frames = self._frames(self.clips[clip])
-        return View(clip, frames[index - self._ends[clip]], self._room(clip) // 2, flipped=False)
-
-    @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        return np.cumsum(self.lengths)
-
-    def _frames(self, clip: Clip) -> range:
-        return range(clip.start, clip.stop, self.preset.evaluation.feature_stride)
+        frame = self._frames[clip][index - self._ends[clip]]
+        return View(clip, frame, self._room(clip) // 2, flipped=False)
 
 
 def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
@@ -229,15 +221,11 @@ def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield ``items``; a thread computes the next one while the last one is used."""
     iterator = iter(items)
-
-    def following() -> list[Item]:
-        return [*islice(iterator, 1)]
-
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(following)
-        while found := coming.result():
-            coming = pool.submit(following)
-            yield from found
+        coming = pool.submit(next, iterator, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
+            yield item
 
 
 def _columns(view: View, side: int) -> slice:

@@ -43,11 +43,7 @@ _ENCODINGS: dict[Codec, dict[str, Any]] = {
 
 
 def decode(path: Path) -> Iterator[Frame]:
-    """Yield every frame in display order, (height, width, 3) uint8 RGB.
-
-    Raises:
-        DataError: if the file cannot be opened or decoded, has no frames, or ends before its header says.
-    """
+    """Yield every frame in display order, (height, width, 3) uint8 RGB; a ``DataError`` says if the file is broken."""
     count = hidden = 0
     try:
         with av.open(str(path)) as container:
@@ -65,11 +61,7 @@ def decode(path: Path) -> Iterator[Frame]:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds.
-
-    Raises:
-        DataError: if the file cannot be read, has no frames, or ends before its header says.
-    """
+    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds."""
     with _opened(path) as container:
         packets = container.demux(_video_stream(container, path))
         hidden = Counter(packet.is_discard for packet in packets if packet.size > 0)
@@ -118,29 +110,23 @@ class VideoWriter:
 
     def __init__(self, container: av.container.OutputContainer, codec: Codec, rate: int) -> None:
         self._container, self._codec, self._rate = container, codec, rate
-        self._stream: av.VideoStream | None = None
+        self.stream: av.VideoStream | None = None
         self.frames = 0
         self.width = 0
 
     def write(self, frame: Frame) -> None:
         """Append one frame; all must have the size of the first."""
-        if self._stream is None:
+        if self.stream is None:
             height, self.width = frame.shape[:2]
             size = {"width": self.width, "height": height}
             # One thread each: encoding several videos in parallel is faster than threads within one.
-            self._stream = self._container.add_stream(
+            self.stream = self._container.add_stream(
                 self._codec, rate=self._rate, thread_count=1, **size, **_ENCODINGS[self._codec]
             )
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if frame.ndim == 2 else "rgb24")
         picture.pts, picture.time_base = self.frames, Fraction(1, self._rate)
-        self._container.mux(self._stream.encode(picture))
+        self._container.mux(self.stream.encode(picture))
         self.frames += 1
-
-    def finish(self) -> None:
-        """Write what the encoder still holds."""
-        if self._stream is None:
-            raise ValueError("a video must have at least one frame, got none")
-        self._container.mux(self._stream.encode(None))
 
 
 @contextmanager
@@ -149,7 +135,9 @@ def new_video(path: Path, codec: Codec, rate: int = CACHE_RATE) -> Iterator[Vide
     with written_aside(path) as aside, av.open(str(aside), mode="w") as container:
         writer = VideoWriter(container, codec, rate)
         yield writer
-        writer.finish()
+        if writer.stream is None:
+            raise ValueError("a video must have at least one frame, got none")
+        container.mux(writer.stream.encode(None))  # what the encoder still holds
 
 
 class FrameCache:
@@ -194,15 +182,13 @@ class FrameMemory:
 
     def get(self, key: object, load: Callable[[], Frame]) -> Frame:
         """Return the frame ``key``, and load it if it is not held. The result must not be written to."""
-        frame = self._frames.get(key)
-        if frame is not None:
-            self._frames.move_to_end(key)
-            return frame
-        frame = self._frames[key] = load()
-        self.held += frame.nbytes
-        while self.held > self.capacity and len(self._frames) > 1:
-            self.held -= self._frames.popitem(last=False)[1].nbytes
-        return frame
+        if key not in self._frames:
+            self._frames[key] = load()
+            self.held += self._frames[key].nbytes
+            while self.held > self.capacity and len(self._frames) > 1:
+                self.held -= self._frames.popitem(last=False)[1].nbytes
+        self._frames.move_to_end(key)
+        return self._frames[key]
 
     def read(self, path: Path, index: int) -> Frame:
         """Read one frame of a cache. A forked process opens its own file, since a shared file has only one position."""
