@@ -1,16 +1,12 @@
-"""Optical flow: eight bits, the estimators, and what RAFT lacks."""
-
-import sys
+"""Optical flow: eight bits and the estimators."""
 
 import cv2
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.mpii_cooking.data import flow
-from examples.mpii_cooking.data.dataset import DataError
 
 
 @settings(max_examples=50, deadline=None)
@@ -45,54 +41,3 @@ def test_flow_follows_a_shift_of_the_picture(method):
     assert len(found) == len(film)
     np.testing.assert_array_equal(found[-1], found[-2])
     assert [part.tolist() for part in flow.flows(film[:1], flow.estimator(method), 8.0)] == [[[[128] * 100] * 80] * 2]
-
-
-@pytest.mark.parametrize("size", [(112, 149), (128, 136), (200, 131), (1, 1)], ids=str)
-def test_raft_gets_sides_and_values_it_can_take_and_gives_each_pixel_its_own_flow(size):
-    rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 256, (2, *size), dtype=np.uint8)
-
-    def network(*images: torch.Tensor) -> list[torch.Tensor]:
-        """As u and v, the gray values of both pictures: so whatever moves or scales pixels shows."""
-        for image, picture in zip(images, (first, second), strict=True):
-            assert (image.dtype, image.shape[:2]) == (torch.float32, (1, 3))
-            for side, wanted in zip(image.shape[2:], size, strict=True):
-                assert side % 8 == 0
-                assert max(128, wanted) <= side < max(129, wanted + 8)
-            assert image.abs().max() <= 1
-            assert torch.equal(image, image[:, :1].expand_as(image))
-            assert set(gray(image).unique().tolist()) == set(picture.ravel().tolist()), "margins repeat the edge"
-        return [torch.full_like(images[0][:, :2], torch.nan), torch.cat([gray(image) for image in images], dim=1)]
-
-    def gray(image: torch.Tensor) -> torch.Tensor:
-        return (image[:, :1] * 127.5 + 127.5).round()
-
-    found = flow.raft(network, torch.device("cpu"))(first, second)
-    np.testing.assert_array_equal(found, np.stack([first, second], axis=-1))
-
-
-def test_what_raft_lacks_is_named(tmp_path, monkeypatch):
-    weights = tmp_path / "raft.pth"
-    for missing in (None, str(weights)):
-        with pytest.raises(
-            DataError, match=r"needs a file with torchvision's weights, such as .*, got (None|.*raft\.pth)"
-        ):
-            flow.estimator("raft", missing)
-    weights.touch()
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(DataError, match=r"needs torchvision, built for torch .*: pip install torchvision"):
-        flow.estimator("raft", str(weights))
-    with pytest.raises(DataError, match=r"weights belong to flow raft, got .*raft\.pth with flow dis"):
-        flow.estimator("dis", str(weights))
-
-
-@pytest.mark.parametrize("name", ["raft_small", "raft_large"])
-def test_torchvisions_raft_runs(tmp_path, name):
-    optical_flow = pytest.importorskip("torchvision.models.optical_flow")
-    weights = tmp_path / "raft.pth"
-    torch.save(getattr(optical_flow, name)().state_dict(), weights)
-    found = flow.estimator("raft", str(weights))(*np.zeros((2, 112, 149), np.uint8))
-    assert (found.shape, found.dtype) == ((112, 149, 2), np.float32)
-    weights.write_bytes(b"no weights")
-    with pytest.raises(DataError, match="must hold weights of torchvision's raft_large or raft_small"):
-        flow.estimator("raft", str(weights))

@@ -83,7 +83,7 @@ def test_all_missing_videos_are_listed_at_once(mpii_folder, tmp_path):
     csv.write_bytes((mpii_folder / csv.name).read_bytes())
     write(tmp_path / "videos" / "s08-d02-cam-002.avi", moving_patch(3, 0))
     (tmp_path / "s08-d04-cam-002.avi").write_bytes(b"no video")
-    with pytest.raises(mpii.MissingVideosError, match="1715 train and 2033 test clips, but 43 of 44 videos") as caught:
+    with pytest.raises(DataError, match="1715 train and 2033 test clips, but 43 of 44 videos") as caught:
         open_dataset(tmp_path)
     message = str(caught.value)
     assert message.count("is missing") == 42
@@ -106,7 +106,7 @@ def test_every_bad_row_is_listed_with_its_number(tmp_path):
     }
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"{row}\n" for row in [*rows, "8,s08,1,10,2,cut"]))
-    with pytest.raises(mpii.AnnotationError, match="has 10 bad rows") as caught:
+    with pytest.raises(DataError, match="has 10 bad rows") as caught:
         open_dataset(tmp_path)
     listed = str(caught.value).splitlines()[1:]
     problems = [(row, text) for row, text in enumerate([*rows.values(), "repeats row 1"], start=1) if text]
@@ -118,19 +118,19 @@ def test_every_bad_row_is_listed_with_its_number(tmp_path):
 def test_a_file_name_cannot_lead_out_of_the_folder(tmp_path, name):
     path = tmp_path / "rows.csv"
     path.write_text(f"8,{name},1,10,2,cut\n")
-    with pytest.raises(mpii.AnnotationError, match="file_name must be a plain name"):
+    with pytest.raises(DataError, match="file_name must be a plain name"):
         mpii.parse_annotations(path)
 
 
 def test_an_empty_annotation_file_is_refused(tmp_path):
     (tmp_path / "rows.csv").touch()
-    with pytest.raises(mpii.AnnotationError, match="has no rows"):
+    with pytest.raises(DataError, match="has no rows"):
         open_dataset(tmp_path)
 
 
 def test_training_and_test_subjects_must_both_be_there(tmp_path):
     (tmp_path / "rows.csv").write_text("8,s08,1,10,2,cut\n8,s08,11,12,1, Background activity\n")
-    with pytest.raises(mpii.AnnotationError, match="got 0 and 1"):
+    with pytest.raises(DataError, match="got 0 and 1"):
         open_dataset(tmp_path)
 
 

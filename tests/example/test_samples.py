@@ -34,7 +34,7 @@ class OneView(Samples):
 def sample_of(dataset, caches, view: View, modality: Modality, level=DETAIL, preset=PRESET) -> Sample:
     samples = OneView(dataset.train, caches, level, modality, preset)
     samples.chosen = view
-    return samples[0]
+    return samples.__getitems__([0])
 
 
 def same(one: Sample, other: Sample) -> bool:
@@ -127,7 +127,7 @@ def test_without_motion_the_window_is_central_and_not_trusted(tmp_path):
         seed=0,
         augment=True,
     )
-    sample = samples[0]
+    sample = samples.__getitems__([0])
     assert torch.equal(sample.theta, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
     assert sample.confidence.tolist() == [0]
     assert not sample.image.any()
@@ -199,7 +199,7 @@ def test_random_windows_are_whole_pixel_windows_anywhere_in_the_crop(dataset, ca
 
 def test_where_nothing_is_drawn_the_window_is_the_center(dataset, caches):
     samples = ClipSamples(dataset.train, caches, DETAIL, Modality.SPATIAL, PRESET, seed=0, augment=False)
-    assert torch.equal(samples[0].random, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
+    assert torch.equal(samples.__getitems__([0]).random, torch.tensor([[[0.25, 0, 0], [0, 0.25, 0]]]))
 
 
 def test_an_order_is_a_permutation_of_its_own_epoch(dataset, caches):
@@ -221,7 +221,8 @@ def test_frame_samples_visit_every_clip_in_order(dataset, caches):
     assert batch.frame.tolist() == [0, 4, 8] * 3 + [0, 4, 8, 12] + [0, 4, 8] + [0, 4, 8, 12]
     center = (caches["left/10.avi"].width(DETAIL) - DETAIL.height) // 2
     assert same(
-        samples[1], sample_of(replace(dataset, train=dataset.test), caches, View(0, 4, center, False), Modality.SPATIAL)
+        samples.__getitems__([1]),
+        sample_of(replace(dataset, train=dataset.test), caches, View(0, 4, center, False), Modality.SPATIAL),
     )
 
 

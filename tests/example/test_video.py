@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data.dataset import DataError
 from tests.helpers.small_videos import moving_patch, truncate, write
 
 
@@ -46,7 +47,7 @@ def test_a_picture_cache_reads_the_same_in_any_order(tmp_path):
 def test_a_damaged_video_is_named(tmp_path, damage, match):
     path = write(tmp_path / "cut.avi", moving_patch(60, 0))
     damage(path)
-    with pytest.raises(video.VideoError, match=match):
+    with pytest.raises(DataError, match=match):
         list(video.decode(path))
 
 

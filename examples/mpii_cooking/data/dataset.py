@@ -17,14 +17,10 @@ class Clip:
     """One labeled interval of one video."""
 
     video: str
-    start: int
-    """First frame, counted from 0."""
-    stop: int
-    """One past the last frame."""
-    label: int
-    """Index into the dataset's classes."""
-    origin: str = ""
-    """Where the interval is written down, for messages: a row of a file, or a file."""
+    start: int  # first frame, counted from 0
+    stop: int  # one past the last frame
+    label: int  # index into the dataset's classes
+    origin: str = ""  # where the interval is written down, for messages: a row of a file, or a file
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -44,12 +40,9 @@ class Dataset:
     """Videos with labeled clips, divided into training and test clips."""
 
     name: str
-    videos: Mapping[str, Path]
-    """Every video the clips need, by its key."""
+    videos: Mapping[str, Path]  # every video the clips need, by its key
     classes: tuple[str, ...]
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
-    protocol: str
-    """How the clips were divided, as a sentence for the report."""
-    has_paper_protocol: bool
-    """Whether the paper's numbers were measured on these clips."""
+    protocol: str  # how the clips were divided, as a sentence for the report
+    has_paper_protocol: bool  # whether the paper's numbers were measured on these clips

@@ -28,61 +28,43 @@ from examples.mpii_cooking.workspace import write_json, written_aside
 OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
-RATE = 15
 VERSION = 4
 """Raised when the pictures change."""
+_FILE_NAME = "s{:02d}-d01-cam-002"  # by the subject's number
 _IDLE = 5  # frames before the first action and between two actions
-_REST_OF_HAND = (11.0, 14.0)
-"""Offset from the torso's center, at the edge of the window that holds the torso."""
 
 
 class Action(NamedTuple):
     """One interval of frames in which the person does one thing."""
 
-    start: int
-    """First frame, counted from 0."""
+    start: int  # first frame, counted from 0
     stop: int
     object: int
     movement: int
     place: int
-    annotated_stop: int
-    """One past the last annotated frame. A few annotations reach into the next action."""
+    annotated_stop: int  # one past the last annotated frame; a few annotations reach into the next action
 
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
-    """Write ``folder/videos/*.avi`` and the annotation file. Videos that are complete are kept.
-
-    Args:
-        folder: is made if needed. What an earlier call with other arguments wrote there is replaced.
-        size: how much to make.
-        seed: of all random numbers.
-    """
+    """Write ``folder/videos/*.avi`` and the annotation file. Complete files are kept if size and seed are the same."""
+    note = folder / "recipe.json"
     recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
-    _forget_other_recipe(folder, recipe)
-    subjects = sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
-    plans = {subject: _plan(size, np.random.default_rng((seed, subject, 0))) for subject in subjects}
+    if not (note.is_file() and json.loads(note.read_text(encoding="utf-8")) == recipe):
+        for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
+            old.unlink()
+        write_json(note, recipe)
+    plans = {
+        subject: _plan(size, np.random.default_rng((seed, subject, 0)))
+        for subject in sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
+    }
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), subjects)
-        for _ in tqdm(made, total=len(subjects), desc="synthetic kitchen", unit="video"):
-            pass
-    rows = [row for subject in subjects for row in _rows(subject, plans[subject], size)]
-    _write_if_new(folder / "detectionGroundtruth-1-0.csv", "".join(f"{row}\n" for row in rows))
-
-
-def _forget_other_recipe(folder: Path, recipe: dict[str, object]) -> None:
-    path = folder / "recipe.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == recipe:
-        return
-    for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
-        old.unlink()
-    write_json(path, recipe)
-
-
-def _write_if_new(path: Path, text: str) -> None:
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), plans)
+        list(tqdm(made, total=len(plans), desc="synthetic kitchen", unit="video"))
+    annotations = folder / "detectionGroundtruth-1-0.csv"
+    if not annotations.is_file():
+        with written_aside(annotations) as aside:
+            rows = (row for subject, actions in plans.items() for row in _rows(subject, actions, size))
+            aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
@@ -102,7 +84,7 @@ def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
 
 def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
     """Annotate one video: its actions, then the background between them."""
-    prefix = f"{subject},{_file_name(subject)}"
+    prefix = f"{subject},{_FILE_NAME.format(subject)}"
     rows = []
     for action in actions:
         kind = (action.object * size.movements + action.movement) * size.places + action.place
@@ -116,16 +98,15 @@ def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
 
 
 def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int) -> None:
-    path = folder / "videos" / f"{_file_name(subject)}.avi"
+    path = folder / "videos" / f"{_FILE_NAME.format(subject)}.avi"
     if path.is_file():
         return
     rng = np.random.default_rng((seed, subject, 1))
     scene = Scene((size.width, size.height), rng)
     poses = _poses(actions, scene, rng)
     things = [thing(action.object, rng, scene.unit) for action in actions]
-    current = _current_action(actions)
-    with video.new_video(path, "mpeg4", RATE) as writer:
-        for now, (pose, index) in enumerate(zip(poses, current, strict=True)):
+    with video.new_video(path, "mpeg4", rate=15) as writer:
+        for now, (pose, index) in enumerate(zip(poses, _current_action(actions), strict=True)):
             held = things[index] if now >= actions[index].start else None
             writer.write(scene.frame(pose, actions[index].place, held, rng))
 
@@ -134,10 +115,12 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
     time = np.arange(len(current))
-    stances = np.array([_stance(scene.place_x[action.place], rng) for action in actions])
+    stances = np.array([(scene.place_x[action.place], 86.0) for action in actions])
+    stances += rng.normal(0, (6, 2), stances.shape)
+    stances[:, 0] = stances[:, 0].clip(30, FRAME[0] - 30)
     stance = _glide(stances, actions, time)
     sides = np.where(rng.random(len(actions)) < 0.5, -1.0, 1.0)
-    rests = stances + np.stack([sides * _REST_OF_HAND[0], np.full(len(actions), _REST_OF_HAND[1])], axis=1)
+    rests = stances + np.column_stack([sides * 11.0, np.full(len(actions), 14.0)])  # at the edge of the torso's window
     rests += rng.normal(0, 2.0, rests.shape)
     hand = _glide(rests, actions, time) + rng.normal(0, 0.25, (len(time), 2))
     for action in actions:
@@ -145,18 +128,14 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
         hand[frames, action.movement] += reach * _wave(time[frames], rng.uniform(6, 8), rng)
         # As far off along the other axis, but still: where the hand is in one frame says nothing about the movement.
         hand[frames, 1 - action.movement] += reach * np.sin(rng.uniform(0, 2 * np.pi))
-    body = stance + np.stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)], axis=1)
-    body += np.stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)], axis=1)
-    other = stance + np.stack([-sides[current] * 17.0, np.full(len(time), 15.0)], axis=1)
+    body = stance + np.column_stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)])
+    body += np.column_stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)])
+    other = stance + np.column_stack([-sides[current] * 17.0, np.full(len(time), 15.0)])
     head = stance + 0.4 * (body - stance) - (0.0, 24.0)  # held steadier than the body, for it watches the hands
     lean = 3.0 * _wave(time, 13.0, rng)
     brightness = 1 + 0.08 * _wave(time, 60.0, rng) + rng.normal(0, 0.01, len(time))
     tracks = (track.tolist() for track in (body, head, lean, hand, other, brightness))
     return [Pose(*moment) for moment in zip(*tracks, strict=True)]
-
-
-def _stance(place_x: float, rng: np.random.Generator) -> np.ndarray:
-    return np.array([np.clip(place_x + rng.normal(0, 6), 30, FRAME[0] - 30), 86 + rng.normal(0, 2)])
 
 
 def _glide(positions: np.ndarray, actions: list[Action], time: np.ndarray) -> np.ndarray:
@@ -172,7 +151,3 @@ def _wave(time: np.ndarray, period: float, rng: np.random.Generator) -> np.ndarr
 def _current_action(actions: list[Action]) -> np.ndarray:
     """Return, for every frame, the index of the action under way or, in between, of the next one."""
     return np.searchsorted([action.stop for action in actions], np.arange(actions[-1].stop), side="right")
-
-
-def _file_name(subject: int) -> str:
-    return f"s{subject:02d}-d01-cam-002"

@@ -19,51 +19,38 @@ _PERIOD = 8.0
 between pixels keep at least a third of their contrast. At the general level it is 1.7, on a thing four pixels across:
 whole-pixel windows keep half of the contrast, aliased, and windows between pixels almost none."""
 
+Point = tuple[float, float]
+Color = tuple[float, ...]
+
 
 class Pose(NamedTuple):
     """Where the person is in one frame; positions are (x, y)."""
 
-    body: tuple[float, float]
-    """Center of the torso."""
-    head: tuple[float, float]
-    lean: float
-    """Degrees."""
-    hand: tuple[float, float]
-    other_hand: tuple[float, float]
+    body: Point  # center of the torso
+    head: Point
+    lean: float  # degrees
+    hand: Point
+    other_hand: Point
     brightness: float
 
 
 class Scene:
-    """One subject's kitchen.
-
-    Args:
-        size: (width, height) of the frames in pixels.
-        rng: decides colors, clutter and on which side the appliances stand.
-    """
+    """One subject's kitchen in frames of ``size`` (width, height), with random colors and clutter, perhaps mirrored."""
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
         self.size, self.unit = size, size[1] / FRAME[1]
-        mirrored = rng.random() < 0.5
-        self.place_x = (144.0, 60.0) if mirrored else (60.0, 144.0)
+        self.place_x = (144.0, 60.0) if rng.random() < 0.5 else (60.0, 144.0)
         self._shirt = _shirt(rng, self.unit)
         self._skin = _color(rng, (205, 160, 130), 18)
         self._head = _head(self._skin, _color(rng, (70, 50, 40), 25), self.unit)
-        self._board = _color(rng, (200, 170, 130), 15)
         dark = self._room(rng)
         self._rooms = [self._with_light(dark, place) for place in (0, 1)]
         self._noise = rng.normal(0, 4, (size[1] + 32, size[0] + 32, 1)).astype(np.float32)
 
     def frame(self, pose: Pose, place: int, thing: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-        """Draw one frame.
+        """Draw one frame, (height, width, 3) uint8 RGB, with noise.
 
-        Args:
-            pose: where the person is.
-            place: index of the appliance in use.
-            thing: what the hand holds, from :func:`thing`; nothing between the actions.
-            rng: sensor noise.
-
-        Returns:
-            (height, width, 3) uint8 RGB.
+        The appliance at ``place`` is in use. The hand holds a :func:`thing`, or nothing between the actions.
         """
         canvas = self._rooms[place].copy()
         (x, y), u = pose.body, self.unit
@@ -71,10 +58,10 @@ class Scene:
         self._paste(canvas, self._shirt, (x, y + 4), pose.lean)
         counter = round(_COUNTER_TOP * u)
         canvas[counter:] = self._rooms[place][counter:]
-        left, right = sorted((pose.hand, pose.other_hand))
-        for shoulder, hand in ((-13, left), (13, right)):
-            self._limb(canvas, (x + shoulder, y - 8), hand)
-            cv2.circle(canvas, *_fixed(hand, 3.2 * u, u), self._skin, cv2.FILLED, cv2.LINE_AA, 4)
+        for shoulder, hand in zip((-13, 13), sorted((pose.hand, pose.other_hand)), strict=True):
+            start, end = _fixed((x + shoulder, y - 8), u), _fixed(hand, u)
+            cv2.line(canvas, start, end, self._skin, max(1, round(4 * u)), cv2.LINE_AA, 4)
+            cv2.circle(canvas, end, round(3.2 * u * 16), self._skin, cv2.FILLED, cv2.LINE_AA, 4)
         if thing is not None:
             self._paste(canvas, thing, (pose.hand[0], pose.hand[1] + 3), 0.0)
         dy, dx = rng.integers(0, 32, 2)
@@ -84,8 +71,8 @@ class Scene:
     def _room(self, rng: np.random.Generator) -> np.ndarray:
         """Wall, shelves with clutter, tiles and the counter."""
         width, height = self.size
-        room = np.empty((height, width, 3), np.float32)
-        room[:] = _color(rng, (150, 150, 145), 30)
+        board = _color(rng, (200, 170, 130), 15)
+        room = np.full((height, width, 3), _color(rng, (150, 150, 145), 30), np.float32)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
         for tile in range(0, 204, 12):
             self._box(room, (tile, 44), (tile + 0.6, 104), _color(rng, (120, 120, 120), 5))
@@ -96,7 +83,7 @@ class Scene:
         self._box(room, (0, _COUNTER_TOP), (204, 154), counter)
         self._box(room, (0, 132), (204, 154), tuple(0.6 * c for c in counter))
         for center in self.place_x:
-            self._box(room, (center - 24, 107), (center + 24, 119), self._board)
+            self._box(room, (center - 24, 107), (center + 24, 119), board)
         room += _blotches(rng, (height, width), 1.5 * self.unit, 4)[..., None]
         return room
 
@@ -112,25 +99,17 @@ class Scene:
         self._box(room, (hood - 15, 12), (hood + 15, 31), (255, 150, 40) if place == 1 else (35, 30, 30))
         return room
 
-    def _box(
-        self, canvas: np.ndarray, low: tuple[float, float], high: tuple[float, float], color: tuple[float, ...]
-    ) -> None:
+    def _box(self, canvas: np.ndarray, low: Point, high: Point, color: Color) -> None:
         (x0, y0), (x1, y1) = (tuple(max(0, round(c * self.unit)) for c in corner) for corner in (low, high))
         canvas[y0:y1, x0 : max(x1, x0 + 1)] = color
 
-    def _limb(self, canvas: np.ndarray, start: tuple[float, float], end: tuple[float, float]) -> None:
-        (begin, _), (stop, _) = _fixed(start, 0, self.unit), _fixed(end, 0, self.unit)
-        cv2.line(canvas, begin, stop, self._skin, max(1, round(4 * self.unit)), cv2.LINE_AA, 4)
-
-    def _paste(self, canvas: np.ndarray, sprite: np.ndarray, center: tuple[float, float], angle: float) -> None:
+    def _paste(self, canvas: np.ndarray, sprite: np.ndarray, center: Point, angle: float) -> None:
         """Blend ``sprite`` (premultiplied RGBA) into ``canvas`` at a sub-pixel position."""
         x, y = (c * self.unit - 0.5 for c in center)
         height, width = sprite.shape[:2]
         reach = int(np.hypot(height, width) / 2) + 2
         left, top = max(0, round(x) - reach), max(0, round(y) - reach)
         region = canvas[top : round(y) + reach + 1, left : round(x) + reach + 1]
-        if 0 in region.shape:
-            return
         matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
         matrix[:, 2] += (x - left - (width - 1) / 2, y - top - (height - 1) / 2)
         warped = cv2.warpAffine(sprite, matrix, region.shape[1::-1], flags=cv2.INTER_LINEAR)
@@ -139,15 +118,10 @@ class Scene:
 
 
 def thing(kind: int, rng: np.random.Generator, unit: float) -> np.ndarray:
-    """Draw the object of an action: the kinds differ in their stripes alone, not in mean color, shape or size.
+    """Draw the object of an action, premultiplied RGBA float32; ``unit`` is in pixels.
 
-    Args:
-        kind: 0 has upright stripes, 1 has stripes that lie, 2 has none.
-        rng: decides color, slant, phase and size.
-        unit: pixels per unit of length.
-
-    Returns:
-        premultiplied RGBA, float32.
+    The kinds differ in their stripes alone, not in mean color, shape or size: 0 has upright stripes, 1 has stripes that
+    lie, 2 has none.
     """
     side = _OBJECT_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
@@ -168,7 +142,7 @@ def _shirt(rng: np.random.Generator, unit: float) -> np.ndarray:
     return _masked(np.clip(pixels, 0, 255), (np.abs(x) < 15 * unit) & (shoulders | (y > 0)))
 
 
-def _head(skin: tuple[float, ...], hair: tuple[float, ...], unit: float) -> np.ndarray:
+def _head(skin: Color, hair: Color, unit: float) -> np.ndarray:
     y, x = _grid(22 * unit)
     pixels = np.where((y < -3 * unit)[..., None], hair, skin)
     eyes = (np.abs(np.abs(x) - 3 * unit) < unit) & (np.abs(y) < unit)
@@ -193,11 +167,11 @@ def _blotches(rng: np.random.Generator, shape: tuple[int, ...], blur: float, con
     return blotches
 
 
-def _color(rng: np.random.Generator, mean: tuple[float, ...], spread: float) -> tuple[float, ...]:
+def _color(rng: np.random.Generator, mean: Color, spread: float) -> Color:
     return tuple(float(c) for c in np.clip(mean + rng.normal(0, spread / 2, 3), 0, 255))
 
 
-def _fixed(point: tuple[float, float], radius: float, unit: float) -> tuple[tuple[int, int], int]:
-    """Return a point and a radius in sixteenths of a pixel, for sub-pixel drawing."""
+def _fixed(point: Point, unit: float) -> tuple[int, int]:
+    """Return a point in sixteenths of a pixel, for sub-pixel drawing."""
     x, y = (round((c * unit - 0.5) * 16) for c in point)
-    return (x, y), round(radius * 16)
+    return x, y

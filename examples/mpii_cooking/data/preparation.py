@@ -6,11 +6,10 @@ order.
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import reduce
 from itertools import repeat
 from pathlib import Path
@@ -27,7 +26,7 @@ from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import flow, video
 from examples.mpii_cooking.data.dataset import DataError, Dataset
 from examples.mpii_cooking.workspace import Unit, Workspace
-from supervised_st.motion import WindowProfile, motion_map, window_profile, window_scores
+from supervised_st.motion import motion_map, window_profile, window_scores
 
 MEMORY = 1_500_000_000
 """Bytes of decoded frames that a process keeps."""
@@ -41,23 +40,18 @@ _VERSION = 3
 _PARALLEL = 2
 """Videos in work at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 
-Array = NDArray[Any]
+Found = tuple[Unit, int]
+"""A video's unit and its number of frames."""
 
 
 class VideoCache:
-    """What was prepared from one video.
-
-    Args:
-        unit: the finished unit.
-        settings: the settings it was prepared with.
-        memory: keeps decoded frames.
-    """
+    """What was prepared from one video, read through a memory of decoded frames."""
 
     def __init__(self, unit: Unit, settings: DataSettings, memory: video.FrameMemory) -> None:
         self.frames: int = unit.facts["frames"]
         self._widths: dict[str, int] = unit.facts["widths"]
         self._unit, self._settings, self._memory = unit, settings, memory
-        self._profiles: dict[str, tuple[Array, Array]] = {}
+        self._profiles: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     def width(self, level: Level) -> int:
         """Return the width in pixels of a level's frames."""
@@ -78,7 +72,7 @@ class VideoCache:
         first = frame - self._settings.stack // 2
         return [min(max(number, 0), self.frames - 1) for number in range(first, first + self._settings.stack)]
 
-    def profile(self, level: Level, frame: int) -> tuple[Array, Array]:
+    def profile(self, level: Level, frame: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (score, row) of the best window for every left column on the flow grid, around ``frame``."""
         if level.name not in self._profiles:
             score, row = (
@@ -95,66 +89,92 @@ class VideoCache:
 
 
 def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
-    """Prepare every video of the dataset that is not prepared yet. Ranks share the videos.
+    """Prepare the videos that are not prepared yet; ranks share them. Return the caches by the videos' keys.
 
-    Returns:
-        The caches, by the videos' keys. They share one memory of decoded frames.
-
-    Raises:
-        DataError: if flow cannot be estimated as the settings say, or if videos are broken, are higher than wide or end
-            before their clips do. It lists all of them. What the containers say is checked before any is prepared.
+    All containers are checked before any video is decoded, which can take days. A ``DataError`` lists all videos that
+    are broken, are higher than wide or end before their clips do.
     """
-    flow.estimator(settings.flow, settings.raft_weights)  # an error comes here, once, and not for every video
-    units, frames = _checked(dataset, settings, workspace)
-    missing = sorted((key for key, unit in units.items() if not unit.done), key=frames.__getitem__, reverse=True)
+
+    def checked(key: str) -> Found:
+        path = dataset.videos[key]
+        unit = video_unit(key, path, settings, workspace)
+        if unit.done:
+            return unit, unit.facts["frames"]
+        width, height = video.frame_size(path)
+        if width < height:
+            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}")
+        return unit, video.count_frames(path)
+
+    def prepared(key: str) -> Found:
+        unit, _ = found[key]
+        prepare_video(dataset.videos[key], settings, unit, bar.update)
+        return unit, unit.facts["frames"]
+
+    found = _usable(dataset, checked, list(dataset.videos))
+    frames = {key: count for key, (unit, count) in found.items() if not unit.done}
+    missing = sorted(frames, key=frames.__getitem__, reverse=True)
     total = sum(frames[key] for key in distributed.share(missing))
     hidden = not missing or not distributed.is_main()
-    with (
-        tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar,
-        ThreadPoolExecutor(min(_PARALLEL, os.cpu_count() or 1)) as pool,
-    ):
-
-        def prepared(key: str) -> Unit | str:
-            try:
-                prepare_video(dataset.videos[key], settings, units[key], bar.update)
-            except DataError as problem:
-                return str(problem)
-            return units[key]
-
-        done = dict(zip(missing, distributed.shared_map(prepared, missing, using=pool.map), strict=True))
-    _raise_all(problem for problem in done.values() if isinstance(problem, str))
-    units |= {key: unit for key, unit in done.items() if isinstance(unit, Unit)}
+    with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
+        found |= _usable(dataset, prepared, missing)
     memory = video.FrameMemory(MEMORY)
-    caches = {key: VideoCache(unit, settings, memory) for key, unit in units.items()}
-    _raise_all(_too_short(dataset, {key: cache.frames for key, cache in caches.items()}))
-    return caches
+    return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
+
+
+def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str]) -> dict[str, Found]:
+    """Return what ``work`` finds for every video, or raise an error with all problems."""
+
+    def attempt(key: str) -> Found | str:
+        try:
+            return work(key)
+        except DataError as problem:
+            return str(problem)
+
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        results = dict(zip(keys, distributed.shared_map(attempt, keys, using=pool.map), strict=True))
+    found = {key: result for key, result in results.items() if not isinstance(result, str)}
+    problems = [result for result in results.values() if isinstance(result, str)]
+    problems += [
+        f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
+        f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more"
+        for clip in dataset.train + dataset.test
+        if clip.video in found and clip.stop > found[clip.video][1]
+    ]
+
+    def complain() -> None:
+        if problems:
+            raise DataError("\n  ".join([f"{len(problems)} problems with the videos:", *sorted(problems)]))
+
+    distributed.once(complain)  # all ranks know the problems, but only one prints them
+    return found
 
 
 def video_unit(key: str, path: Path, settings: DataSettings, workspace: Workspace) -> Unit:
-    """Return where the caches of a video are kept."""
-    weights = None if settings.raft_weights is None else _identity(Path(settings.raft_weights))
-    inputs = {"version": _VERSION, "video": _identity(path), "settings": settings, "flow_weights": weights}
-    return workspace.unit(f"prepare/{key}", inputs)
+    """Return where the caches of a video are kept. A video that was replaced or written to gets new ones."""
+    stat = path.stat()
+    identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    return workspace.unit(f"prepare/{key}", {"version": _VERSION, "video": identity, "settings": settings})
 
 
 def prepare_video(path: Path, settings: DataSettings, unit: Unit, advance: Callable[[], object] = lambda: None) -> None:
     """Write the caches of one video into ``unit``, and call ``advance`` after every frame."""
     levels = settings.levels
+    names = {(level, part): _profile_name(level, part) for level in levels for part in PROFILE}
     with ExitStack() as files:
         rgb = {level: files.enter_context(video.new_video(unit.path(_rgb_name(level)), "mjpeg")) for level in levels}
-        profiles = {level: files.enter_context(_new_profiles(unit, level)) for level in levels}
+        profiles = {key: files.enter_context(unit.path(name).open("wb")) for key, name in names.items()}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
-        gray = _write_levels(video.decode(path), rgb, settings.flow_height, advance)
-        method = flow.estimator(settings.flow, settings.raft_weights)
-        flows = _written(flow.flows(gray, method, settings.flow_bound), both)
+        gray = _write_levels(video.decode(path), rgb, settings.flow_height)
+        flows = _written(flow.flows(gray, flow.estimator(settings.flow), settings.flow_bound), both)
         for motion in _motion(flows, settings):
-            for level, append in profiles.items():
+            advance()
+            for level in levels:
                 side = window_side(settings, level)
-                append(window_profile(window_scores(motion, (side, side))))
-    names = [_rgb_name(level) for level in levels]
-    names += [_profile_name(level, part) for level in levels for part in PROFILE]
+                profile = window_profile(window_scores(motion, (side, side)))
+                for part, dtype in PROFILE.items():
+                    profiles[level, part].write(getattr(profile, part).numpy().astype(dtype).tobytes())
     widths = {level.name: writer.width for level, writer in rgb.items()}
-    unit.commit(FLOW_NAME, *names, frames=both.frames, widths=widths)
+    unit.commit(FLOW_NAME, *map(_rgb_name, levels), *names.values(), frames=both.frames, widths=widths)
 
 
 def window_side(settings: DataSettings, level: Level) -> int:
@@ -164,15 +184,8 @@ def window_side(settings: DataSettings, level: Level) -> int:
 
 def resize(image: video.Frame, size: tuple[int, int]) -> video.Frame:
     """Resize to ``size``, (height, width) in pixels, without aliasing."""
-    height, width = size
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)
-
-
-def _identity(path: Path) -> list[object]:
-    """Return what changes when a file is replaced or written to, without reading it."""
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=method)
 
 
 def _rgb_name(level: Level) -> str:
@@ -183,31 +196,14 @@ def _profile_name(level: Level, part: str) -> str:
     return f"windows-{level.name}-{part}.bin"
 
 
-@contextmanager
-def _new_profiles(unit: Unit, level: Level) -> Iterator[Callable[[WindowProfile], None]]:
-    """Lend a function that appends one frame's profile to the files of a level, row after row, without a header."""
-    with ExitStack() as files:
-        score, row = (files.enter_context(unit.path(_profile_name(level, part)).open("wb")) for part in PROFILE)
-
-        def append(profile: WindowProfile) -> None:
-            score.write(profile.score.numpy().astype(PROFILE["score"]).tobytes())
-            row.write(profile.row.numpy().astype(PROFILE["row"]).tobytes())
-
-        yield append
-
-
 def _write_levels(
-    frames: Iterable[video.Frame],
-    rgb: Mapping[Level, video.VideoWriter],
-    flow_height: int,
-    advance: Callable[[], object],
+    frames: Iterable[video.Frame], rgb: Mapping[Level, video.VideoWriter], flow_height: int
 ) -> Iterator[video.Frame]:
     """Write each frame at every level's size, and yield it in gray at the size of the flow grid."""
     for frame in frames:
         height, width = frame.shape[:2]
         for level, writer in rgb.items():
             writer.write(resize(frame, (level.height, round(width * level.height / height))))
-        advance()
         yield cv2.cvtColor(resize(frame, (flow_height, round(width * flow_height / height))), cv2.COLOR_RGB2GRAY)
 
 
@@ -240,52 +236,3 @@ def _ends_repeated(items: Iterable[torch.Tensor], before: int, after: int) -> It
     for last in items:
         yield last
     yield from repeat(last, after)
-
-
-def _checked(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> tuple[dict[str, Unit], dict[str, int]]:
-    """Return every video's unit and number of frames.
-
-    Raises:
-        DataError: lists all problems that are found without decoding, which can take days.
-    """
-
-    def checked(key: str) -> tuple[Unit, int | str]:
-        path = dataset.videos[key]
-        unit = video_unit(key, path, settings, workspace)
-        try:
-            return unit, unit.facts["frames"] if unit.done else _count_landscape(path)
-        except DataError as problem:
-            return unit, str(problem)
-
-    checks = dict(zip(dataset.videos, distributed.shared_map(checked, list(dataset.videos)), strict=True))
-    frames = {key: count for key, (_, count) in checks.items() if isinstance(count, int)}
-    problems = [problem for _, problem in checks.values() if isinstance(problem, str)]
-    _raise_all([*problems, *_too_short(dataset, frames)])
-    return {key: unit for key, (unit, _) in checks.items()}, frames
-
-
-def _count_landscape(path: Path) -> int:
-    width, height = video.frame_size(path)
-    if width < height:
-        raise DataError(f"{path} must be at least as wide as high, got {width} x {height}")
-    return video.count_frames(path)
-
-
-def _too_short(dataset: Dataset, frames: Mapping[str, int]) -> Iterator[str]:
-    """Yield a problem for every clip that goes on after the end of its video, if the video's length is known."""
-    for clip in dataset.train + dataset.test:
-        if clip.video in frames and clip.stop > frames[clip.video]:
-            yield (
-                f"{dataset.videos[clip.video]} has {frames[clip.video]} frames, "
-                f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more"
-            )
-
-
-def _raise_all(problems: Iterable[str]) -> None:
-    listed = sorted(problems)
-
-    def complain() -> None:
-        if listed:
-            raise DataError(f"{len(listed)} problems with the videos:\n" + "\n".join(f"  {line}" for line in listed))
-
-    distributed.once(complain)  # all ranks know the problems, but only one prints them

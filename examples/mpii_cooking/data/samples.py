@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.data.dataset import Clip
@@ -35,20 +34,13 @@ Item = TypeVar("Item")
 class Sample(NamedTuple):
     """A batch of samples."""
 
-    image: Tensor
-    """``[batch channel height width]`` float32, the crop of the resized frame, mean-subtracted."""
-    theta: Tensor
-    """``[batch 2 3]`` float32, the window with the most motion inside this crop."""
-    confidence: Tensor
-    """``[batch]`` float32, 0 where nothing moved."""
-    label: Tensor
-    """``[batch]`` int64."""
-    clip: Tensor
-    """``[batch]`` int64, index into the clips."""
-    frame: Tensor
-    """``[batch]`` int64, frame number in the clip's video."""
-    random: Tensor
-    """``[batch 2 3]`` float32, a window of a glimpse's size anywhere in this crop; without augmentation, its center."""
+    image: Tensor  # [batch channel height width] float32, the crop of the resized frame, mean-subtracted
+    theta: Tensor  # [batch 2 3] float32, the window with the most motion inside this crop
+    confidence: Tensor  # [batch] float32, 0 where nothing moved
+    label: Tensor  # [batch] int64
+    clip: Tensor  # [batch] int64, index into the clips
+    frame: Tensor  # [batch] int64, frame number in the clip's video
+    random: Tensor  # [batch 2 3] float32, a window of a glimpse's size anywhere in this crop, or its center
 
 
 class View(NamedTuple):
@@ -56,46 +48,24 @@ class View(NamedTuple):
 
     clip: int
     frame: int
-    column: int
-    """Left edge of the crop in pixels of the level."""
+    column: int  # left edge of the crop in pixels of the level
     flipped: bool
-    corner: tuple[int, int] | None = None
-    """Top-left pixel (x, y) in the crop of a random window of a glimpse's size; None for the central window."""
+    corner: tuple[int, int] | None = None  # (x, y) in the crop of a random window; None for the central window
 
 
+@dataclass(eq=False)
 class Samples(Dataset[Sample]):
-    """Indexable samples; subclasses define the view of an index.
+    """Indexable samples; subclasses define their number and what each of them shows."""
 
-    Args:
-        clips: the clips that views refer to.
-        caches: the prepared videos.
-        level: the zoom level.
-        modality: RGB or flow.
-        preset: sizes and input range.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        caches: Mapping[str, VideoCache],
-        level: Level,
-        modality: Modality,
-        preset: Preset,
-    ) -> None:
-        self.clips, self.caches = clips, caches
-        self.level, self.modality, self.preset = level, modality, preset
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        raise NotImplementedError
+    clips: Sequence[Clip]
+    caches: Mapping[str, VideoCache]
+    level: Level
+    modality: Modality
+    preset: Preset
 
     def view(self, index: int) -> View:
         """Return what sample ``index`` shows."""
         raise NotImplementedError
-
-    def __getitem__(self, index: int) -> Sample:
-        """Return a batch of one."""
-        return self.__getitems__([index])
 
     def __getitems__(self, indices: Sequence[int]) -> Sample:
         """Return a batch. A data loader calls this once per batch."""
@@ -103,7 +73,7 @@ class Samples(Dataset[Sample]):
         window = self._windows(views)
         flipped = torch.tensor([view.flipped for view in views])
         return Sample(
-            image=self._images(views, flipped),
+            image=self._rgb(views) if self.modality is Modality.SPATIAL else self._flow(views, flipped),
             theta=torch.where(flipped[:, None, None], flip_theta(window.theta), window.theta),
             confidence=window.confidence,
             label=torch.tensor([self.clips[view.clip].label for view in views]),
@@ -117,10 +87,6 @@ class Samples(Dataset[Sample]):
         """Memory of one sample's image."""
         return self.modality.channels * self.level.height**2 * torch.float32.itemsize
 
-    def center_column(self, clip: int) -> int:
-        """Return the left edge of the center crop."""
-        return self._room(clip) // 2
-
     def _room(self, clip: int) -> int:
         """Return how far a crop can be moved to the right."""
         return self._cache(clip).width(self.level) - self.level.height
@@ -132,15 +98,10 @@ class Samples(Dataset[Sample]):
     def _cache(self, clip: int) -> VideoCache:
         return self.caches[self.clips[clip].video]
 
-    def _images(self, views: Sequence[View], flipped: Tensor) -> Tensor:
-        return self._rgb(views) if self.modality is Modality.SPATIAL else self._flow(views, flipped)
-
     def _rgb(self, views: Sequence[View]) -> Tensor:
         side = self.level.height
-        pixels = np.empty((len(views), side, side, Modality.SPATIAL.channels), np.uint8)
-        for view, sample in zip(views, pixels, strict=True):
-            frame = self._cache(view.clip).rgb(self.level, view.frame)
-            sample[:] = frame[:, _columns(view, side)]
+        frames = (self._cache(view.clip).rgb(self.level, view.frame) for view in views)
+        pixels = np.stack([frame[:, _columns(view, side)] for frame, view in zip(frames, views, strict=True)])
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.inputs.rgb)
 
@@ -149,8 +110,8 @@ class Samples(Dataset[Sample]):
         pixels = np.empty((len(views), self.preset.data.stack, 2, side, side), np.uint8)
         for view, sample in zip(views, pixels, strict=True):
             cache = self._cache(view.clip)
-            for field, number in zip(sample, cache.stack(view.frame), strict=True):
-                field[:] = cache.flow(self.level, number)[..., _columns(view, side)]
+            for flow, number in zip(sample, cache.stack(view.frame), strict=True):
+                flow[:] = cache.flow(self.level, number)[..., _columns(view, side)]
         image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.inputs.flow)
         image[flipped, 0::2] *= -1  # mirroring turns motion to the right into motion to the left
         return image
@@ -188,35 +149,14 @@ class Samples(Dataset[Sample]):
         return crop_score, crop_row
 
 
+@dataclass(eq=False)
 class ClipSamples(Samples):
-    """One random frame of every clip, another one in every epoch.
+    """One random frame of every clip, another one in every epoch."""
 
-    Args:
-        clips: one sample each.
-        caches: see :class:`Samples`.
-        level: see :class:`Samples`.
-        modality: see :class:`Samples`.
-        preset: see :class:`Samples`.
-        seed: decides the frames and the augmentation.
-        augment: crop at a random column, mirror half of the samples and place windows at random; otherwise show the
-            center crop.
-        epoch: counts from 0.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        caches: Mapping[str, VideoCache],
-        level: Level,
-        modality: Modality,
-        preset: Preset,
-        *,
-        seed: int,
-        augment: bool,
-        epoch: int = 0,
-    ) -> None:
-        super().__init__(clips, caches, level, modality, preset)
-        self.seed, self.augment, self.epoch = seed, augment, epoch
+    seed: int = field(kw_only=True)
+    augment: bool = field(kw_only=True)
+    """Crop at a random column, mirror half of the samples and place windows at random; else show the center crop."""
+    epoch: int = field(kw_only=True, default=0)
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -227,7 +167,7 @@ class ClipSamples(Samples):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         frame = int(rng.integers(self.clips[index].start, self.clips[index].stop))
         if not self.augment:
-            return View(index, frame, self.center_column(index), flipped=False)
+            return View(index, frame, self._room(index) // 2, flipped=False)
         column, flipped = int(rng.integers(self._room(index) + 1)), bool(rng.random() < 0.5)
         x, y = rng.integers(self._slack() + 1, size=2).tolist()
         return View(index, frame, column, flipped, (x, y))
@@ -238,13 +178,16 @@ class ClipSamples(Samples):
         return order
 
 
+@dataclass(eq=False)
 class FrameSamples(Samples):
     """Every ``feature_stride``-th frame of every clip, clip after clip: center crop, not mirrored."""
 
-    @property
-    def lengths(self) -> list[int]:
-        """Number of samples of every clip."""
-        return [len(self._frames(clip)) for clip in self.clips]
+    def __post_init__(self) -> None:
+        """Choose the frames of every clip."""
+        stride = self.preset.evaluation.feature_stride
+        self._frames = [range(clip.start, clip.stop, stride) for clip in self.clips]
+        self.lengths = [len(frames) for frames in self._frames]
+        self._ends = np.cumsum(self.lengths)
 
     def __len__(self) -> int:
         """Return the number of samples of all clips together."""
@@ -253,15 +196,8 @@ class FrameSamples(Samples):
     def view(self, index: int) -> View:
         """Return the center crop of frame ``index``, counted over all clips."""
         clip = int(np.searchsorted(self._ends, index, side="right"))
-        frames = self._frames(self.clips[clip])
-        return View(clip, frames[index - self._ends[clip]], self.center_column(clip), flipped=False)
-
-    @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        return np.cumsum(self.lengths)
-
-    def _frames(self, clip: Clip) -> range:
-        return range(clip.start, clip.stop, self.preset.evaluation.feature_stride)
+        frame = self._frames[clip][index - self._ends[clip]]
+        return View(clip, frame, self._room(clip) // 2, flipped=False)
 
 
 def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:
@@ -277,7 +213,7 @@ def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
         batch_sampler=indices,
         num_workers=workers,
         prefetch_factor=1 if workers else None,  # batches are large, and every worker holds one
-        collate_fn=_as_it_is,
+        collate_fn=default_convert,
         generator=torch.Generator(),  # its own, so that loading draws none of torch's random numbers
     )
 
@@ -285,15 +221,11 @@ def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """Yield ``items``; a thread computes the next one while the last one is used."""
     iterator = iter(items)
-
-    def following() -> list[Item]:
-        return [*islice(iterator, 1)]
-
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(following)
-        while found := coming.result():
-            coming = pool.submit(following)
-            yield from found
+        coming = pool.submit(next, iterator, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, iterator, None)
+            yield item
 
 
 def _columns(view: View, side: int) -> slice:
@@ -301,7 +233,3 @@ def _columns(view: View, side: int) -> slice:
     if not view.flipped:
         return slice(view.column, view.column + side)
     return slice(view.column + side - 1, view.column - 1 if view.column else None, -1)
-
-
-def _as_it_is(batch: object) -> object:
-    return batch

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -34,33 +34,16 @@ Frame = NDArray[Any]
 Codec = Literal["mpeg4", "mjpeg", "ffv1"]
 
 
-class VideoError(DataError):
-    """A video file cannot be used."""
-
-
-class _Encoding(NamedTuple):
-    array_format: str
-    pixel_format: str
-    key_frame_every: int
-    options: dict[str, str]
-
-
-_ENCODINGS: dict[str, _Encoding] = {
-    "mpeg4": _Encoding("rgb24", "yuv420p", 12, {"qmin": "2", "qmax": "2"}),
-    "mjpeg": _Encoding("rgb24", "yuvj444p", 1, {"qmin": "2", "qmax": "2"}),  # full chroma: color is detail when small
-    "ffv1": _Encoding("gray", "gray", 1, {}),
+_ENCODINGS: dict[Codec, dict[str, Any]] = {
+    "mpeg4": {"pix_fmt": "yuv420p", "gop_size": 12, "options": {"qmin": "2", "qmax": "2"}},
+    # Full chroma, since color is detail when small, and every frame a key frame.
+    "mjpeg": {"pix_fmt": "yuvj444p", "gop_size": 1, "options": {"qmin": "2", "qmax": "2"}},
+    "ffv1": {"pix_fmt": "gray", "gop_size": 1},  # lossless
 }
 
 
 def decode(path: Path) -> Iterator[Frame]:
-    """Yield every frame in display order.
-
-    Yields:
-        arrays of shape (height, width, 3), uint8 RGB.
-
-    Raises:
-        VideoError: if the file cannot be opened or decoded, has no frames, or ends before its header says.
-    """
+    """Yield every frame in display order, (height, width, 3) uint8 RGB; a ``DataError`` says if the file is broken."""
     count = hidden = 0
     try:
         with av.open(str(path)) as container:
@@ -72,171 +55,116 @@ def decode(path: Path) -> Iterator[Frame]:
                 for frame in packet.decode():
                     count += 1
                     yield reformatter.reformat(frame, format="rgb24").to_ndarray()
-            announced = _announced(container, stream) - hidden
+            _check_count(path, container, count, hidden)
     except av.FFmpegError as error:
-        raise VideoError(f"{path} is broken after frame {count}: {error.strerror}") from error
-    _check_count(path, count, announced)
+        raise DataError(f"{path} is broken after frame {count}: {error.strerror}") from error
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds.
-
-    Raises:
-        VideoError: if the file cannot be read, has no frames, or ends before its header says.
-    """
-    try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            hidden = Counter(packet.is_discard for packet in container.demux(stream) if packet.size > 0)
-            announced = _announced(container, stream) - hidden[True]
-    except av.FFmpegError as error:
-        raise VideoError(f"{path} cannot be read as a video: {error.strerror}") from error
-    count = hidden[False]
-    _check_count(path, count, announced)
-    return count
+    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds."""
+    with _opened(path) as container:
+        packets = container.demux(_video_stream(container, path))
+        hidden = Counter(packet.is_discard for packet in packets if packet.size > 0)
+        _check_count(path, container, hidden[False], hidden[True])
+    return hidden[False]
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) in pixels from the header, without decoding.
+    """Return (width, height) from the header. A ``DataError`` says if the file cannot be opened or has no video."""
+    with _opened(path) as container:
+        stream = _video_stream(container, path)
+        return stream.width, stream.height
 
-    Raises:
-        VideoError: if the file cannot be opened or has no video stream.
-    """
+
+@contextmanager
+def _opened(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            return stream.width, stream.height
+            yield container
     except av.FFmpegError as error:
-        raise VideoError(f"{path} cannot be read as a video: {error.strerror}") from error
+        raise DataError(f"{path} cannot be read as a video: {error.strerror}") from error
 
 
-def announced_frames(path: Path) -> int:
-    """Return the number of frames from the header, 0 if it is not there, without decoding.
-
-    Raises:
-        VideoError: if the file cannot be opened or has no video stream.
-    """
-    try:
-        with av.open(str(path)) as container:
-            return _video_stream(container, path).frames
-    except av.FFmpegError as error:
-        raise VideoError(f"{path} cannot be read as a video: {error.strerror}") from error
-
-
-def _announced(container: av.container.InputContainer, stream: av.VideoStream) -> int:
-    """Return how many frames the container should have, 0 if it does not say.
+def _check_count(path: Path, container: av.container.InputContainer, count: int, hidden: int) -> None:
+    """Compare the frames that were found with those that the container should have, if it says.
 
     An MP4 file that was cut without encoding it again keeps all frames from a key frame on and hides some by an edit
     list. The header counts the hidden frames. The index leaves them out, or their packets are marked for discarding.
     """
-    return min(stream.frames, len(stream.index_entries)) if "mp4" in container.format.name else stream.frames
-
-
-def _check_count(path: Path, count: int, announced: int) -> None:
+    stream = container.streams.video[0]
+    listed = min(stream.frames, len(stream.index_entries)) if "mp4" in container.format.name else stream.frames
     if count == 0:
-        raise VideoError(f"{path} has no frames")
-    if count < announced:
-        raise VideoError(f"{path} is truncated: its header announces {announced} frames, {count} could be read")
+        raise DataError(f"{path} has no frames")
+    if count < listed - hidden:
+        raise DataError(f"{path} is truncated: its header announces {listed - hidden} frames, {count} could be read")
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     if not container.streams.video:
-        raise VideoError(f"{path} has no video stream")
+        raise DataError(f"{path} has no video stream")
     return container.streams.video[0]
 
 
 class VideoWriter:
     """Encodes frames one after the other; :func:`new_video` makes one."""
 
-    def __init__(self, container: av.container.OutputContainer, codec: Codec, rate: Fraction) -> None:
+    def __init__(self, container: av.container.OutputContainer, codec: Codec, rate: int) -> None:
         self._container, self._codec, self._rate = container, codec, rate
-        self._stream: av.VideoStream | None = None
+        self.stream: av.VideoStream | None = None
         self.frames = 0
         self.width = 0
 
     def write(self, frame: Frame) -> None:
         """Append one frame; all must have the size of the first."""
-        encoding = _ENCODINGS[self._codec]
-        if self._stream is None:
-            self._stream = self._container.add_stream(self._codec, rate=self._rate, options=encoding.options)
-            self._stream.height, self._stream.width = frame.shape[:2]
-            self.width = frame.shape[1]
-            self._stream.pix_fmt = encoding.pixel_format
-            self._stream.gop_size = encoding.key_frame_every
-            self._stream.thread_count = (
-                1  # several videos are encoded in parallel, which is faster than threads within one
+        if self.stream is None:
+            height, self.width = frame.shape[:2]
+            size = {"width": self.width, "height": height}
+            # One thread each: encoding several videos in parallel is faster than threads within one.
+            self.stream = self._container.add_stream(
+                self._codec, rate=self._rate, thread_count=1, **size, **_ENCODINGS[self._codec]
             )
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=encoding.array_format)
-        picture.pts, picture.time_base = self.frames, 1 / self._rate
-        self._container.mux(self._stream.encode(picture))
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="gray" if frame.ndim == 2 else "rgb24")
+        picture.pts, picture.time_base = self.frames, Fraction(1, self._rate)
+        self._container.mux(self.stream.encode(picture))
         self.frames += 1
-
-    def finish(self) -> None:
-        """Write what the encoder still holds."""
-        if self._stream is None:
-            raise ValueError("a video must have at least one frame, got none")
-        self._container.mux(self._stream.encode(None))
 
 
 @contextmanager
-def new_video(path: Path, codec: Codec, rate: Fraction | int = CACHE_RATE) -> Iterator[VideoWriter]:
-    """Lend a writer for ``path``. The file gets its name only when it is complete.
-
-    Args:
-        path: the file; its suffix chooses the container.
-        codec: "mpeg4" or "mjpeg" for (height, width, 3) RGB, "ffv1" (lossless) for (height, width) gray; all uint8.
-        rate: frames per second.
-    """
+def new_video(path: Path, codec: Codec, rate: int = CACHE_RATE) -> Iterator[VideoWriter]:
+    """Lend a writer for ``path``, whose suffix chooses the container. The file gets its name when it is complete."""
     with written_aside(path) as aside, av.open(str(aside), mode="w") as container:
-        writer = VideoWriter(container, codec, Fraction(rate))
+        writer = VideoWriter(container, codec, rate)
         yield writer
-        writer.finish()
+        if writer.stream is None:
+            raise ValueError("a video must have at least one frame, got none")
+        container.mux(writer.stream.encode(None))  # what the encoder still holds
 
 
 class FrameCache:
-    """Exact random access to a file that :func:`new_video` wrote as "mjpeg" or "ffv1" at the rate of caches.
-
-    Args:
-        path: the file.
-
-    Raises:
-        VideoError: if it cannot be opened.
-    """
+    """Exact random access to a file that :func:`new_video` wrote as "mjpeg" or "ffv1" at the rate of caches."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._container = av.open(str(path))
-        except av.FFmpegError as error:
-            raise VideoError(f"{path} cannot be read as a video: {error.strerror}") from error
-        self._stream = _video_stream(self._container, path)
+        self._container = av.open(str(path))
+        self._stream = self._container.streams.video[0]
         self._stream.thread_count = 1  # threads would add delay to every seek
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next = -1
         self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
 
     def __getitem__(self, index: int) -> Frame:
-        """Decode frame ``index``: (height, width, 3) RGB or (height, width) gray, uint8.
-
-        Raises:
-            IndexError: if there is no such frame.
-            VideoError: if the file is broken.
-        """
-        try:
-            if index != self._next:
-                self._container.seek(index * _TICKS, stream=self._stream)
-                self._frames = self._container.decode(self._stream)
-            frame = next(self._frames, None)
-        except av.FFmpegError as error:
-            raise VideoError(f"{self.path} is broken at frame {index}: {error.strerror}") from error
+        """Decode frame ``index``: (height, width, 3) RGB or (height, width) gray, uint8."""
+        if index != self._next:
+            self._container.seek(index * _TICKS, stream=self._stream)
+            self._frames = self._container.decode(self._stream)
+        frame = next(self._frames, None)
         if frame is None or frame.pts != index * _TICKS:
             self._next = -1
             raise IndexError(f"{self.path} has no frame {index}")
         self._next = index + 1
         if frame.format.name != "gray":
-            frame = self._reformatter.reformat(
-                frame, format="rgb24", threads=1
-            )  # threads would stay for every open cache
+            # One thread, since threads would stay for every open cache.
+            frame = self._reformatter.reformat(frame, format="rgb24", threads=1)
         return frame.to_ndarray()
 
 
@@ -254,15 +182,13 @@ class FrameMemory:
 
     def get(self, key: object, load: Callable[[], Frame]) -> Frame:
         """Return the frame ``key``, and load it if it is not held. The result must not be written to."""
-        frame = self._frames.get(key)
-        if frame is not None:
-            self._frames.move_to_end(key)
-            return frame
-        frame = self._frames[key] = load()
-        self.held += frame.nbytes
-        while self.held > self.capacity and len(self._frames) > 1:
-            self.held -= self._frames.popitem(last=False)[1].nbytes
-        return frame
+        if key not in self._frames:
+            self._frames[key] = load()
+            self.held += self._frames[key].nbytes
+            while self.held > self.capacity and len(self._frames) > 1:
+                self.held -= self._frames.popitem(last=False)[1].nbytes
+        self._frames.move_to_end(key)
+        return self._frames[key]
 
     def read(self, path: Path, index: int) -> Frame:
         """Read one frame of a cache. A forked process opens its own file, since a shared file has only one position."""
