@@ -20,15 +20,14 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-LONGEST_WAIT = timedelta(days=30)
-"""How long a rank waits for the others: one may still prepare videos when another has none left."""
+LONGEST_WAIT = timedelta(days=30)  # for the other ranks: one may still prepare videos when another has none left
 ORPHAN_CHECK_SECONDS = 0.5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+# Whether this rank is inside of work that the other ranks do not do, so that it must not wait for them.
 _is_working: ContextVar[bool] = ContextVar("_is_working", default=False)
-"""Whether this rank is inside of work that the other ranks do not do, so that it must not wait for them."""
 
 
 class OtherRankFailed(RuntimeError):  # noqa: N818 - it says what happened
@@ -90,14 +89,12 @@ def shared_map(
     All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
 
     Args:
-        work: its results must be picklable if there are several ranks, and should be small.
+        work: its results must be picklable if there are several ranks, and should be small. If it raises an exception,
+            the other ranks raise ``OtherRankFailed``.
         items: the same on every rank.
         desc: text of rank 0's progress bar; without it there is no bar.
         unit: of the progress bar.
         using: how a rank goes through its part.
-
-    Raises:
-        OtherRankFailed: if ``work`` raised an exception on another rank; that rank raises the exception itself.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))
@@ -105,13 +102,7 @@ def shared_map(
 
 
 def once(work: Callable[[], Result]) -> Result:
-    """Return ``work()`` on every rank. Rank 0 computes it, and the others wait.
-
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
-
-    Raises:
-        OtherRankFailed: on the other ranks, if ``work`` raised an exception; rank 0 raises the exception itself.
-    """
+    """Return ``work()`` on every rank. Rank 0 computes it, and the others wait, as in ``shared_map``."""
     return _exchanged(lambda: [work()] if is_main() else [])[0][0]
 
 
@@ -136,15 +127,15 @@ def _check_that_all_ranks_are_here() -> None:
 def _exchanged(work: Callable[[], Result]) -> list[Result]:
     """Return every rank's result."""
     _check_that_all_ranks_are_here()
-    failure: Exception | None = None
+    result, failure = [], None
     token = _is_working.set(True)
     try:
-        result: list[Result] = [work()]
+        result.append(work())
     except Exception as error:
-        failure, result = error, []
+        failure = error
     finally:
         _is_working.reset(token)
-    everyone: list[tuple[list[Result], str]] = [(result, "" if failure is None else repr(failure))] * world()
+    everyone = [(result, "" if failure is None else repr(failure))] * world()
     if dist.is_initialized():
         dist.all_gather_object(everyone, everyone[rank()])
     if failure is not None:

@@ -29,21 +29,13 @@ class PrintedAccuracy:
 
     @property
     def percent(self) -> float:
-        """The printed percentage as a number."""
+        """As a number."""
         return float(self.printed)
 
     @property
     def correct(self) -> int:
         """Number of test clips this means; where one decimal is printed, to within one clip."""
         return round(self.percent * TEST_CLIPS / 100)
-
-
-@dataclass(frozen=True)
-class Erratum:
-    """A statement of the paper that does not agree with its own numbers or with itself."""
-
-    where: str
-    note: str
 
 
 TABLE_2 = {
@@ -83,35 +75,29 @@ TABLE_3 = {
 }
 """(level or late fusion, stream, region) -> mean average precision in percent."""
 
-ERRATA: tuple[Erratum, ...] = (
-    Erratum(
-        "Table 2, metric",
-        "Called one-vs-all accuracy. Every cell is a count of 2033 test clips, so it is plain top-1 accuracy.",
+ERRATA = {
+    "Table 2, metric": (
+        "Called one-vs-all accuracy. Every cell is a count of 2033 test clips, so it is plain top-1 accuracy."
     ),
-    Erratum(
-        "Table 2, STN, VGG-16, detail",
-        "6.39 % = 130/2033 is what always answering the largest training class gives: this baseline never trained.",
+    "Table 2, STN, VGG-16, detail": (
+        "6.39 % = 130/2033 is what always answering the largest training class gives: this baseline never trained."
     ),
-    Erratum(
-        "Table 2, size of the effect",
+    "Table 2, size of the effect": (
         "With 2033 clips, unpaired, only the detail column and general/VGG-M are differences beyond chance at 95 %; "
-        "middle/VGG-F is at the border.",
+        "middle/VGG-F is at the border."
     ),
-    Erratum(
-        "Table 3, General S+T",
-        "The text says the learned region wins in all aspects; here it is 56.51 against 56.68 for the fixed window.",
+    "Table 3, General S+T": (
+        "The text says the learned region wins in all aspects; here it is 56.51 against 56.68 for the fixed window."
     ),
-    Erratum(
-        "theta_2",
-        "Called a rotation matrix; the target of guidance is a scale and a translation, its off-diagonals are zero.",
+    "theta_2": (
+        "Called a rotation matrix; the target of guidance is a scale and a translation, its off-diagonals are zero."
     ),
-    Erratum("Equation 2", "Squares a displacement vector; read here as the squared length, u² + v²."),
-    Erratum(
-        "Equation 3",
-        "The matrix of Euclidean distances is called positive definite; its trace is zero, so it cannot be.",
+    "Equation 2": "Squares a displacement vector; read here as the squared length, u² + v².",
+    "Equation 3": (
+        "The matrix of Euclidean distances is called positive definite; its trace is zero, so it cannot be."
     ),
-)
-
+}
+"""Where the paper does not agree with its own numbers or with itself, and how."""
 
 SETTINGS: tuple[tuple[str, object, Callable[[Preset], object]], ...] = (
     ("Frames and windows are divided by", 1, lambda preset: preset.data.scale),

@@ -53,8 +53,7 @@ def main(
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick",
     split: Literal["fixed5", "loso7"] | None = None,
     fold: int | None = None,
-    flow: Literal["dis", "tvl1", "raft"] | None = None,
-    raft_weights: Path | None = None,
+    flow: Literal["dis", "tvl1"] | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
     weights: Path | None = None,
@@ -72,7 +71,6 @@ def main(
             subject out.
         fold: the subject that loso7 leaves out. Every fold has its own folder in the output; all share the caches.
         flow: how optical flow is estimated, if not as in the preset.
-        raft_weights: file with torchvision's weights of RAFT, for that flow.
         precision: autocast the networks to this type (theta stays float32). float32 by default: bfloat16 is not yet
             validated on a GPU.
         compile: compile the networks, except where only FC6 is computed. Off by default: not yet validated on a GPU.
@@ -83,11 +81,10 @@ def main(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
     chosen = PRESETS[preset]
-    raft = None if raft_weights is None else str(raft_weights)
     inputs = chosen.training.inputs if weights is None else EIGHT_BIT
     chosen = replace(
         chosen,
-        data=replace(chosen.data, flow=flow or chosen.data.flow, raft_weights=raft),
+        data=replace(chosen.data, flow=flow or chosen.data.flow),
         training=replace(chosen.training, precision=precision, compile=compile, inputs=inputs),
     )
     try:
@@ -122,7 +119,8 @@ def run(
     timings = provenance.Timings(folder / "timings.json", fingerprint([preset.data, preset.training, source, digests]))
     if preset.training.threads:
         torch.set_num_threads(preset.training.threads)
-    environment = provenance.describe_environment(distributed.device())  # at the start: a checkout may change later
+    device = distributed.device()
+    environment = provenance.describe_environment(device)  # at the start: a checkout may change later
     with timings.stage("data"):
         dataset = distributed.once(lambda: _open(data, output, preset, split))
     if distributed.is_main():
@@ -130,9 +128,7 @@ def run(
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
-            text = distributed.once(
-                lambda: plan.make(dataset, preset, folder, distributed.device(), released, written=written)
-            )
+            text = distributed.once(lambda: plan.make(dataset, preset, folder, device, released, written=written))
         if distributed.is_main():
             print(text)
         if plan_only:
@@ -140,9 +136,7 @@ def run(
     with timings.stage("prepare"):
         caches = prepare(dataset, preset.data, Workspace(cache))
     experiments = [
-        Experiment(
-            dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), distributed.device(), released
-        )
+        Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds
     ]
     with timings.stage("train"):
@@ -159,7 +153,14 @@ def run(
     if distributed.is_main():
         facts = provenance.describe_dataset(dataset, data or output / "kitchen", caches, is_synthetic=data is None)
         found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]))
-        results = replace(found, timings=timings.rows(), files=_files(output, folder))
+        files = {
+            "checkpoints": "seed-*/models",
+            "features": "seed-*/features",
+            "cache": os.path.relpath(cache, folder),
+            "results": "results.json",
+            "decision values": "scores.npz",
+        }
+        results = replace(found, timings=timings.rows(), files=files)
         frames.write_frames(results, dataset, caches, folder)
         results.save(folder)
         print(f"report: {page.write_report(results, folder)}")
@@ -169,17 +170,6 @@ def _open(data: Path | None, output: Path, preset: Preset, split: Split | None) 
     if data is None:
         kitchen.make_kitchen(output / "kitchen", preset.kitchen, seed=0)
     return open_dataset(data or output / "kitchen", split)
-
-
-def _files(output: Path, folder: Path) -> dict[str, str]:
-    """Return where everything is, from the folder of the run."""
-    return {
-        "checkpoints": "seed-*/models",
-        "features": "seed-*/features",
-        "cache": os.path.relpath(output / "cache", folder),
-        "results": "results.json",
-        "decision values": "scores.npz",
-    }
 
 
 if __name__ == "__main__":

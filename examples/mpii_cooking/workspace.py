@@ -6,13 +6,13 @@ either a whole unit or one that will be done again.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -50,10 +50,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def fingerprint(inputs: object) -> str:
-    """Return the SHA-256 of ``inputs`` as canonical JSON.
-
-    Dataclasses count as their fields, enums as their values and paths as strings.
-    """
+    """Return the SHA-256 of JSON values, dataclasses, enums and paths."""
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
@@ -63,23 +60,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@dataclass(frozen=True)
 class Workspace:
-    """A folder of units.
+    """A folder of units; made when first needed."""
 
-    Args:
-        root: where everything is written; made when first needed.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    root: Path
 
     def unit(self, name: str, inputs: object) -> Unit:
-        """Return the unit ``name``, which has to be done again whenever ``inputs`` change.
-
-        Args:
-            name: unique name of the unit; slashes make sub-folders.
-            inputs: everything that decides the unit's outcome: JSON values, dataclasses, enums and paths.
-        """
+        """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
         return Unit(self.root / name, fingerprint(inputs))
 
 
@@ -89,6 +77,7 @@ class Unit:
     def __init__(self, folder: Path, inputs: str) -> None:
         self.folder = folder
         self.fingerprint = inputs
+        self._manifest_path = folder / "manifest.json"
 
     @property
     def done(self) -> bool:
@@ -97,11 +86,7 @@ class Unit:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was noted at the commit.
-
-        Raises:
-            NotDoneError: if the unit is not done.
-        """
+        """What was noted at the commit; ``NotDoneError`` if the unit is not done."""
         facts: dict[str, Any] = self._manifest["facts"]
         return facts
 
@@ -111,22 +96,13 @@ class Unit:
         return self.folder / name
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that was committed.
-
-        Raises:
-            NotDoneError: if the unit is not done, or was committed without this file.
-        """
+        """Return the path of a file that was committed; ``NotDoneError`` if it was not."""
         if name not in self._manifest["files"]:
             raise NotDoneError(f"unit {self.folder} has no file {name}, only {', '.join(self._manifest['files'])}")
         return self.folder / name
 
     def commit(self, *names: str, **facts: object) -> None:
-        """Declare the unit done. A later commit replaces this one and removes the files that it does not name.
-
-        Args:
-            names: the unit's files, which must be complete.
-            facts: small JSON values to keep with them.
-        """
+        """Declare the unit done, with these files and small JSON values. Files that are not named are removed."""
         for name in names:
             _sync(self.folder / name)
         manifest = {
@@ -136,22 +112,17 @@ class Unit:
         }
         write_json(self._manifest_path, manifest)
         self._valid_manifest = json.loads(_to_json(manifest))
-        kept = {self._manifest_path, *(self.folder / name for name in names)}
         for path in self.folder.iterdir():
-            if path.is_file() and path not in kept:
+            if path.is_file() and path.name not in (self._manifest_path.name, *names):
                 path.unlink()
 
     @property
-    def _manifest(self) -> Mapping[str, Any]:
+    def _manifest(self) -> dict[str, Any]:
         if self._valid_manifest is None:
             raise NotDoneError(
                 f"unit {self.folder} is missing, damaged or made from other inputs: run the stage that computes it"
             )
         return self._valid_manifest
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.folder / "manifest.json"
 
     @cached_property
     def _valid_manifest(self) -> dict[str, Any] | None:
@@ -179,8 +150,8 @@ def _to_json(content: object, indent: int | None = None) -> str:
 
 
 def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Path):

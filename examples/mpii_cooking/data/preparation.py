@@ -104,7 +104,7 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
         DataError: if flow cannot be estimated as the settings say, or if videos are broken, are higher than wide or end
             before their clips do. It lists all of them. What the containers say is checked before any is prepared.
     """
-    flow.estimator(settings.flow, settings.raft_weights)  # an error comes here, once, and not for every video
+    flow.estimator(settings.flow)  # an error comes here, once, and not for every video
     units, frames = _checked(dataset, settings, workspace)
     missing = sorted((key for key, unit in units.items() if not unit.done), key=frames.__getitem__, reverse=True)
     total = sum(frames[key] for key in distributed.share(missing))
@@ -132,8 +132,7 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
 
 def video_unit(key: str, path: Path, settings: DataSettings, workspace: Workspace) -> Unit:
     """Return where the caches of a video are kept."""
-    weights = None if settings.raft_weights is None else _identity(Path(settings.raft_weights))
-    inputs = {"version": _VERSION, "video": _identity(path), "settings": settings, "flow_weights": weights}
+    inputs = {"version": _VERSION, "video": _identity(path), "settings": settings}
     return workspace.unit(f"prepare/{key}", inputs)
 
 
@@ -145,7 +144,7 @@ def prepare_video(path: Path, settings: DataSettings, unit: Unit, advance: Calla
         profiles = {level: files.enter_context(_new_profiles(unit, level)) for level in levels}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
         gray = _write_levels(video.decode(path), rgb, settings.flow_height, advance)
-        method = flow.estimator(settings.flow, settings.raft_weights)
+        method = flow.estimator(settings.flow)
         flows = _written(flow.flows(gray, method, settings.flow_bound), both)
         for motion in _motion(flows, settings):
             for level, append in profiles.items():

@@ -11,7 +11,7 @@ import torch
 from examples.mpii_cooking.config import Level, PhaseSettings, Preset, SeedPlan
 from examples.mpii_cooking.training.networks import Classifier, Networks, transformer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, start
-from examples.mpii_cooking.variants import Guidance, Modality, Phase, Variant, Window
+from examples.mpii_cooking.variants import Group, Guidance, Modality, Phase, Variant, Window
 from supervised_st import LinearAnneal
 
 
@@ -86,7 +86,7 @@ class Run:
         origins = {}
         if self.phase in (Phase.JOINT, Phase.BASELINE):
             origins["classifier"] = Run(Phase.RECOGNITION, self.modality, self.level)
-        if self.phase is Phase.JOINT and self.variant is not None and self.variant.traits.is_guided:
+        if self.phase is Phase.JOINT and self.variant is not None and self.variant.traits.group is Group.GUIDED:
             origins["transformer"] = Run(Phase.GUIDANCE, self.modality, self.level, self.localizer, Variant.SSTN)
         return origins
 
