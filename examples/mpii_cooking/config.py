@@ -70,20 +70,6 @@ class PhaseSettings:
 
 
 @dataclass(frozen=True)
-class InputRange:
-    """What network inputs are multiplied by."""
-
-    rgb: float  # RGB in 0..255, after the mean color is subtracted
-    flow: float  # 8-bit flow, after 128 is subtracted
-
-
-UNIT_VARIANCE = InputRange(rgb=1 / 64, flow=1 / 16)
-"""Ours, for networks that start at random: on inputs of up to 128 they would diverge at the paper's rates."""
-EIGHT_BIT = InputRange(rgb=1.0, flow=1.0)
-"""What released weights were trained on."""
-
-
-@dataclass(frozen=True)
 class TrainingSettings:
     """What trained networks depend on, besides the data."""
 
@@ -96,7 +82,9 @@ class TrainingSettings:
     recognize: PhaseSettings
     joint: PhaseSettings
     baseline: PhaseSettings
-    inputs: InputRange = UNIT_VARIANCE
+    # Ours, for networks that start at random: on inputs of up to 128 they would diverge at the paper's rates.
+    rgb_gain: float = 1 / 64  # multiplies RGB in 0..255, after the mean color is subtracted
+    flow_gain: float = 1 / 16  # multiplies 8-bit flow, after 128 is subtracted
     threads: int = 0  # of torch on a CPU, on which the last bits of sums depend; 0 leaves the choice to torch
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks; theta and parameters stay float32
     compile: bool = False  # compile the networks, except where only FC6 is computed

@@ -84,17 +84,11 @@ def shared_map(
     unit: str = "it",
     using: Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]] = map,
 ) -> list[Result]:
-    """Return ``work(item)`` for all items, in their order, on every rank. One rank computes each of them.
+    """Return ``work(item)`` for all items, which are the same on every rank, in their order. One rank computes each.
 
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
-
-    Args:
-        work: its results must be picklable if there are several ranks, and should be small. If it raises an exception,
-            the other ranks raise ``OtherRankFailed``.
-        items: the same on every rank.
-        desc: text of rank 0's progress bar; without it there is no bar.
-        unit: of the progress bar.
-        using: how a rank goes through its part.
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call. If it raises an
+    exception, the other ranks raise ``OtherRankFailed``. Its results must be picklable, and should be small.
+    ``desc`` and ``unit`` are for the progress bar of rank 0. ``using`` says how a rank goes through its items.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))

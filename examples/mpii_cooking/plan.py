@@ -23,7 +23,7 @@ from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
 from examples.mpii_cooking.training.train import TrainingDivergedError, backward, make_optimizer, sub_batches
-from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, origins
+from examples.mpii_cooking.training.weights import Weights, origins
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
@@ -49,21 +49,8 @@ class Cost(NamedTuple):
     bytes: float
 
 
-class StepCost(NamedTuple):
-    """Seconds of training."""
-
-    per_step: float  # for the update of the weights, whatever the batch
-    per_sample: float  # for loading a sample and for its forward and backward pass
-
-
 def make(
-    dataset: Dataset,
-    preset: Preset,
-    folder: Path,
-    device: torch.device,
-    weights: Weights = NO_WEIGHTS,
-    *,
-    written: Iterable[Path] = (),
+    dataset: Dataset, preset: Preset, folder: Path, device: torch.device, weights: Weights, written: Iterable[Path]
 ) -> str:
     """Measure every stage on one short clip and return the plan for the whole dataset as text. One process does it.
 
@@ -119,8 +106,9 @@ def _excerpt(dataset: Dataset, folder: Path) -> Dataset:
 
 def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: Samples, device: torch.device) -> Cost:
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
-    measured: dict[tuple[Phase, str | None], StepCost] = {}
+    measured: dict[tuple[Phase, str | None], tuple[float, float]] = {}
     seconds = disk = 0.0
+    steps = math.ceil(len(dataset.train) / preset.training.batch)
     # The temporal detail stream comes last, and has the largest inputs.
     runs = [run for plan in preset.seeds for run in reversed(planned_runs(preset, plan))]
     for run in runs:
@@ -129,14 +117,17 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
         if kind not in measured:
             networks = build(run, len(dataset.classes), preset, weights).to(device)
             measured[kind] = _step_cost(run, networks, preset, samples)
-        steps = math.ceil(len(dataset.train) / preset.training.batch)
-        epoch = steps * measured[kind].per_step + len(dataset.train) * measured[kind].per_sample
+        per_step, per_sample = measured[kind]
+        epoch = steps * per_step + len(dataset.train) * per_sample
         seconds += run.settings(preset).epochs * epoch
     return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
 
-def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -> StepCost:
-    """Time a step on one sample and a step on two: the difference is the sample, the rest is the update."""
+def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -> tuple[float, float]:
+    """Return the seconds of a step's update of the weights and of each of its samples.
+
+    A step on one sample and a step on two are timed: the difference is the sample, the rest is the update.
+    """
     networks.train()
     optimizer, objective = make_optimizer(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
@@ -150,7 +141,7 @@ def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -
         raise TrainingDivergedError(f"run {run.name}: the first loss is {first}")
     one, two = _seconds(lambda: step(1)), _seconds(lambda: step(2))
     per_sample = max(two - one, one / 2)
-    return StepCost(max(one - per_sample, 0.0), per_sample)
+    return max(one - per_sample, 0.0), per_sample
 
 
 def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: torch.device) -> Cost:

@@ -27,7 +27,7 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.mpii_cooking import distributed, plan
-from examples.mpii_cooking.config import EIGHT_BIT, PRESETS, Preset
+from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
 from examples.mpii_cooking.data.preparation import prepare
@@ -81,12 +81,10 @@ def main(
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
     chosen = PRESETS[preset]
-    inputs = chosen.training.inputs if weights is None else EIGHT_BIT
-    chosen = replace(
-        chosen,
-        data=replace(chosen.data, flow=flow or chosen.data.flow),
-        training=replace(chosen.training, precision=precision, compile=compile, inputs=inputs),
-    )
+    training = replace(chosen.training, precision=precision, compile=compile)
+    if weights is not None:
+        training = replace(training, rgb_gain=1.0, flow_gain=1.0)  # what released weights were trained on
+    chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
         subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
         with distributed.joined():
@@ -101,13 +99,7 @@ def main(
 
 
 def run(
-    data: Path | None,
-    output: Path,
-    preset: Preset,
-    split: Split | None,
-    weights: Path | None,
-    *,
-    plan_only: bool,
+    data: Path | None, output: Path, preset: Preset, split: Split | None, weights: Path | None, *, plan_only: bool
 ) -> None:
     """Run every stage in order. What is finished in ``output`` is not done again."""
     folder = output if split in (None, mpii.FIXED5) else output / split.name
@@ -128,7 +120,7 @@ def run(
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
-            text = distributed.once(lambda: plan.make(dataset, preset, folder, device, released, written=written))
+            text = distributed.once(lambda: plan.make(dataset, preset, folder, device, released, written))
         if distributed.is_main():
             print(text)
         if plan_only:

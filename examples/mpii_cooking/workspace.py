@@ -18,6 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+MANIFEST = "manifest.json"
+
 log = logging.getLogger(__name__)
 
 
@@ -71,23 +73,22 @@ class Workspace:
         return Unit(self.root / name, fingerprint(inputs))
 
 
+@dataclass
 class Unit:
     """One piece of work with its own folder."""
 
-    def __init__(self, folder: Path, inputs: str) -> None:
-        self.folder = folder
-        self.fingerprint = inputs
-        self._manifest_path = folder / "manifest.json"
+    folder: Path
+    fingerprint: str  # of its inputs
 
     @property
     def done(self) -> bool:
         """Whether the unit was committed with the same inputs and all its files are intact."""
-        return self._valid_manifest is not None
+        return self._manifest is not None
 
     @property
     def facts(self) -> dict[str, Any]:
         """What was noted at the commit; ``NotDoneError`` if the unit is not done."""
-        facts: dict[str, Any] = self._manifest["facts"]
+        facts: dict[str, Any] = self._checked_manifest()["facts"]
         return facts
 
     def path(self, name: str) -> Path:
@@ -96,9 +97,8 @@ class Unit:
         return self.folder / name
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that was committed; ``NotDoneError`` if it was not."""
-        if name not in self._manifest["files"]:
-            raise NotDoneError(f"unit {self.folder} has no file {name}, only {', '.join(self._manifest['files'])}")
+        """Return the path of a committed file; ``NotDoneError`` if the unit is not done."""
+        self._checked_manifest()
         return self.folder / name
 
     def commit(self, *names: str, **facts: object) -> None:
@@ -110,30 +110,27 @@ class Unit:
             "files": {name: sha256(self.folder / name) for name in sorted(names)},
             "facts": facts,
         }
-        write_json(self._manifest_path, manifest)
-        self._valid_manifest = json.loads(_to_json(manifest))
+        write_json(self.folder / MANIFEST, manifest)
+        self._manifest = json.loads(_to_json(manifest))
         for path in self.folder.iterdir():
-            if path.is_file() and path.name not in (self._manifest_path.name, *names):
+            if path.is_file() and path.name not in (MANIFEST, *names):
                 path.unlink()
 
-    @property
-    def _manifest(self) -> dict[str, Any]:
-        if self._valid_manifest is None:
-            raise NotDoneError(
-                f"unit {self.folder} is missing, damaged or made from other inputs: run the stage that computes it"
-            )
-        return self._valid_manifest
+    def _checked_manifest(self) -> dict[str, Any]:
+        if self._manifest is None:
+            raise NotDoneError(f"unit {self.folder} is missing, damaged or made from other inputs: run its stage")
+        return self._manifest
 
     @cached_property
-    def _valid_manifest(self) -> dict[str, Any] | None:
+    def _manifest(self) -> dict[str, Any] | None:
         """The manifest if it holds. It is read once per unit object, since hashing large files takes time."""
         try:
-            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
-            log.warning("%s cannot be read; its unit will be done again", self._manifest_path)
+            log.warning("%s cannot be read; its unit will be done again", self.folder / MANIFEST)
             return None
         if inputs != self.fingerprint:
             return None
@@ -156,9 +153,7 @@ def _plain(value: object) -> object:
         return value.value
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(
-        f"a unit's inputs and facts must be JSON values, dataclasses, enums or paths, got {type(value).__name__}"
-    )
+    raise TypeError(f"units are described by JSON values, dataclasses, enums or paths, got {type(value).__name__}")
 
 
 def _sync(path: Path) -> None:
