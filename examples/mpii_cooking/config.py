@@ -1,15 +1,12 @@
-"""The settings of a run and its presets, each number with its source.
+"""The settings of a run and its presets, each number with its source: "Table 1", "sec. 4" and so on are the paper's.
 
-"Table 1", "sec. 4" and so on are those of Liu, Wang, Kato, "Supervised Spatial Transformer Networks for Attention
-Learning in Fine-grained Action Recognition", VISAPP 2019. "Ours" marks a choice that the paper does not state.
+"Ours" marks a choice that the paper does not state. ``paper.py`` names the paper.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from examples.mpii_cooking.variants import Phase, Variant
+from examples.mpii_cooking.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,7 @@ class TrainingSettings:
     optimizer: Literal["sgd", "adam"]
     batch: int
     sub_batch: int  # samples per backward pass; ranks share the sub-batches of a batch, and gradients are summed
+    # By the names of the phases.
     guide: PhaseSettings
     recognize: PhaseSettings
     joint: PhaseSettings
@@ -89,11 +87,6 @@ class TrainingSettings:
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks; theta and parameters stay float32
     compile: bool = False  # compile the networks, except where only FC6 is computed
 
-    def phase(self, phase: Phase) -> PhaseSettings:
-        """Return the settings of a phase, whose field has its name."""
-        settings: PhaseSettings = getattr(self, phase)
-        return settings
-
 
 @dataclass(frozen=True)
 class EvaluationSettings:
@@ -102,7 +95,7 @@ class EvaluationSettings:
     feature_stride: int  # FC6 is computed for every such frame of a clip
     pca: int  # principal components that are kept of FC6
     poolings: tuple[str, ...]  # of temporal correlation; the first fills Table 3, the others are compared in one cell
-    svm_c: float
+    svm_c: float = 1.0  # liblinear's default
 
 
 @dataclass(frozen=True)
@@ -124,8 +117,7 @@ class SeedPlan:
     """What is trained from one seed."""
 
     seed: int
-    # Variants and levels: only these, of the spatial stream and the main localization network, and what they start
-    # from. Empty: everything in scope.
+    # Variants and levels of the spatial stream and the main localization network, and what they start from; (): all.
     only: tuple[tuple[Variant, str], ...] = ()
 
 
@@ -156,8 +148,7 @@ class Preset:
         return tuple(dict.fromkeys((*self.scope.localizers, self.scope.main_localizer, self.training.classifier)))
 
 
-_MARGIN = ((Variant.SSTN, "detail"), (Variant.STN, "detail"))
-"""The comparison with the paper's largest margin."""
+_MARGIN = ((Variant.SSTN, "detail"), (Variant.STN, "detail"))  # the comparison with the paper's largest margin
 
 QUICK = Preset(
     name="quick",
@@ -181,12 +172,7 @@ QUICK = Preset(
         baseline=PhaseSettings(epochs=30, rate=1e-3),
         threads=1,  # networks this small gain nothing from a second thread, and wait long for it on a busy machine
     ),
-    evaluation=EvaluationSettings(
-        feature_stride=2,
-        pca=32,
-        poolings=("rbf", "distance"),
-        svm_c=1.0,  # liblinear's default
-    ),
+    evaluation=EvaluationSettings(feature_stride=2, pca=32, poolings=("rbf", "distance")),
     scope=Scope(localizers=("vgg-16",), variants=()),
     seeds=(SeedPlan(0), SeedPlan(1, only=_MARGIN), SeedPlan(2, only=_MARGIN)),
     machine=MachineSettings(processes=2),
@@ -254,7 +240,6 @@ PAPER = Preset(
         feature_stride=1,
         pca=256,  # sec. 4
         poolings=("distance", "rbf"),  # eq. 3, and the kernel of the pooling it simplifies (Cherian, Gould)
-        svm_c=1.0,
     ),
     scope=Scope(variant_levels=("general", "middle", "detail")),
     machine=MachineSettings(workers=8),

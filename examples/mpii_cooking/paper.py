@@ -5,8 +5,6 @@ Recognition", VISAPP 2019. The paper prints percentages only. The sixteen two-de
 multiples of 1/2033, and 2033 is the number of labeled clips of the seven test subjects, so the counts follow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from examples.mpii_cooking.config import Preset

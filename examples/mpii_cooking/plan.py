@@ -1,12 +1,9 @@
 """What a run will take: every stage is measured on a few frames and scaled up."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +19,7 @@ from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
-from examples.mpii_cooking.training.train import TrainingDivergedError, backward, make_optimizer, sub_batches
+from examples.mpii_cooking.training.train import backward, make_optimizer, sub_batches
 from examples.mpii_cooking.training.weights import Weights, origins
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Workspace
@@ -31,7 +28,6 @@ from supervised_st import affine_sample
 EXCERPT = "excerpt"
 EXCERPT_FRAMES = 12  # of the one clip on which everything is measured: enough for one stack of flows
 FLOAT32, FLOAT16, FLOAT64 = 4, 2, 8  # bytes
-GIGABYTE = 1e9
 
 Samples = Callable[[Run, int], Sample]  # returns so many samples as a run reads them
 
@@ -54,25 +50,24 @@ def make(
 ) -> str:
     """Measure every stage on one short clip and return the plan for the whole dataset as text. One process does it.
 
-    What an earlier start left in the folders ``written`` needs no more disk. If there is not enough, it raises
-    ``NotEnoughDiskError``.
+    What an earlier start left in the folders ``written`` needs no more disk.
     """
     scratch = folder / ".plan"  # hidden, so that it is no class of videos if the output goes into the data folder
-    excerpt = _excerpt(dataset, scratch)
-    path = excerpt.videos[EXCERPT]
+    path = scratch / "excerpt.avi"
+    clip = _write_excerpt(dataset, path)
     started = time.monotonic()
     unit = video_unit(EXCERPT, path, preset.data, Workspace(scratch))
     prepare_video(path, preset.data, unit)
+    seconds = time.monotonic() - started
     caches = {EXCERPT: VideoCache(unit, preset.data, video.FrameMemory(MEMORY))}
-    seconds_per_frame = (time.monotonic() - started) / EXCERPT_FRAMES
-    bytes_per_frame = _size(scratch / "prepare") / EXCERPT_FRAMES
-    frames = sum(video.count_frames(path) for path in dataset.videos.values())
 
     def samples(run: Run, count: int) -> Sample:
-        loaded = ClipSamples(excerpt.train * count, caches, run.level, run.modality, preset, seed=0, augment=True)
+        loaded = ClipSamples((clip,) * count, caches, run.level, run.modality, preset, seed=0, augment=True)
         return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
 
-    costs = [Cost("prepare", f"{frames} frames", frames * seconds_per_frame, frames * bytes_per_frame)]
+    frames = sum(video.count_frames(path) for path in dataset.videos.values())
+    scale = frames / EXCERPT_FRAMES
+    costs = [Cost("prepare", f"{frames} frames", scale * seconds, scale * _size(unit.folder))]
     with autocast(preset, device):
         costs.append(_training_cost(dataset, preset, weights, samples, device))
         costs.append(_feature_cost(dataset, preset, samples, device))
@@ -80,28 +75,24 @@ def make(
     missing, free = costs[-1].bytes - sum(map(_size, written)), shutil.disk_usage(folder).free
     if missing > free:
         raise NotEnoughDiskError(
-            f"the run still needs {missing / GIGABYTE:.1f} GB in {folder}, but its disk has {free / GIGABYTE:.1f} GB "
+            f"the run still needs {missing / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB "
             "left: choose another --output or another --preset"
         )
-    lines = [*_network_lines(dataset, preset, weights), ""]
-    lines.append(f"plan (measured on {device.type}, without the linear classifiers):")
-    for stage, amount, seconds, size in costs:
-        lines.append(f"  {stage:<10}{amount:<28}{duration(seconds):>12}{size / GIGABYTE:>10.1f} GB")
-    return "\n".join(lines)
+    heading = f"plan (measured on {device.type}, without the linear classifiers):"
+    table = [f"  {it.stage:<10}{it.amount:<28}{duration(it.seconds):>12}{it.bytes / 1e9:>10.1f} GB" for it in costs]
+    return "\n".join([*_network_lines(dataset, preset, weights), "", heading, *table])
 
 
-def _excerpt(dataset: Dataset, folder: Path) -> Dataset:
-    """Return a dataset of one clip: the first frames of the clip that starts earliest in its video."""
+def _write_excerpt(dataset: Dataset, path: Path) -> Clip:
+    """Write a video of the first frames of the clip that starts earliest in its video, and return it as a clip."""
     clip = min(dataset.train, key=lambda clip: (clip.start, clip.video))
     frames = list(islice(video.decode(dataset.videos[clip.video]), clip.start, clip.start + EXCERPT_FRAMES))
     if not frames:
         raise DataError(f"{dataset.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
-    path = folder / "excerpt.avi"
     with video.new_video(path, "mpeg4") as writer:
         for frame in frames + frames[-1:] * (EXCERPT_FRAMES - len(frames)):
             writer.write(frame)
-    short = Clip(EXCERPT, 0, EXCERPT_FRAMES, clip.label, clip.origin)
-    return replace(dataset, videos={EXCERPT: path}, train=(short,), test=(short,))
+    return Clip(EXCERPT, 0, EXCERPT_FRAMES, clip.label, clip.origin)
 
 
 def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: Samples, device: torch.device) -> Cost:
@@ -118,27 +109,20 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
             networks = build(run, len(dataset.classes), preset, weights).to(device)
             measured[kind] = _step_cost(run, networks, preset, samples)
         per_step, per_sample = measured[kind]
-        epoch = steps * per_step + len(dataset.train) * per_sample
-        seconds += run.settings(preset).epochs * epoch
+        seconds += run.settings(preset).epochs * (steps * per_step + len(dataset.train) * per_sample)
     return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
 
 def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -> tuple[float, float]:
-    """Return the seconds of a step's update of the weights and of each of its samples.
-
-    A step on one sample and a step on two are timed: the difference is the sample, the rest is the update.
-    """
+    """Return the seconds of an update and of each sample: a step on two samples takes one sample longer than on one."""
     networks.train()
     optimizer, objective = make_optimizer(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
-    def step(count: int) -> float:
+    def step(count: int) -> None:
         (loss, _), _ = backward(optimizer, objective, sub_batches(samples(run, count), 1), count)
         optimizer.step()
-        return float(loss)
+        loss.item()  # waits for the GPU
 
-    first = step(1)  # allocates gradients and momenta
-    if not math.isfinite(first):
-        raise TrainingDivergedError(f"run {run.name}: the first loss is {first}")
     one, two = _seconds(lambda: step(1)), _seconds(lambda: step(2))
     per_sample = max(two - one, one / 2)
     return max(one - per_sample, 0.0), per_sample
@@ -166,7 +150,7 @@ def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: to
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """Time the second of two calls."""
+    """Time the second of two calls; the first one allocates memory."""
     work()
     started = time.monotonic()
     work()

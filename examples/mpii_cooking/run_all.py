@@ -1,16 +1,8 @@
-"""The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out.
-
-python examples/mpii_cooking/run_all.py                        a synthetic kitchen, made on the spot
-python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
-python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --weights FOLDER --plan-only
-python examples/mpii_cooking/run_all.py --data FOLDER --split loso7 --fold 8
-torchrun --standalone --nproc-per-node N examples/mpii_cooking/run_all.py   N processes, with a GPU each if there is one
+"""The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out. ``torchrun`` shares the work.
 
 Every stage keeps what it has finished: after Ctrl-C or a crash, the same command goes on from there. On the same CPU,
 with as many threads, it ends with the same tables. A GPU adds up in varying order, so its tables may differ a little.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -29,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from examples.mpii_cooking import distributed, plan
 from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.data import kitchen, mpii
-from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
+from examples.mpii_cooking.data.dataset import DataError, Split
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.evaluation.collect import collect
@@ -44,7 +36,6 @@ from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 
 EXIT_BAD_INPUT = 2
-GRACE_SECONDS = 5
 
 
 def main(
@@ -67,15 +58,12 @@ def main(
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
         preset: smoke (a minute or two), quick (nine minutes), standard (an hour: all networks and variants, three
             seeds) or paper (the paper's sizes: days on one GPU).
-        split: which subjects of MPII Cooking train: fixed5 is the paper's and the default, loso7 leaves one test
-            subject out.
+        split: fixed5, the paper's and the default, or loso7, which leaves one test subject of MPII Cooking out.
         fold: the subject that loso7 leaves out. Every fold has its own folder in the output; all share the caches.
         flow: how optical flow is estimated, if not as in the preset.
-        precision: autocast the networks to this type (theta stays float32). float32 by default: bfloat16 is not yet
-            validated on a GPU.
-        compile: compile the networks, except where only FC6 is computed. Off by default: not yet validated on a GPU.
-        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files. All inputs
-            then have the range on which those weights were trained.
+        precision: of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
+        compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
+        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         plan_only: measure a few steps on one clip, print how long the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
@@ -94,7 +82,7 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
     except distributed.OtherRankFailed:
         # torchrun ends all processes as soon as one has ended, but the one that failed has to print its error first.
-        time.sleep(GRACE_SECONDS)
+        time.sleep(5)
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -106,23 +94,22 @@ def run(
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = data.resolve() if data else [kitchen.VERSION, preset.kitchen]
+    source = str(data.resolve()) if data else [kitchen.VERSION, preset.kitchen]
     digests = {name: file.sha256 for name, file in released.items()}
     timings = provenance.Timings(folder / "timings.json", fingerprint([preset.data, preset.training, source, digests]))
-    if preset.training.threads:
-        torch.set_num_threads(preset.training.threads)
+    torch.set_num_threads(preset.training.threads or torch.get_num_threads())
     device = distributed.device()
     environment = provenance.describe_environment(device)  # at the start: a checkout may change later
     with timings.stage("data"):
-        dataset = distributed.once(lambda: _open(data, output, preset, split))
-    if distributed.is_main():
-        print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}")
+        videos = data or output / "kitchen"
+        if data is None:
+            distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
+        dataset = distributed.once(lambda: open_dataset(videos, split))
+    distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
-            text = distributed.once(lambda: plan.make(dataset, preset, folder, device, released, written))
-        if distributed.is_main():
-            print(text)
+            distributed.once(lambda: print(plan.make(dataset, preset, folder, device, released, written)))
         if plan_only:
             return
     with timings.stage("prepare"):
@@ -143,7 +130,7 @@ def run(
         for experiment in experiments:
             compute_scores(experiment)
     if distributed.is_main():
-        facts = provenance.describe_dataset(dataset, data or output / "kitchen", caches, is_synthetic=data is None)
+        facts = provenance.describe_dataset(dataset, videos, caches, is_synthetic=data is None)
         found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]))
         files = {
             "checkpoints": "seed-*/models",
@@ -156,12 +143,6 @@ def run(
         frames.write_frames(results, dataset, caches, folder)
         results.save(folder)
         print(f"report: {page.write_report(results, folder)}")
-
-
-def _open(data: Path | None, output: Path, preset: Preset, split: Split | None) -> Dataset:
-    if data is None:
-        kitchen.make_kitchen(output / "kitchen", preset.kitchen, seed=0)
-    return open_dataset(data or output / "kitchen", split)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,9 @@ A *stream* is a modality at a zoom level. Each stream has one classifier, pre-tr
 but the first go on from it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Self
 
 
 class Modality(StrEnum):
@@ -41,7 +40,7 @@ class Phase(StrEnum):
 class Group(StrEnum):
     """What a variant has in common with others."""
 
-    NO_TRANSFORMER = "No transformer"
+    NONE = "No transformer"
     PLAIN = "Transformer without guidance"
     GUIDED = "Guided transformer"  # goes on from guidance
 
@@ -81,15 +80,11 @@ class Variant(Enum):
     """From the least attention to the most, in the order in which they are shown; ``Variant("SSTN")`` finds one."""
 
     RANDOM_CROP = Traits(
-        "random crop", "center window, classifier as trained on random windows", Group.NO_TRANSFORMER,
+        "random crop", "center window, classifier as trained on random windows", Group.NONE,
         Phase.RECOGNITION, Window.CENTER,
     )  # fmt: skip
-    CENTER = Traits(
-        "center", "center window, classifier trained on it", Group.NO_TRANSFORMER, Phase.BASELINE, Window.CENTER
-    )
-    HARD_CODED = Traits(
-        "R_h", "hard-coded window of most motion", Group.NO_TRANSFORMER, Phase.BASELINE, Window.MOST_MOTION
-    )
+    CENTER = Traits("center", "center window, classifier trained on it", Group.NONE, Phase.BASELINE, Window.CENTER)
+    HARD_CODED = Traits("R_h", "hard-coded window of most motion", Group.NONE, Phase.BASELINE, Window.MOST_MOTION)
     STN = Traits("STN", "starts at random, as the paper's baseline", Group.PLAIN)
     STN_IDENTITY = Traits("STN-identity", "starts with the whole frame", Group.PLAIN, head="identity")
     STN_LEVEL = Traits("STN-level", "starts with the center window", Group.PLAIN, head="level")
@@ -106,7 +101,7 @@ class Variant(Enum):
     traits: Traits
     key: str
 
-    def __new__(cls, traits: Traits) -> Variant:
+    def __new__(cls, traits: Traits) -> Self:
         """Make a member that is found by its key."""
         member = object.__new__(cls)
         member._value_ = member.key = traits.key

@@ -1,10 +1,7 @@
 """Resumable units of work. A unit is done when its manifest says so and no byte of its files has changed.
 
-Files are written first and the manifest last, by an atomic rename. So a process that is killed at any moment leaves
-either a whole unit or one that will be done again.
+Files come first and the manifest last, by an atomic rename: a process that is killed leaves no half-done unit.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -52,7 +49,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def fingerprint(inputs: object) -> str:
-    """Return the SHA-256 of JSON values, dataclasses, enums and paths."""
+    """Return the SHA-256 of JSON values, dataclasses and enums."""
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
@@ -60,17 +57,6 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A folder of units; made when first needed."""
-
-    root: Path
-
-    def unit(self, name: str, inputs: object) -> Unit:
-        """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
-        return Unit(self.root / name, fingerprint(inputs))
 
 
 @dataclass
@@ -88,8 +74,7 @@ class Unit:
     @property
     def facts(self) -> dict[str, Any]:
         """What was noted at the commit; ``NotDoneError`` if the unit is not done."""
-        facts: dict[str, Any] = self._checked_manifest()["facts"]
-        return facts
+        return dict(self._checked_manifest()["facts"])
 
     def path(self, name: str) -> Path:
         """Return the path to which the file ``name`` of this unit is written, and make its folder."""
@@ -105,11 +90,8 @@ class Unit:
         """Declare the unit done, with these files and small JSON values. Files that are not named are removed."""
         for name in names:
             _sync(self.folder / name)
-        manifest = {
-            "fingerprint": self.fingerprint,
-            "files": {name: sha256(self.folder / name) for name in sorted(names)},
-            "facts": facts,
-        }
+        files = {name: sha256(self.folder / name) for name in sorted(names)}
+        manifest = {"fingerprint": self.fingerprint, "files": files, "facts": facts}
         write_json(self.folder / MANIFEST, manifest)
         self._manifest = json.loads(_to_json(manifest))
         for path in self.folder.iterdir():
@@ -142,6 +124,17 @@ class Unit:
         return manifest
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of units; made when first needed."""
+
+    root: Path
+
+    def unit(self, name: str, inputs: object) -> Unit:
+        """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
+        return Unit(self.root / name, fingerprint(inputs))
+
+
 def _to_json(content: object, indent: int | None = None) -> str:
     return json.dumps(content, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False, default=_plain)
 
@@ -151,9 +144,7 @@ def _plain(value: object) -> object:
         return asdict(value)
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"units are described by JSON values, dataclasses, enums or paths, got {type(value).__name__}")
+    raise TypeError(f"units are described by JSON values, dataclasses and enums, got {type(value).__name__}")
 
 
 def _sync(path: Path) -> None:

@@ -61,7 +61,7 @@ class Run:
 
     def settings(self, preset: Preset) -> PhaseSettings:
         """Return the epochs and rates of the run."""
-        settings = preset.training.phase(self.phase)
+        settings: PhaseSettings = getattr(preset.training, self.phase)
         if self.variant is not None and self.variant.traits.pace != 1:
             rate = self.variant.traits.pace * (settings.localization_rate or settings.rate)
             settings = replace(settings, localization_rate=rate)
