@@ -78,9 +78,9 @@ def shared_map(
 ) -> list[Result]:
     """Return ``work(item)`` for all items, which are the same on every rank, in their order. One rank computes each.
 
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call. Its results must be
-    picklable, and should be small. If it raises an exception, the other ranks raise ``OtherRankFailed``. ``using`` says
-    how a rank goes through its items; ``desc`` and ``unit`` are for the progress bar of rank 0.
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call. Its results must
+    be picklable and small. If it raises an exception, the other ranks raise ``OtherRankFailed``. ``using`` says how a
+    rank goes through its items; ``desc`` and ``unit`` are for the progress bar of rank 0.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))

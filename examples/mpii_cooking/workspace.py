@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = "manifest.json"
-
 log = logging.getLogger(__name__)
 
 
