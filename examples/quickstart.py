@@ -6,27 +6,22 @@ where only one corner of the tile is visible. Without guidance, the classificati
 
 import argparse
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st import (
-    HardSwitch,
-    MotionWindowTarget,
-    RegressiveGuidance,
-    SupervisedSpatialTransformer,
-    affine_sample,
-    geometry,
-)
+from supervised_st import HardSwitch, MotionWindowTarget, RegressiveGuidance, SupervisedSpatialTransformer
+from supervised_st.geometry import corners, window_iou, window_to_theta
 from supervised_st.motion import motion_map
+from supervised_st.sampling import affine_sample
 
 SIDE, WINDOW, TILE = 48, 16, 8  # pixels
 GUIDED, FREE = 200, 300  # optimizer steps
+motion_window = MotionWindowTarget(WINDOW)
 
 
-def make_scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def make_scenes(count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Return images (N, 1, 48, 48), their flow (N, 1, 2, 48, 48), the classes (N,), and theta of the tiles in hand."""
     rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     hand = torch.randint(9, SIDE - 13, (count, 2, 1, 1), generator=generator)  # y, x
@@ -41,7 +36,7 @@ def make_scenes(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor,
         image = torch.where(inside, torch.where(corner == dark[:, None, None], 0.1, 1.0), image)
     flow = 3 * torch.randn(count, 1, 2, 1, 1, generator=generator).sign() * blob[:, None, None]
     tile = torch.cat([hand.flatten(1).flip(1) + 4, torch.full((count, 2), TILE)], 1)
-    return image[:, None], flow, label, geometry.window_to_theta(tile, (SIDE, SIDE))
+    return image[:, None], flow, label, window_to_theta(tile, (SIDE, SIDE))
 
 
 def convolution(channels: int, filters: int, stride: int) -> nn.Sequential:
@@ -49,45 +44,44 @@ def convolution(channels: int, filters: int, stride: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, filters, 3, stride, padding=1), nn.ReLU())
 
 
-def report(stage: str, transformer: nn.Module, classifier: nn.Module) -> Tensor:
-    """Print where the transformer looks in new scenes, and the accuracy; return theta."""
-    image, flow, label, tile = make_scenes(512, torch.Generator().manual_seed(1))
+def report(stage: str, scenes: tuple[Tensor, ...], transformer: nn.Module, classifier: nn.Module) -> Tensor:
+    """Print where the transformer looks in scenes, and the accuracy; return theta."""
+    image, flow, label, tile = scenes
     with torch.no_grad():
         glimpse = transformer(image)
         accuracy = (classifier(glimpse.image).argmax(1) == label).double().mean()
-    overlap = geometry.window_iou(glimpse.theta, MotionWindowTarget(WINDOW)(flow).theta).mean()
+    overlap = window_iou(glimpse.theta, motion_window(flow).theta).mean()
     distance = (glimpse.theta - tile)[:, :, 2].norm(dim=1).mean() * SIDE / 2
     print(f"{stage:8}{overlap:28.2f}{distance:29.1f} px{accuracy:14.0%}", flush=True)
     return glimpse.theta
 
 
-def draw(path: Path, guided: Tensor, free: Tensor, example: int) -> None:
-    """Save one scene as a strip: frame, motion and three windows; below each window, its pixels."""
+def draw(path: str, image: Tensor, flow: Tensor, guided: Tensor, free: Tensor) -> None:
+    """Save a scene as a strip: frame, motion and three windows; below each window, its pixels."""
     from matplotlib.figure import Figure
 
-    image, flow, _, _ = (batch[example : example + 1] for batch in make_scenes(512, torch.Generator().manual_seed(1)))
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     top, bottom = figure.subplots(2, 5, height_ratios=[2, 1], subplot_kw={"xticks": [], "yticks": []})
-    windows = (MotionWindowTarget(WINDOW)(flow).theta[0], guided[example], free[example])
     titles = ("frame", "motion", "window of most motion", "guided: follows motion", "free: follows the task")
-    for index, (panel, below, title) in enumerate(zip(top, bottom, titles, strict=True)):
-        panel.imshow(motion_map(flow)[0] if index == 1 else image[0, 0], cmap="gray", extent=(-1, 1, 1, -1))
+    pictures = (image[0, 0], motion_map(flow)[0], *image[0].expand(3, -1, -1))
+    for panel, below, picture, title in zip(top, bottom, pictures, titles, strict=True):
+        panel.imshow(picture, cmap="gray", extent=(-1, 1, 1, -1))
         panel.set_title(title, fontsize=11)
         below.axis("off")
-        if index >= 2:
-            theta = windows[index - 2]
-            panel.plot(*geometry.corners(theta)[[0, 1, 2, 3, 0]].T, color="#FF7F0E", linewidth=3)
-            below.imshow(affine_sample(image, theta[None], (WINDOW, WINDOW))[0, 0], cmap="gray", vmin=0, vmax=1)
+    for panel, below, theta in zip(top[2:], bottom[2:], (motion_window(flow).theta, guided, free), strict=True):
+        panel.plot(*corners(theta[0])[[0, 1, 2, 3, 0]].T, color="#FF7F0E", linewidth=3)
+        below.imshow(affine_sample(image, theta, (WINDOW, WINDOW))[0, 0], cmap="gray", vmin=0, vmax=1)
     figure.savefig(path, dpi=100)
 
 
 def main() -> None:
     """Train with guidance, then without, and report after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--picture", type=Path, default=Path("quickstart.png"), help="where to save the picture")
+    parser.add_argument("--picture", default="quickstart.png", help="where to save the picture")
     picture = parser.parse_args().picture
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
+    scenes = make_scenes(512, torch.Generator().manual_seed(1))
 
     transformer = SupervisedSpatialTransformer(
         nn.Sequential(convolution(1, 16, 1), convolution(16, 32, 2), convolution(32, 32, 2), nn.Flatten()),
@@ -98,12 +92,11 @@ def main() -> None:
         scale=WINDOW / SIDE,
     )
     classifier = nn.Sequential(convolution(1, 16, 1), convolution(16, 32, 2), nn.Flatten(), nn.Linear(32 * 8 * 8, 4))
-    motion_window = MotionWindowTarget(WINDOW)
     guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
     optimizer = torch.optim.Adam([*transformer.parameters(), *classifier.parameters()], lr=2e-3)
 
     print("        IoU with the motion window    from window to held tile    accuracy")
-    report("start", transformer, classifier)
+    report("start", scenes, transformer, classifier)
     for step in range(GUIDED + FREE):
         image, flow, label, _ = make_scenes(64, generator)
         loss = guidance.objective(
@@ -117,10 +110,11 @@ def main() -> None:
         optimizer.step()
         guidance.step()
         if step + 1 == GUIDED:
-            guided = report("guided", transformer, classifier)
-    free = report("free", transformer, classifier)
+            guided = report("guided", scenes, transformer, classifier)
+    free = report("free", scenes, transformer, classifier)
     if find_spec("matplotlib"):
-        draw(picture, guided, free, example=94)  # a scene where the two tiles are close together
+        shown = slice(94, 95)  # a scene where the two tiles are close together
+        draw(picture, scenes[0][shown], scenes[1][shown], guided[shown], free[shown])
         print(f"picture: {picture}")
 
 

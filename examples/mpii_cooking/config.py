@@ -1,15 +1,12 @@
-"""The settings of a run and its presets, each number with its source.
+"""The settings of a run and its presets, each number with its source: "Table 1", "sec. 4" and so on are the paper's.
 
-"Table 1", "sec. 4" and so on are those of Liu, Wang, Kato, "Supervised Spatial Transformer Networks for Attention
-Learning in Fine-grained Action Recognition", VISAPP 2019. "Ours" marks a choice that the paper does not state.
+"Ours" marks a choice that the paper does not state. ``paper.py`` names the paper.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from examples.mpii_cooking.variants import Phase, Variant
+from examples.mpii_cooking.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -17,10 +14,8 @@ class Level:
     """One zoom level of Table 1."""
 
     name: Literal["general", "middle", "detail"]
-    height: int
-    """Height of the resized frame in pixels. The crop is a square of this side."""
-    pool: int
-    """Side of the max-pool in front of the localization network. 0 means an antialiased resize instead."""
+    height: int  # of the resized frame in pixels; the crop is a square of this side
+    pool: int  # side of the max-pool in front of the localization network; 0 means an antialiased resize instead
 
 
 @dataclass(frozen=True)
@@ -30,10 +25,8 @@ class KitchenSize:
     objects: int
     movements: int
     places: int
-    clips: int
-    """Clips per class and subject."""
-    frames: int
-    """Mean frames per clip."""
+    clips: int  # per class and subject
+    frames: int  # of a clip, on average
     width: int = 204  # 1624 / 8, even for the encoder
     height: int = 154  # 1224 / 8, even for the encoder
 
@@ -42,17 +35,11 @@ class KitchenSize:
 class DataSettings:
     """What the prepared videos depend on."""
 
-    scale: int
-    """Divides every size of Table 1."""
-    flow: Literal["dis", "tvl1", "raft"]
-    flow_height: int
-    """Height in pixels of the grid on which flow is computed and searched for windows."""
-    flow_bound: float
-    """Displacement in pixels of that grid at which 8-bit flow saturates."""
-    stack: int = 10
-    """Flows behind one motion map and one temporal input, as in two-stream networks."""
-    raft_weights: str | None = None
-    """File with the weights of RAFT, if that is the flow."""
+    scale: int  # divides every size of Table 1
+    flow: Literal["dis", "tvl1"]
+    flow_height: int  # of the grid in pixels on which flow is computed and searched for windows
+    flow_bound: float  # displacement in pixels of that grid at which 8-bit flow saturates
+    stack: int = 10  # flows behind one motion map and one temporal input, as in two-stream networks
 
     @property
     def glimpse(self) -> int:
@@ -73,94 +60,56 @@ class DataSettings:
 class PhaseSettings:
     """Settings of one phase of training. An epoch visits one random frame of every training clip."""
 
-    epochs: int
-    """Number of epochs. With ``patience``, the largest number."""
-    rate: float
-    """Learning rate of the classifier, or of the only network that learns."""
-    localization_rate: float | None = None
-    """Learning rate of the localization network, if it differs."""
-    patience: int = 0
-    """Training ends early when the mean training loss over this many epochs stops falling. 0: it never does."""
-
-
-@dataclass(frozen=True)
-class InputRange:
-    """What network inputs are multiplied by."""
-
-    rgb: float
-    """Multiplies RGB in 0..255 after the mean color is subtracted."""
-    flow: float
-    """Multiplies 8-bit flow after 128 is subtracted."""
-
-
-UNIT_VARIANCE = InputRange(rgb=1 / 64, flow=1 / 16)
-"""Ours, for networks that start at random: on inputs of up to 128 they would diverge at the paper's rates."""
-EIGHT_BIT = InputRange(rgb=1.0, flow=1.0)
-"""What released weights were trained on."""
+    epochs: int  # with patience, the largest number
+    rate: float  # learning rate of the classifier, or of the only network that learns
+    localization_rate: float | None = None  # learning rate of the localization network, if it differs
+    patience: int = 0  # ends training when the mean loss over this many epochs stops falling; 0: never
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
     """What trained networks depend on, besides the data."""
 
-    width: float
-    """Multiplies the channels of every network."""
-    classifier: str
-    """The network that classifies, in every stream."""
+    width: float  # multiplies the channels of every network
+    classifier: str  # the network that classifies, in every stream
     optimizer: Literal["sgd", "adam"]
     batch: int
-    sub_batch: int
-    """Samples per backward pass. Gradients are summed over the sub-batches of a batch, which ranks share."""
+    sub_batch: int  # samples per backward pass; ranks share the sub-batches of a batch, and gradients are summed
+    # By the names of the phases.
     guide: PhaseSettings
     recognize: PhaseSettings
     joint: PhaseSettings
     baseline: PhaseSettings
-    inputs: InputRange = UNIT_VARIANCE
-    threads: int = 0
-    """Threads of torch on a CPU, on which the last bits of sums depend. 0 leaves the choice to torch."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Autocast the networks to this type. Theta and all parameters stay float32."""
-    compile: bool = False
-    """Compile the networks, except where only FC6 is computed."""
-
-    def phase(self, phase: Phase) -> PhaseSettings:
-        """Return the settings of a phase."""
-        return {
-            Phase.GUIDANCE: self.guide,
-            Phase.RECOGNITION: self.recognize,
-            Phase.JOINT: self.joint,
-            Phase.BASELINE: self.baseline,
-        }[phase]
+    # Ours, for networks that start at random: on inputs of up to 128 they would diverge at the paper's rates.
+    rgb_gain: float = 1 / 64  # multiplies RGB in 0..255, after the mean color is subtracted
+    flow_gain: float = 1 / 16  # multiplies 8-bit flow, after 128 is subtracted
+    threads: int = 0  # of torch on a CPU, on which the last bits of sums depend; 0 leaves the choice to torch
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the networks; theta and parameters stay float32
+    compile: bool = False  # compile the networks, except where only FC6 is computed
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
     """What the tables depend on, besides the data and the trained networks."""
 
-    feature_stride: int
-    """FC6 is computed for every ``feature_stride``-th frame of a clip."""
-    pca: int
-    """Principal components that are kept of FC6."""
-    poolings: tuple[str, ...]
-    """Kinds of temporal correlation pooling. The first fills Table 3, the others are compared with it in one cell."""
-    svm_c: float
+    feature_stride: int  # FC6 is computed for every such frame of a clip
+    pca: int  # principal components that are kept of FC6
+    poolings: tuple[str, ...]  # of temporal correlation; the first fills Table 3, the others are compared in one cell
+    svm_c: float = 1.0  # liblinear's default
 
 
 @dataclass(frozen=True)
 class Scope:
     """Which networks are trained."""
 
-    localizers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")
-    """Localization networks of Table 2."""
-    main_localizer: str = "vgg-16"
-    """Localization network of Table 3 and of the variants below."""
+    localizers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
+    main_localizer: str = "vgg-16"  # of Table 3 and of the variants below
+    # Variants that the paper does not have, trained for the spatial stream at the levels below.
     variants: tuple[Variant, ...] = (
         *(Variant.STN_IDENTITY, Variant.STN_LEVEL, Variant.STN_SLOW, Variant.STN_FAST),
         *(Variant.CENTER, Variant.FROZEN, Variant.SSTN_SLOW, Variant.GUIDED, Variant.ANNEALED),
     )
-    """Variants that the paper does not have. They are trained for the spatial stream."""
     variant_levels: tuple[str, ...] = ("detail",)
-    """Levels at which those variants are trained."""
 
 
 @dataclass(frozen=True)
@@ -168,19 +117,16 @@ class SeedPlan:
     """What is trained from one seed."""
 
     seed: int
+    # Variants and levels of the spatial stream and the main localization network, and what they start from; (): all.
     only: tuple[tuple[Variant, str], ...] = ()
-    """Variants and levels: only these, of the spatial stream and the main localization network, and what they start
-    from. Empty: everything in scope."""
 
 
 @dataclass(frozen=True)
 class MachineSettings:
     """How the work is shared out. Results do not depend on it."""
 
-    workers: int = 0
-    """Processes that load samples. 0 loads in the training process."""
-    processes: int = 1
-    """Networks that are trained at a time on a CPU, unless ``torchrun`` has started several processes."""
+    workers: int = 0  # processes that load samples; 0 loads in the training process
+    processes: int = 1  # networks that are trained at a time on a CPU, unless torchrun has started several processes
 
 
 @dataclass(frozen=True)
@@ -193,59 +139,26 @@ class Preset:
     training: TrainingSettings
     evaluation: EvaluationSettings
     scope: Scope
-    seeds: tuple[SeedPlan, ...] = (SeedPlan(0),)
-    """The first one trains everything."""
+    seeds: tuple[SeedPlan, ...] = (SeedPlan(0),)  # the first one trains everything
     machine: MachineSettings = MachineSettings()
 
     @property
     def networks(self) -> tuple[str, ...]:
         """Every network that is trained, as a localization network or as the classifier."""
-        names = (*self.scope.localizers, self.scope.main_localizer, self.training.classifier)
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys((*self.scope.localizers, self.scope.main_localizer, self.training.classifier)))
 
 
-_SMALL = DataSettings(
-    scale=8,
-    flow="dis",
-    flow_height=112,  # the detail level's own grid
-    flow_bound=8.0,  # 20 px at 256 rows (two-stream networks), scaled to 112 rows and rounded
-)
-
-SMOKE = Preset(
-    name="smoke",
-    kitchen=KitchenSize(objects=2, movements=2, places=1, clips=1, frames=12),
-    data=_SMALL,
-    training=TrainingSettings(
-        width=1 / 16,
-        classifier="vgg-m",  # ours, see quick
-        optimizer="adam",
-        batch=32,
-        sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
-        # Ours: just enough steps to pass through every stage. The accuracies mean nothing.
-        guide=PhaseSettings(epochs=2, rate=1e-3),
-        recognize=PhaseSettings(epochs=2, rate=1e-3),
-        joint=PhaseSettings(epochs=2, rate=5e-4, localization_rate=5e-5),
-        baseline=PhaseSettings(epochs=2, rate=5e-4),
-        threads=1,  # networks this small gain nothing from a second thread, and wait long for it on a busy machine
-    ),
-    evaluation=EvaluationSettings(
-        feature_stride=4,
-        pca=16,
-        poolings=("rbf", "distance"),
-        svm_c=1.0,  # liblinear's default
-    ),
-    # One variant for each way in which variants can differ, except for rates.
-    scope=Scope(variants=(Variant.STN_LEVEL, Variant.CENTER, Variant.FROZEN, Variant.ANNEALED)),
-    machine=MachineSettings(processes=2),
-)
-
-_MARGIN = ((Variant.SSTN, "detail"), (Variant.STN, "detail"))
-"""The comparison with the paper's largest margin."""
+_MARGIN = ((Variant.SSTN, "detail"), (Variant.STN, "detail"))  # the comparison with the paper's largest margin
 
 QUICK = Preset(
     name="quick",
     kitchen=KitchenSize(objects=3, movements=2, places=2, clips=3, frames=16),
-    data=_SMALL,
+    data=DataSettings(
+        scale=8,
+        flow="dis",
+        flow_height=112,  # the detail level's own grid
+        flow_bound=8.0,  # 20 px at 256 rows (two-stream networks), scaled to 112 rows and rounded
+    ),
     training=TrainingSettings(
         width=1 / 8,
         # Ours: VGG-M leaves chance soonest of the three. VGG-16, without ImageNet's weights, does not within minutes.
@@ -257,12 +170,33 @@ QUICK = Preset(
         recognize=PhaseSettings(epochs=12, rate=1e-3),
         joint=PhaseSettings(epochs=30, rate=1e-3, localization_rate=1e-4),  # the paper's ratio of 10 between the rates
         baseline=PhaseSettings(epochs=30, rate=1e-3),
-        threads=1,
+        threads=1,  # networks this small gain nothing from a second thread, and wait long for it on a busy machine
     ),
-    evaluation=EvaluationSettings(feature_stride=2, pca=32, poolings=("rbf", "distance"), svm_c=1.0),
+    evaluation=EvaluationSettings(feature_stride=2, pca=32, poolings=("rbf", "distance")),
     scope=Scope(localizers=("vgg-16",), variants=()),
     seeds=(SeedPlan(0), SeedPlan(1, only=_MARGIN), SeedPlan(2, only=_MARGIN)),
     machine=MachineSettings(processes=2),
+)
+
+# Ours: just enough steps to pass through every stage. The accuracies mean nothing.
+SMOKE = replace(
+    QUICK,
+    name="smoke",
+    kitchen=KitchenSize(objects=2, movements=2, places=1, clips=1, frames=12),
+    training=replace(
+        QUICK.training,
+        width=1 / 16,
+        batch=32,
+        sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
+        guide=PhaseSettings(epochs=2, rate=1e-3),
+        recognize=PhaseSettings(epochs=2, rate=1e-3),
+        joint=PhaseSettings(epochs=2, rate=5e-4, localization_rate=5e-5),
+        baseline=PhaseSettings(epochs=2, rate=5e-4),
+    ),
+    evaluation=replace(QUICK.evaluation, feature_stride=4, pca=16),
+    # One variant for each way in which variants can differ, except for rates.
+    scope=Scope(variants=(Variant.STN_LEVEL, Variant.CENTER, Variant.FROZEN, Variant.ANNEALED)),
+    seeds=(SeedPlan(0),),
 )
 
 # Ours: as quick, for longer, for every localization network and variant, and three seeds of everything.
@@ -306,7 +240,6 @@ PAPER = Preset(
         feature_stride=1,
         pca=256,  # sec. 4
         poolings=("distance", "rbf"),  # eq. 3, and the kernel of the pooling it simplifies (Cherian, Gould)
-        svm_c=1.0,
     ),
     scope=Scope(variant_levels=("general", "middle", "detail")),
     machine=MachineSettings(workers=8),

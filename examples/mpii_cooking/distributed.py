@@ -4,14 +4,11 @@ Every rank computes its part of a stage's items, or of a step's sub-batches, and
 take the same decisions from the same numbers. When one rank fails, all of them stop.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import timedelta
 from typing import TypeVar
 
@@ -20,15 +17,10 @@ import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
-LONGEST_WAIT = timedelta(days=30)
-"""How long a rank waits for the others: one may still prepare videos when another has none left."""
-ORPHAN_CHECK_SECONDS = 0.5
+LONGEST_WAIT = timedelta(days=30)  # for the other ranks: one may still prepare videos when another has none left
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_is_working: ContextVar[bool] = ContextVar("_is_working", default=False)
-"""Whether this rank is inside of work that the other ranks do not do, so that it must not wait for them."""
 
 
 class OtherRankFailed(RuntimeError):  # noqa: N818 - it says what happened
@@ -52,9 +44,8 @@ def joined() -> Iterator[None]:
 
 def device() -> torch.device:
     """Return the GPU of this rank, or the CPU if there is no GPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    gpu = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return gpu if torch.cuda.is_available() else torch.device("cpu")
 
 
 def rank() -> int:
@@ -85,19 +76,11 @@ def shared_map(
     unit: str = "it",
     using: Callable[[Callable[[Item], Result], Iterable[Item]], Iterable[Result]] = map,
 ) -> list[Result]:
-    """Return ``work(item)`` for all items, in their order, on every rank. One rank computes each of them.
+    """Return ``work(item)`` for all items, which are the same on every rank, in their order. One rank computes each.
 
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
-
-    Args:
-        work: its results must be picklable if there are several ranks, and should be small.
-        items: the same on every rank.
-        desc: text of rank 0's progress bar; without it there is no bar.
-        unit: of the progress bar.
-        using: how a rank goes through its part.
-
-    Raises:
-        OtherRankFailed: if ``work`` raised an exception on another rank; that rank raises the exception itself.
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call. Its results must
+    be picklable and small. If it raises an exception, the other ranks raise ``OtherRankFailed``. ``using`` says how a
+    rank goes through its items; ``desc`` and ``unit`` are for the progress bar of rank 0.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))
@@ -105,13 +88,7 @@ def shared_map(
 
 
 def once(work: Callable[[], Result]) -> Result:
-    """Return ``work()`` on every rank. Rank 0 computes it, and the others wait.
-
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call.
-
-    Raises:
-        OtherRankFailed: on the other ranks, if ``work`` raised an exception; rank 0 raises the exception itself.
-    """
+    """Return ``work()`` on every rank. Rank 0 computes it, and the others wait, as in ``shared_map``."""
     return _exchanged(lambda: [work()] if is_main() else [])[0][0]
 
 
@@ -122,29 +99,19 @@ def barrier() -> None:
 
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor, in place, by its sum over the ranks. All ranks must call it."""
-    _check_that_all_ranks_are_here()
     if dist.is_initialized():
         for sent in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
             sent.wait()
 
 
-def _check_that_all_ranks_are_here() -> None:
-    if _is_working.get():
-        raise RuntimeError("work that one rank does alone must not wait for the other ranks: they would never answer")
-
-
 def _exchanged(work: Callable[[], Result]) -> list[Result]:
     """Return every rank's result."""
-    _check_that_all_ranks_are_here()
-    failure: Exception | None = None
-    token = _is_working.set(True)
+    result, failure = [], None
     try:
-        result: list[Result] = [work()]
+        result.append(work())
     except Exception as error:
-        failure, result = error, []
-    finally:
-        _is_working.reset(token)
-    everyone: list[tuple[list[Result], str]] = [(result, "" if failure is None else repr(failure))] * world()
+        failure = error
+    everyone = [(result, "" if failure is None else repr(failure))] * world()
     if dist.is_initialized():
         dist.all_gather_object(everyone, everyone[rank()])
     if failure is not None:
@@ -158,5 +125,5 @@ def _exchanged(work: Callable[[], Result]) -> list[Result]:
 def _end_with(parent: int) -> None:
     """End this process when ``parent`` was killed: it must not write into what the next start reads."""
     while os.getppid() == parent:
-        time.sleep(ORPHAN_CHECK_SECONDS)
+        time.sleep(0.5)
     os._exit(1)

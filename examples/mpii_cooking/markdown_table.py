@@ -1,7 +1,5 @@
 """The one writer of Markdown tables, for the example and the benchmarks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 

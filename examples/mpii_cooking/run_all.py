@@ -1,16 +1,8 @@
-"""The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out.
-
-python examples/mpii_cooking/run_all.py                        a synthetic kitchen, made on the spot
-python examples/mpii_cooking/run_all.py --data FOLDER          MPII Cooking, or a folder of videos per class
-python examples/mpii_cooking/run_all.py --preset paper --data FOLDER --weights FOLDER --plan-only
-python examples/mpii_cooking/run_all.py --data FOLDER --split loso7 --fold 8
-torchrun --standalone --nproc-per-node N examples/mpii_cooking/run_all.py   N processes, with a GPU each if there is one
+"""The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out. ``torchrun`` shares the work.
 
 Every stage keeps what it has finished: after Ctrl-C or a crash, the same command goes on from there. On the same CPU,
 with as many threads, it ends with the same tables. A GPU adds up in varying order, so its tables may differ a little.
 """
-
-from __future__ import annotations
 
 import logging
 import os
@@ -27,9 +19,9 @@ import tyro
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.mpii_cooking import distributed, plan
-from examples.mpii_cooking.config import EIGHT_BIT, PRESETS, Preset
+from examples.mpii_cooking.config import PRESETS, Preset
 from examples.mpii_cooking.data import kitchen, mpii
-from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
+from examples.mpii_cooking.data.dataset import DataError, Split
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.evaluation.collect import collect
@@ -44,7 +36,6 @@ from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 
 EXIT_BAD_INPUT = 2
-GRACE_SECONDS = 5
 
 
 def main(
@@ -53,8 +44,7 @@ def main(
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick",
     split: Literal["fixed5", "loso7"] | None = None,
     fold: int | None = None,
-    flow: Literal["dis", "tvl1", "raft"] | None = None,
-    raft_weights: Path | None = None,
+    flow: Literal["dis", "tvl1"] | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
     weights: Path | None = None,
@@ -68,28 +58,21 @@ def main(
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
         preset: smoke (a minute or two), quick (nine minutes), standard (an hour: all networks and variants, three
             seeds) or paper (the paper's sizes: days on one GPU).
-        split: which subjects of MPII Cooking train: fixed5 is the paper's and the default, loso7 leaves one test
-            subject out.
+        split: fixed5, the paper's and the default, or loso7, which leaves one test subject of MPII Cooking out.
         fold: the subject that loso7 leaves out. Every fold has its own folder in the output; all share the caches.
         flow: how optical flow is estimated, if not as in the preset.
-        raft_weights: file with torchvision's weights of RAFT, for that flow.
-        precision: autocast the networks to this type (theta stays float32). float32 by default: bfloat16 is not yet
-            validated on a GPU.
-        compile: compile the networks, except where only FC6 is computed. Off by default: not yet validated on a GPU.
-        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files. All inputs
-            then have the range on which those weights were trained.
+        precision: of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
+        compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
+        weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         plan_only: measure a few steps on one clip, print how long the whole run will take, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
     chosen = PRESETS[preset]
-    raft = None if raft_weights is None else str(raft_weights)
-    inputs = chosen.training.inputs if weights is None else EIGHT_BIT
-    chosen = replace(
-        chosen,
-        data=replace(chosen.data, flow=flow or chosen.data.flow, raft_weights=raft),
-        training=replace(chosen.training, precision=precision, compile=compile, inputs=inputs),
-    )
+    training = replace(chosen.training, precision=precision, compile=compile)
+    if weights is not None:
+        training = replace(training, rgb_gain=1.0, flow_gain=1.0)  # what released weights were trained on
+    chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
         subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
         with distributed.joined():
@@ -99,50 +82,40 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
     except distributed.OtherRankFailed:
         # torchrun ends all processes as soon as one has ended, but the one that failed has to print its error first.
-        time.sleep(GRACE_SECONDS)
+        time.sleep(5)
         sys.exit(EXIT_BAD_INPUT)
 
 
 def run(
-    data: Path | None,
-    output: Path,
-    preset: Preset,
-    split: Split | None,
-    weights: Path | None,
-    *,
-    plan_only: bool,
+    data: Path | None, output: Path, preset: Preset, split: Split | None, weights: Path | None, *, plan_only: bool
 ) -> None:
     """Run every stage in order. What is finished in ``output`` is not done again."""
     folder = output if split in (None, mpii.FIXED5) else output / split.name
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = data.resolve() if data else [kitchen.VERSION, preset.kitchen]
+    source = str(data.resolve()) if data else [kitchen.VERSION, preset.kitchen]
     digests = {name: file.sha256 for name, file in released.items()}
     timings = provenance.Timings(folder / "timings.json", fingerprint([preset.data, preset.training, source, digests]))
-    if preset.training.threads:
-        torch.set_num_threads(preset.training.threads)
-    environment = provenance.describe_environment(distributed.device())  # at the start: a checkout may change later
+    torch.set_num_threads(preset.training.threads or torch.get_num_threads())
+    device = distributed.device()
+    environment = provenance.describe_environment(device)  # at the start: a checkout may change later
     with timings.stage("data"):
-        dataset = distributed.once(lambda: _open(data, output, preset, split))
-    if distributed.is_main():
-        print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}")
+        videos = data or output / "kitchen"
+        if data is None:
+            distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
+        dataset = distributed.once(lambda: open_dataset(videos, split))
+    distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
-            text = distributed.once(
-                lambda: plan.make(dataset, preset, folder, distributed.device(), released, written=written)
-            )
-        if distributed.is_main():
-            print(text)
+            distributed.once(lambda: print(plan.make(dataset, preset, folder, device, released, written)))
         if plan_only:
             return
     with timings.stage("prepare"):
         caches = prepare(dataset, preset.data, Workspace(cache))
     experiments = [
-        Experiment(
-            dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), distributed.device(), released
-        )
+        Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds
     ]
     with timings.stage("train"):
@@ -157,29 +130,19 @@ def run(
         for experiment in experiments:
             compute_scores(experiment)
     if distributed.is_main():
-        facts = provenance.describe_dataset(dataset, data or output / "kitchen", caches, is_synthetic=data is None)
+        facts = provenance.describe_dataset(dataset, videos, caches, is_synthetic=data is None)
         found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]))
-        results = replace(found, timings=timings.rows(), files=_files(output, folder))
+        files = {
+            "checkpoints": "seed-*/models",
+            "features": "seed-*/features",
+            "cache": os.path.relpath(cache, folder),
+            "results": "results.json",
+            "decision values": "scores.npz",
+        }
+        results = replace(found, timings=timings.rows(), files=files)
         frames.write_frames(results, dataset, caches, folder)
         results.save(folder)
         print(f"report: {page.write_report(results, folder)}")
-
-
-def _open(data: Path | None, output: Path, preset: Preset, split: Split | None) -> Dataset:
-    if data is None:
-        kitchen.make_kitchen(output / "kitchen", preset.kitchen, seed=0)
-    return open_dataset(data or output / "kitchen", split)
-
-
-def _files(output: Path, folder: Path) -> dict[str, str]:
-    """Return where everything is, from the folder of the run."""
-    return {
-        "checkpoints": "seed-*/models",
-        "features": "seed-*/features",
-        "cache": os.path.relpath(output / "cache", folder),
-        "results": "results.json",
-        "decision values": "scores.npz",
-    }
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """Ctrl-C ends a run at once. What was finished stays, so the same command goes on from there."""
 
-from __future__ import annotations
-
 import gc
 import multiprocessing
 import os
@@ -9,12 +7,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
 
-MESSAGE = "stopped; the same command goes on from here"
-EXIT_CODE = 130
-"""128 + SIGINT, as shells report it."""
-GRACE_SECONDS = 1.0
+EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
 def stoppable(work: Callable[[], object]) -> None:
@@ -24,22 +18,20 @@ def stoppable(work: Callable[[], object]) -> None:
     """
     is_stopped = threading.Event()
 
-    def stop(number: int, frame: FrameType | None) -> None:
+    def stop(*_: object) -> None:
         if multiprocessing.parent_process() is not None:  # a forked child, which leaves it to its parent
             return
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         is_stopped.set()
         if os.environ.get("RANK", "0") == "0":
-            os.write(sys.stderr.fileno(), f"\n{MESSAGE}\n".encode())  # print could wait for itself in a signal handler
+            os.write(sys.stderr.fileno(), b"\nstopped; the same command goes on from here\n")  # print could deadlock
         children = multiprocessing.active_children()
         if not children:
             os._exit(EXIT_CODE)
         for child in children:
             child.kill()
-        # What was shared with the children is released on the way out, which must not take long.
-        timer = threading.Timer(GRACE_SECONDS, os._exit, [EXIT_CODE])
-        timer.daemon = True
-        timer.start()
+        # What was shared with the children is released on the way out, within a second.
+        threading.Timer(1.0, os._exit, [EXIT_CODE]).start()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)

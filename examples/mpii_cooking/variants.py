@@ -4,19 +4,16 @@ A *stream* is a modality at a zoom level. Each stream has one classifier, pre-tr
 but the first go on from it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from typing import Self
 
 
 class Modality(StrEnum):
     """What networks read."""
 
-    SPATIAL = "spatial"
-    """RGB."""
-    TEMPORAL = "temporal"
-    """Ten consecutive flows, u and v interleaved, as in two-stream networks."""
+    SPATIAL = "spatial"  # RGB
+    TEMPORAL = "temporal"  # ten consecutive flows, u and v interleaved, as in two-stream networks
 
     @property
     def channels(self) -> int:
@@ -27,31 +24,25 @@ class Modality(StrEnum):
 class Region(StrEnum):
     """Which window the features of Table 3 are from."""
 
-    LEARNED = "R_d"
-    """Where the SSTN of the main localization network looks."""
-    HARD_CODED = "R_h"
-    """The window with the most motion."""
+    LEARNED = "R_d"  # where the SSTN of the main localization network looks
+    HARD_CODED = "R_h"  # the window with the most motion
 
 
 class Phase(StrEnum):
     """One stage of training (sec. 4 of the paper)."""
 
-    GUIDANCE = "guide"
-    """The localization network learns to find the window with the most motion."""
-    RECOGNITION = "recognize"
-    """The classifier learns on random windows."""
-    JOINT = "joint"
-    """Both learn from the error of classification."""
-    BASELINE = "baseline"
-    """The classifier learns on windows that no transformer chooses."""
+    GUIDANCE = "guide"  # the localization network learns to find the window with the most motion
+    RECOGNITION = "recognize"  # the classifier learns on random windows
+    JOINT = "joint"  # both learn from the error of classification
+    BASELINE = "baseline"  # the classifier learns on windows that no transformer chooses
 
 
 class Group(StrEnum):
     """What a variant has in common with others."""
 
-    NO_TRANSFORMER = "No transformer"
+    NONE = "No transformer"
     PLAIN = "Transformer without guidance"
-    GUIDED = "Guided transformer"
+    GUIDED = "Guided transformer"  # goes on from guidance
 
 
 class Window(StrEnum):
@@ -59,8 +50,7 @@ class Window(StrEnum):
 
     CENTER = "center"
     MOST_MOTION = "most motion"
-    TRANSFORMER = "transformer"
-    """Where the variant's spatial transformer looks."""
+    TRANSFORMER = "transformer"  # where the variant's spatial transformer looks
 
 
 class Guidance(StrEnum):
@@ -68,76 +58,52 @@ class Guidance(StrEnum):
 
     OFF = "off"
     ON = "on"
-    FADING = "fading"
-    """Linearly, from the first epoch of joint training to its last."""
+    FADING = "fading"  # linearly, from the first epoch of joint training to its last
 
 
 @dataclass(frozen=True)
 class Traits:
-    """Everything about a variant.
+    """Everything about a variant."""
 
-    Attributes:
-        key: its name in tables, files and commands.
-        description: what it is, in a few words.
-        group: what it has in common with others.
-        phase: the last phase of its training.
-        window: what its classifier sees.
-        head: how the head of its localization network starts; "gaussian" is the paper's random start (sec. 4).
-        pace: multiplies the rate of its localization network in joint training.
-        is_guided: whether its transformer goes on from guidance.
-        guidance: how strongly guidance pulls in joint training.
-        is_frozen: whether its transformer stays as guidance left it.
-    """
-
-    key: str
+    key: str  # its name in tables, files and commands
     description: str
     group: Group
-    phase: Phase = Phase.JOINT
+    phase: Phase = Phase.JOINT  # the last one of its training
     window: Window = Window.TRANSFORMER
-    head: str = "gaussian"
-    pace: float = 1.0
-    is_guided: bool = False
+    head: str = "gaussian"  # how the head of its localization network starts: at random, as in the paper (sec. 4)
+    pace: float = 1.0  # multiplies the rate of its localization network in joint training
     guidance: Guidance = Guidance.OFF
-    is_frozen: bool = False
+    is_frozen: bool = False  # whether its transformer stays as guidance left it
 
 
 class Variant(Enum):
     """From the least attention to the most, in the order in which they are shown; ``Variant("SSTN")`` finds one."""
 
     RANDOM_CROP = Traits(
-        "random crop", "center window, classifier as trained on random windows", Group.NO_TRANSFORMER,
+        "random crop", "center window, classifier as trained on random windows", Group.NONE,
         Phase.RECOGNITION, Window.CENTER,
     )  # fmt: skip
-    CENTER = Traits(
-        "center", "center window, classifier trained on it", Group.NO_TRANSFORMER, Phase.BASELINE, Window.CENTER
-    )
-    HARD_CODED = Traits(
-        "R_h", "hard-coded window of most motion", Group.NO_TRANSFORMER, Phase.BASELINE, Window.MOST_MOTION
-    )
+    CENTER = Traits("center", "center window, classifier trained on it", Group.NONE, Phase.BASELINE, Window.CENTER)
+    HARD_CODED = Traits("R_h", "hard-coded window of most motion", Group.NONE, Phase.BASELINE, Window.MOST_MOTION)
     STN = Traits("STN", "starts at random, as the paper's baseline", Group.PLAIN)
     STN_IDENTITY = Traits("STN-identity", "starts with the whole frame", Group.PLAIN, head="identity")
     STN_LEVEL = Traits("STN-level", "starts with the center window", Group.PLAIN, head="level")
     STN_SLOW = Traits("STN-slow", "learns where to look at a tenth of the rate", Group.PLAIN, pace=0.1)
     STN_FAST = Traits("STN-fast", "learns where to look at ten times the rate", Group.PLAIN, pace=10.0)
-    FROZEN = Traits("frozen", "held where guidance left it", Group.GUIDED, is_guided=True, is_frozen=True)
-    SSTN = Traits("SSTN", "set free after guidance, the paper's method", Group.GUIDED, is_guided=True)
+    FROZEN = Traits("frozen", "held where guidance left it", Group.GUIDED, is_frozen=True)
+    SSTN = Traits("SSTN", "set free after guidance, the paper's method", Group.GUIDED)
     SSTN_SLOW = Traits(
-        "SSTN-slow", "set free after guidance, to learn where to look at a tenth of the rate", Group.GUIDED,
-        pace=0.1, is_guided=True,
-    )  # fmt: skip
-    GUIDED = Traits("guided", "guidance never turned off", Group.GUIDED, is_guided=True, guidance=Guidance.ON)
-    ANNEALED = Traits("annealed", "guidance fades out", Group.GUIDED, is_guided=True, guidance=Guidance.FADING)
-
-    def __new__(cls, traits: Traits) -> Variant:
-        """Make a member that is found by its key."""
-        member = object.__new__(cls)
-        member._value_ = traits.key
-        member.traits = traits
-        return member
+        "SSTN-slow", "set free after guidance, to learn where to look at a tenth of the rate", Group.GUIDED, pace=0.1
+    )
+    GUIDED = Traits("guided", "guidance never turned off", Group.GUIDED, guidance=Guidance.ON)
+    ANNEALED = Traits("annealed", "guidance fades out", Group.GUIDED, guidance=Guidance.FADING)
 
     traits: Traits
+    key: str
 
-    @property
-    def key(self) -> str:
-        """Its name in tables, files and commands."""
-        return self.traits.key
+    def __new__(cls, traits: Traits) -> Self:
+        """Make a member that is found by its key."""
+        member = object.__new__(cls)
+        member._value_ = member.key = traits.key
+        member.traits = traits
+        return member

@@ -1,23 +1,21 @@
 """Resumable units of work. A unit is done when its manifest says so and no byte of its files has changed.
 
-Files are written first and the manifest last, by an atomic rename. So a process that is killed at any moment leaves
-either a whole unit or one that will be done again.
+Files come first and the manifest last, by an atomic rename: a process that is killed leaves no half-done unit.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+MANIFEST = "manifest.json"
 log = logging.getLogger(__name__)
 
 
@@ -50,10 +48,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 def fingerprint(inputs: object) -> str:
-    """Return the SHA-256 of ``inputs`` as canonical JSON.
-
-    Dataclasses count as their fields, enums as their values and paths as strings.
-    """
+    """Return the SHA-256 of JSON values, dataclasses and enums."""
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
@@ -63,47 +58,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Workspace:
-    """A folder of units.
-
-    Args:
-        root: where everything is written; made when first needed.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def unit(self, name: str, inputs: object) -> Unit:
-        """Return the unit ``name``, which has to be done again whenever ``inputs`` change.
-
-        Args:
-            name: unique name of the unit; slashes make sub-folders.
-            inputs: everything that decides the unit's outcome: JSON values, dataclasses, enums and paths.
-        """
-        return Unit(self.root / name, fingerprint(inputs))
-
-
+@dataclass
 class Unit:
     """One piece of work with its own folder."""
 
-    def __init__(self, folder: Path, inputs: str) -> None:
-        self.folder = folder
-        self.fingerprint = inputs
+    folder: Path
+    fingerprint: str  # of its inputs
 
     @property
     def done(self) -> bool:
         """Whether the unit was committed with the same inputs and all its files are intact."""
-        return self._valid_manifest is not None
+        return self._manifest is not None
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was noted at the commit.
-
-        Raises:
-            NotDoneError: if the unit is not done.
-        """
-        facts: dict[str, Any] = self._manifest["facts"]
-        return facts
+        """What was noted at the commit; ``NotDoneError`` if the unit is not done."""
+        return dict(self._checked_manifest()["facts"])
 
     def path(self, name: str) -> Path:
         """Return the path to which the file ``name`` of this unit is written, and make its folder."""
@@ -111,58 +81,37 @@ class Unit:
         return self.folder / name
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that was committed.
-
-        Raises:
-            NotDoneError: if the unit is not done, or was committed without this file.
-        """
-        if name not in self._manifest["files"]:
-            raise NotDoneError(f"unit {self.folder} has no file {name}, only {', '.join(self._manifest['files'])}")
+        """Return the path of a committed file; ``NotDoneError`` if the unit is not done."""
+        self._checked_manifest()
         return self.folder / name
 
     def commit(self, *names: str, **facts: object) -> None:
-        """Declare the unit done. A later commit replaces this one and removes the files that it does not name.
-
-        Args:
-            names: the unit's files, which must be complete.
-            facts: small JSON values to keep with them.
-        """
+        """Declare the unit done, with these files and small JSON values. Files that are not named are removed."""
         for name in names:
             _sync(self.folder / name)
-        manifest = {
-            "fingerprint": self.fingerprint,
-            "files": {name: sha256(self.folder / name) for name in sorted(names)},
-            "facts": facts,
-        }
-        write_json(self._manifest_path, manifest)
-        self._valid_manifest = json.loads(_to_json(manifest))
-        kept = {self._manifest_path, *(self.folder / name for name in names)}
+        files = {name: sha256(self.folder / name) for name in sorted(names)}
+        manifest = {"fingerprint": self.fingerprint, "files": files, "facts": facts}
+        write_json(self.folder / MANIFEST, manifest)
+        self._manifest = json.loads(_to_json(manifest))
         for path in self.folder.iterdir():
-            if path.is_file() and path not in kept:
+            if path.is_file() and path.name not in (MANIFEST, *names):
                 path.unlink()
 
-    @property
-    def _manifest(self) -> Mapping[str, Any]:
-        if self._valid_manifest is None:
-            raise NotDoneError(
-                f"unit {self.folder} is missing, damaged or made from other inputs: run the stage that computes it"
-            )
-        return self._valid_manifest
-
-    @property
-    def _manifest_path(self) -> Path:
-        return self.folder / "manifest.json"
+    def _checked_manifest(self) -> dict[str, Any]:
+        if self._manifest is None:
+            raise NotDoneError(f"unit {self.folder} is missing, damaged or made from other inputs: run its stage")
+        return self._manifest
 
     @cached_property
-    def _valid_manifest(self) -> dict[str, Any] | None:
+    def _manifest(self) -> dict[str, Any] | None:
         """The manifest if it holds. It is read once per unit object, since hashing large files takes time."""
         try:
-            manifest: dict[str, Any] = json.loads(self._manifest_path.read_text(encoding="utf-8"))
+            manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
-            log.warning("%s cannot be read; its unit will be done again", self._manifest_path)
+            log.warning("%s cannot be read; its unit will be done again", self.folder / MANIFEST)
             return None
         if inputs != self.fingerprint:
             return None
@@ -174,20 +123,27 @@ class Unit:
         return manifest
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of units; made when first needed."""
+
+    root: Path
+
+    def unit(self, name: str, inputs: object) -> Unit:
+        """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
+        return Unit(self.root / name, fingerprint(inputs))
+
+
 def _to_json(content: object, indent: int | None = None) -> str:
     return json.dumps(content, sort_keys=True, indent=indent, allow_nan=False, ensure_ascii=False, default=_plain)
 
 
 def _plain(value: object) -> object:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return dataclasses.asdict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(
-        f"a unit's inputs and facts must be JSON values, dataclasses, enums or paths, got {type(value).__name__}"
-    )
+    raise TypeError(f"units are described by JSON values, dataclasses and enums, got {type(value).__name__}")
 
 
 def _sync(path: Path) -> None:

@@ -69,7 +69,6 @@ def work_as(rank, folder):
         "failed map": failure(lambda: distributed.shared_map(refuse, range(5))),
         "once": distributed.once(lambda: (rank, distributed.world())),
         "failed once": failure(lambda: distributed.once(lambda: refuse(3))),
-        "waiting inside of once": failure(lambda: distributed.once(distributed.barrier)),
         "together again": distributed.once(lambda: rank),
     }
     (folder / f"rank-{rank}").write_bytes(pickle.dumps(answers))
@@ -129,23 +128,3 @@ def test_a_process_of_its_own_has_all_the_work():
     assert distributed.once(distributed.rank) == 0
     with pytest.raises(ValueError, match="3 is refused"):
         distributed.shared_map(refuse, range(5))
-
-
-@pytest.mark.parametrize("call", [
-    distributed.barrier,
-    lambda: distributed.once(lambda: 1),
-    lambda: distributed.shared_map(str, [1]),
-    lambda: distributed.add_up([torch.zeros(1)]),
-], ids=["barrier", "once", "shared_map", "add_up"])  # fmt: skip
-def test_work_that_one_rank_does_must_not_wait_for_others(call):
-    """Even if there are no others, so that it is noticed on a machine with one process."""
-    for work in (lambda: distributed.once(call), lambda: distributed.shared_map(lambda item: call(), [1])):
-        with pytest.raises(RuntimeError, match="must not wait for the other ranks"):
-            work()
-    call()
-
-
-def test_waiting_for_others_inside_of_once_is_an_error_on_every_rank(folders):
-    first, second = (pickle.loads((folders[1] / f"rank-{rank}").read_bytes()) for rank in (0, 1))
-    assert first["waiting inside of once"].startswith("RuntimeError: work that one rank does alone must not wait")
-    assert second["waiting inside of once"].startswith("OtherRankFailed: rank 0 failed: RuntimeError(")

@@ -242,18 +242,15 @@ def test_options_reach_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(run_all, "run", lambda *args, plan_only: runs.append(args))
     run_all.main(output=tmp_path, preset="paper")
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
-    run_all.main(output=tmp_path, preset="smoke", flow="raft", raft_weights=Path("raft.pth"), split="fixed5")
+    run_all.main(output=tmp_path, preset="smoke", split="fixed5")
     assert [split for _, _, _, split, _ in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
-    assert [preset.data.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "raft"]
-    assert [preset.data.raft_weights for _, _, preset, *_ in runs] == [None, None, "raft.pth"]
+    assert [preset.data.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "dis"]
     assert runs[0][2] == PRESETS["paper"]
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"split": "loso7"}, "split loso7 needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
     ({"fold": 8}, "only split loso7 has folds, got fold 8 with fixed5"),
-    ({"flow": "raft"}, "flow raft needs a file with torchvision's weights"),
-    ({"raft_weights": Path("raft.pth")}, "weights belong to flow raft, got raft.pth with flow dis"),
 ], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
 def test_options_that_do_not_fit_end_with_one_message_and_code_2(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit, match="2"):

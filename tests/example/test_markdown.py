@@ -115,20 +115,16 @@ def test_a_record_says_what_it_has_not_kept(results):
 
 
 def test_a_record_names_no_folder_of_the_machine(results):
-    data = replace(results.settings.data, raft_weights="/home/somebody/raft.pth")
     command = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
-    command += " --weights=/home/somebody/imagenet --preset=quick --output=/home/out --raft_weights /home/r.pth"
+    command += " --weights=/home/somebody/imagenet --preset=quick --output=/home/out"
     elsewhere = replace(
         results,
         command=command,
-        settings=replace(results.settings, data=data),
         dataset=replace(results.dataset, folder="/home/somebody/clips"),
         files={"cache": "/home/out/cache"},
     )
     kept = record.condensed(elsewhere)
-    assert kept.command == (
-        "python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick --raft-weights r.pth"
-    )
+    assert kept.command == ("python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick")
     assert "/home" not in json.dumps(encode(replace(kept, scores={})))
 
 

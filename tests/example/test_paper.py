@@ -9,14 +9,14 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.variants import Region, Variant
 
 
-@pytest.mark.parametrize("accuracy", paper.TABLE_2.values(), ids=lambda accuracy: accuracy.printed)
-def test_every_printed_accuracy_is_a_count_of_the_test_clips(accuracy):
-    decimals = len(accuracy.printed.split(".")[1])
-    assert f"{100 * accuracy.correct / paper.TEST_CLIPS:.{decimals}f}" == accuracy.printed
+@pytest.mark.parametrize("printed", paper.TABLE_2.values())
+def test_every_printed_accuracy_is_a_count_of_the_test_clips(printed):
+    decimals = len(printed.split(".")[1])
+    assert f"{100 * paper.correct_clips(printed) / paper.TEST_CLIPS:.{decimals}f}" == printed
 
 
 def test_no_smaller_test_set_explains_the_printed_accuracies():
-    printed = [accuracy.printed for accuracy in paper.TABLE_2.values() if accuracy.printed[-3] == "."]
+    printed = [accuracy for accuracy in paper.TABLE_2.values() if accuracy[-3] == "."]
     percents = np.array(printed, dtype=float)
 
     def explains(clips):

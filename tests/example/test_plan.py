@@ -9,6 +9,7 @@ from examples.mpii_cooking import plan
 from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.training.runs import all_runs
+from examples.mpii_cooking.training.weights import NO_WEIGHTS
 from examples.mpii_cooking.variants import Variant
 from tests.helpers.made_up_samples import changed
 from tests.helpers.small_videos import PRESET, moving_patch, write
@@ -19,7 +20,7 @@ def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
         for number in (1, 2):
             write(tmp_path / name / f"{number}.avi", moving_patch(12, number))
     dataset = open_dataset(tmp_path)
-    plan.make(dataset, PRESET, tmp_path, torch.device("cpu"))
+    plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [])
     assert list(tmp_path.rglob("excerpt.avi"))
     assert open_dataset(tmp_path) == dataset
 
@@ -31,15 +32,15 @@ def test_a_plan_needs_disk_for_what_is_not_written_yet(dataset, tmp_path, monkey
     written = tmp_path / "models"
     written.mkdir()
     with pytest.raises(plan.NotEnoughDiskError, match=r"still needs 4\.0 GB in .*, but its disk has 3\.0 GB"):
-        plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), written=[written])
+        plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [written])
     with (written / "weights").open("wb") as file:
         file.truncate(2 * 10**9)
-    assert "total" in plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), written=[written])
+    assert "total" in plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [written])
 
 
 def test_a_plan_counts_every_seed(dataset, tmp_path):
     one = SeedPlan(2, only=((Variant.SSTN, "detail"),))
     preset = changed(PRESET, seeds=(SeedPlan(0), SeedPlan(1), one))
-    text = plan.make(dataset, preset, tmp_path, torch.device("cpu"))
+    text = plan.make(dataset, preset, tmp_path, torch.device("cpu"), NO_WEIGHTS, [])
     assert f"{2 * len(all_runs(preset)) + 3} runs" in text
     assert f"{2 * 6} streams" in text

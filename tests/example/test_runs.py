@@ -7,7 +7,7 @@ import torch
 
 from examples.mpii_cooking.config import PRESETS, SeedPlan
 from examples.mpii_cooking.training.runs import Run, all_runs, build, extra_runs, planned_runs
-from examples.mpii_cooking.variants import Modality, Phase, Variant, Window
+from examples.mpii_cooking.variants import Group, Modality, Phase, Variant, Window
 from tests.helpers.made_up_samples import CLASSES, DETAIL, PRESET, made_up, variant_of
 
 
@@ -32,7 +32,7 @@ def test_variants_start_from_the_weights_of_the_stn_but_for_heads_that_are_not_r
 def test_what_follows_guidance_goes_on_from_the_guided_transformer():
     guide = Run(Phase.GUIDANCE, Modality.SPATIAL, DETAIL, "vgg-16", Variant.SSTN)
     runs = extra_runs(PRESETS["standard"])
-    guided = {variant for variant in Variant if variant.traits.is_guided}
+    guided = {variant for variant in Variant if variant.traits.group is Group.GUIDED}
     assert guided == {Variant(key) for key in ("frozen", "SSTN", "SSTN-slow", "guided", "annealed")}
     assert {run.variant for run in runs} >= guided - {Variant.SSTN}
     for run in runs:

@@ -70,11 +70,11 @@ def test_mirroring_a_sample_mirrors_what_its_window_shows(dataset, caches, level
 def test_images_are_the_cached_frames_about_their_mean(dataset, caches):
     view = View(clip=0, frame=5, column=3, flipped=False)
     cache = caches[dataset.train[0].video]
-    spatial = sample_of(dataset, caches, view, Modality.SPATIAL).image[0] / PRESET.training.inputs.rgb
+    spatial = sample_of(dataset, caches, view, Modality.SPATIAL).image[0] / PRESET.training.rgb_gain
     mean = torch.tensor([123.68, 116.779, 103.939])[:, None, None]
     pixels = torch.from_numpy(cache.rgb(DETAIL, 5)).permute(2, 0, 1)[..., 3 : 3 + DETAIL.height]
     torch.testing.assert_close(spatial + mean, pixels.float(), rtol=0, atol=1e-3)
-    temporal = sample_of(dataset, caches, view, Modality.TEMPORAL).image[0] / PRESET.training.inputs.flow + 128
+    temporal = sample_of(dataset, caches, view, Modality.TEMPORAL).image[0] / PRESET.training.flow_gain + 128
     assert torch.equal(temporal, stack_of(cache, 5).flatten(0, 1)[..., 3 : 3 + DETAIL.height].float())
 
 

@@ -385,17 +385,19 @@ def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_pat
     def stop(experiment):
         raise _StoppedError(experiment.preset, experiment.weights)
 
-    monkeypatch.setattr(run_all, "_open", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False))
-    monkeypatch.setattr(run_all.plan, "make", lambda *handed, written: planned.append(handed) or "")
+    monkeypatch.setattr(
+        run_all, "open_dataset", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
+    )
+    monkeypatch.setattr(run_all.plan, "make", lambda *handed: planned.append(handed) or "")
     monkeypatch.setattr(run_all, "prepare", lambda *_: {})
     monkeypatch.setattr(run_all, "train_all", stop)
     for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
         with pytest.raises(_StoppedError) as stopped:
-            run_all.main(output=tmp_path / "output", preset="paper", weights=folder)
+            run_all.main(data=tmp_path, output=tmp_path / "output", preset="paper", weights=folder)
         preset, released = stopped.value.args
-        assert (preset.training.inputs.rgb, preset.training.inputs.flow) == gains
+        assert (preset.training.rgb_gain, preset.training.flow_gain) == gains
         assert set(released) == files
-        _, same, *_, handed = planned.pop()
+        _, same, *_, handed, _ = planned.pop()
         assert same == preset
         assert handed is released
 
@@ -421,7 +423,7 @@ def test_the_plan_measures_networks_with_their_weights(monkeypatch):
         return Networks()
 
     monkeypatch.setattr(plan, "build", build)
-    monkeypatch.setattr(plan, "_step_cost", lambda *_: plan.StepCost(0, 0))
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: (0, 0))
     plan._training_cost(dataset, PRESETS["paper"], released, None, torch.device("cpu"))
     assert any(weights is released for weights in built)
 

@@ -103,7 +103,7 @@ class Samples(Dataset[Sample]):
         frames = (self._cache(view.clip).rgb(self.level, view.frame) for view in views)
         pixels = np.stack([frame[:, _columns(view, side)] for frame, view in zip(frames, views, strict=True)])
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.inputs.rgb)
+        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.rgb_gain)
 
     def _flow(self, views: Sequence[View], flipped: Tensor) -> Tensor:
         side = self.level.height
@@ -112,7 +112,7 @@ class Samples(Dataset[Sample]):
             cache = self._cache(view.clip)
             for flow, number in zip(sample, cache.stack(view.frame), strict=True):
                 flow[:] = cache.flow(self.level, number)[..., _columns(view, side)]
-        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.inputs.flow)
+        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.flow_gain)
         image[flipped, 0::2] *= -1  # mirroring turns motion to the right into motion to the left
         return image
 

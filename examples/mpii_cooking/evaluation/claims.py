@@ -83,7 +83,7 @@ def _printed(cell: FrameCell | PooledCell) -> float | None:
     if isinstance(cell, PooledCell):
         return paper.TABLE_3[cell.cell.row, cell.cell.stream, cell.cell.region]
     printed = paper.TABLE_2.get((cell.localizer or "", cell.level, cell.variant))
-    return None if printed is None else printed.percent
+    return None if printed is None else float(printed)
 
 
 def _beats(results: Results, better: Variant, worse: Variant, level: str, localizer: str) -> FramePair:

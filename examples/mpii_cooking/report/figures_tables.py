@@ -42,7 +42,7 @@ def pairs(results: Results) -> Figure:
         means = [found[results.cell(variant, level, network)].mean for variant in PAIR]
         _draw_step(ours, height, [(mean.value, mean.interval) for mean in means])
         printed = [paper.TABLE_2[network, level, variant] for variant in PAIR]
-        _draw_step(theirs, height, [(it.percent, wilson(it.correct, paper.TEST_CLIPS)) for it in printed])
+        _draw_step(theirs, height, [(float(it), wilson(paper.correct_clips(it), paper.TEST_CLIPS)) for it in printed])
     windows = [results.cell(Variant.HARD_CODED, level) for level in reversed(paper.LEVELS)]
     for index, window in enumerate(results.accuracies(windows).values()):
         group = heights[index * len(networks) :][: len(networks)]

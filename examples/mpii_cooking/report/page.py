@@ -100,7 +100,7 @@ def paired_rows(results: Results) -> tuple[Row, ...]:
     found = results.accuracies(_table_2_cells(results))
     rows = []
     for name, cells in frame_rows(results).items():
-        printed = [paper.TABLE_2[name, cell.level, cell.variant].printed for cell in cells]
+        printed = [paper.TABLE_2[name, cell.level, cell.variant] for cell in cells]
         tones = [TONES[cell.variant] for cell in cells]
         rows.append(Row(name.upper(), _pairs([found[cell] for cell in cells], tones, printed)))
     return tuple(rows)

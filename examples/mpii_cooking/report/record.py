@@ -28,7 +28,7 @@ from examples.mpii_cooking.workspace import fingerprint
 
 FOLDER = Path(__file__).parents[1] / "results"
 SCRIPT = "examples/mpii_cooking/run_all.py"
-PATHS = ("--data", "--weights", "--raft-weights")
+PATHS = ("--data", "--weights")
 """Its options that take a path to something it reads."""
 
 
@@ -44,11 +44,8 @@ def condensed(results: Results) -> Results:
             intervals.append(KeptInterval(pairs, found.mean.clips))
             intervals += [KeptInterval((pair,), it.mean.clips) for pair, it in zip(pairs, found.pairs, strict=True)]
     outcomes = tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds)
-    data = results.settings.data
-    raft = data.raft_weights and Path(data.raft_weights).name
     return replace(
         results,
-        settings=replace(results.settings, data=replace(data, raft_weights=raft)),
         command=_elsewhere(results.command),
         dataset=replace(results.dataset, folder=None),
         curves=(),
@@ -71,8 +68,7 @@ def _elsewhere(command: str) -> str:
     python, _, *words = shlex.split(command)
     options = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
     kept = [python, SCRIPT]
-    for word in options:
-        option = word.replace("_", "-") if word.startswith("--") else word  # both are understood
+    for option in options:
         if option in PATHS:
             kept += [option, Path(next(options)).resolve().name]
         elif option == "--output":

@@ -11,7 +11,7 @@ import torch
 from examples.mpii_cooking.config import Level, PhaseSettings, Preset, SeedPlan
 from examples.mpii_cooking.training.networks import Classifier, Networks, transformer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, start
-from examples.mpii_cooking.variants import Guidance, Modality, Phase, Variant, Window
+from examples.mpii_cooking.variants import Group, Guidance, Modality, Phase, Variant, Window
 from supervised_st import LinearAnneal
 
 
@@ -50,7 +50,7 @@ class Run:
 
     def settings(self, preset: Preset) -> PhaseSettings:
         """Return the epochs and rates of the run."""
-        settings = preset.training.phase(self.phase)
+        settings: PhaseSettings = getattr(preset.training, self.phase)
         traits = self.tested_variant.traits
         if traits.pace != 1:
             settings = replace(settings, localization_rate=traits.pace * (settings.localization_rate or settings.rate))
@@ -73,7 +73,7 @@ class Run:
         origins = {}
         if self.phase in (Phase.JOINT, Phase.BASELINE):
             origins["classifier"] = Run(Phase.RECOGNITION, self.modality, self.level)
-        if self.phase is Phase.JOINT and self.tested_variant.traits.is_guided:
+        if self.phase is Phase.JOINT and self.tested_variant.traits.group is Group.GUIDED:
             origins["transformer"] = replace(self, phase=Phase.GUIDANCE, variant=Variant.SSTN)
         return origins
 
