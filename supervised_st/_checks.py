@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-LONGEST_SIDE = 2**30
-"""The longest side of an image, in pixels. Coordinates further out are clamped to it."""
+LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
 
 
 def check_tensor(name: str, tensor: object) -> None:
@@ -56,16 +54,8 @@ def check_device(name: str, tensor: Tensor, image: Tensor) -> None:
 def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[str, int]:
     """Compare a tensor's shape with a pattern such as ``"batch 2 3"`` and return the sizes of the named axes.
 
-    Args:
-        name: what the caller calls the tensor.
-        tensor: the tensor.
-        pattern: one word per axis: a number is the size itself, a name allows any size. A leading ``...`` allows any
-            number of axes in front.
-        **known: sizes that named axes must have.
-
-    Raises:
-        TypeError: if ``tensor`` is not a tensor.
-        ValueError: if the shape does not fit.
+    A pattern has one word per axis: a number is the size itself, a name allows any size, but for names with a ``known``
+    size. A leading ``...`` allows any number of axes in front.
     """
     check_tensor(name, tensor)
     axes = pattern.split()
@@ -75,10 +65,9 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
         shape = shape[-len(axes) :]
     sizes = dict(known)
     fits = len(shape) == len(axes)
-    if fits:
-        for axis, size in zip(axes, shape, strict=True):
-            expected = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
-            fits = fits and size == expected
+    for axis, size in zip(axes, shape, strict=False):
+        expected = int(axis) if axis.isdigit() else sizes.setdefault(axis, size)
+        fits = fits and size == expected
     if not fits:
         words = [str(known.get(word, word)) for word in pattern.split()]
         comma = "," if len(words) == 1 else ""

@@ -18,52 +18,29 @@ def renamed_arguments(**names: str) -> Callable[[type[Module]], type[Module]]:
     """
 
     def decorate(cls: type[Module]) -> type[Module]:
-        methods = {
-            "__init__": _accept_arguments(cls.__init__, names),
-            "__setattr__": _accept_assignments(cls.__setattr__, names),
-            "_load_from_state_dict": _accept_state_dicts(cls._load_from_state_dict, names),
-        }
+        init, assign = cls.__init__, cls.__setattr__
+
+        @wraps(init)  # inspect.signature shows the new names only
+        def accept_arguments(self: Module, *args: object, **kwargs: object) -> None:
+            for old in names.keys() & kwargs.keys():
+                if names[old] in kwargs:
+                    raise TypeError(f"{old} is the old name of {names[old]}; pass {names[old]} only, got both")
+                _warn(f"argument {old}", names[old])
+                kwargs[names[old]] = kwargs.pop(old)
+            init(self, *args, **kwargs)
+
+        def accept_assignment(self: Module, name: str, value: nn.Module) -> None:
+            if name in names:
+                _warn(f"attribute {name}", names[name])
+            assign(self, names.get(name, name), value)
+
+        methods = {"__init__": accept_arguments, "__setattr__": accept_assignment}
+        methods["_load_from_state_dict"] = _accept_state_dicts(cls._load_from_state_dict, names)
         for name, value in {**methods, **{old: _attribute(old, new) for old, new in names.items()}}.items():
             setattr(cls, name, value)
         return cls
 
     return decorate
-
-
-def renamed_globals(module: str, **names: str) -> Callable[[str], Any]:
-    """Return the ``__getattr__`` of a module whose names have changed: ``old="package.module.new"``."""
-
-    def find(name: str) -> object:
-        if name not in names:
-            raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(f"{module}.{name}", names[name])
-        place, _, new = names[name].rpartition(".")
-        return getattr(import_module(place), new)
-
-    return find
-
-
-def _accept_arguments(init: Callable[..., None], names: dict[str, str]) -> Callable[..., None]:
-    @wraps(init)  # inspect.signature shows the new names only
-    def accept(self: nn.Module, *args: object, **kwargs: object) -> None:
-        for old, new in names.items():
-            if old in kwargs:
-                if new in kwargs:
-                    raise TypeError(f"{old} is the old name of {new}; pass {new} only, got both")
-                _warn(f"argument {old}", new)
-                kwargs[new] = kwargs.pop(old)
-        init(self, *args, **kwargs)
-
-    return accept
-
-
-def _accept_assignments(assign: Callable[..., None], names: dict[str, str]) -> Callable[..., None]:
-    def accept(self: nn.Module, name: str, value: object) -> None:
-        if name in names:
-            _warn(f"attribute {name}", names[name])
-        assign(self, names.get(name, name), value)
-
-    return accept
 
 
 def _accept_state_dicts(load: Callable[..., None], names: dict[str, str]) -> Callable[..., None]:
@@ -85,6 +62,19 @@ def _attribute(old: str, new: str) -> property:
         return getattr(self, new)
 
     return property(get)
+
+
+def renamed_globals(module: str, **names: str) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a module whose names have changed: ``old="package.module.new"``."""
+
+    def find(name: str) -> object:
+        if name not in names:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", names[name])
+        place, _, new = names[name].rpartition(".")
+        return getattr(import_module(place), new)
+
+    return find
 
 
 def _warn(old: str, new: str) -> None:

@@ -7,10 +7,8 @@ from inspect import Parameter, signature
 def shown_settings(owner: object, constructor: type, *, hidden: Collection[str] = ()) -> str:
     """Return the required settings and those that differ from their defaults: ``"size=(4, 6), mode='nearest'"``.
 
-    Args:
-        owner: the object; it keeps every setting as an attribute under the argument's name.
-        constructor: the class whose ``__init__`` defines the settings, which subclasses of it may not take.
-        hidden: arguments to leave out, such as submodules, which torch shows itself.
+    The ``constructor`` defines the settings; subclasses of it may not take them. ``owner`` keeps each as an attribute
+    under the argument's name. ``hidden`` leaves out arguments such as submodules, which torch shows itself.
     """
     parameters = (p for p in signature(constructor).parameters.values() if p.name not in hidden)
     values = ((p, getattr(owner, p.name)) for p in parameters)

@@ -4,8 +4,15 @@ Convention:
     ``theta = [A | t]`` maps *output* to *input* coordinates, ``x_in = A x_out + t``. Both are ``(x, y)``, and the
     square ``[-1, 1] x [-1, 1]`` is the whole image: -1 and 1 are the outer **edges** of the outer pixels with
     ``align_corners=False``, and their **centers** with ``align_corners=True``. A window is
-    ``(x0, y0, width, height)`` in pixels, where ``(x0, y0)`` is its top-left pixel. Every function accepts any number
-    of leading batch axes.
+    ``(x0, y0, width, height)`` in pixels, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in
+    pixels.
+
+    ``theta`` is ``[... 2 3]``, floating point. All functions accept any number of leading batch axes. Results have the
+    dtype of ``theta``, the wider one of two, but at least float32.
+
+Raises:
+    TypeError: by every function, if an argument does not have the type or dtype that is described.
+    ValueError: by every function, if an argument does not have the shape or range that is described.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,16 +49,12 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
     """Return the ``theta`` that samples a pixel window. At the window's own size the crop is exact.
 
     Args:
-        window: ``[... 4]``, ``(x0, y0, width, height)`` in pixels, integer or floating point.
-        image_size: ``(height, width)`` of the image in pixels.
+        window: ``[... 4]``, integer or floating point.
+        image_size: of the image, positive.
         align_corners: see the convention above.
 
     Returns:
         ``[... 2 3]``, computed in float64 and rounded once: to float64 for float64 windows, else to float32.
-
-    Raises:
-        TypeError: if ``window`` is not a tensor or ``image_size`` is not two integers.
-        ValueError: if ``window`` is not ``[... 4]`` or ``image_size`` is not positive.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
@@ -72,20 +75,9 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
 
 
 def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
-    """Return the smallest upright window around the region that ``theta`` samples, in fractional pixels.
+    """Return the smallest upright window around the region that ``theta`` samples: ``[... 4]``, in fractional pixels.
 
-    Args:
-        theta: ``[... 2 3]``, floating point.
-        image_size: ``(height, width)`` of the image in pixels.
-        align_corners: see the convention above.
-
-    Returns:
-        ``[... 4]``, ``(x0, y0, width, height)`` in pixels, in theta's dtype, at least float32. For upright windows it
-        is the inverse of `window_to_theta`.
-
-    Raises:
-        TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]`` or ``image_size`` is not positive.
+    For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
     """
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
@@ -100,16 +92,7 @@ def flip_theta(theta: Tensor) -> Tensor:
     """Return the ``theta`` for the horizontally mirrored image: it samples the mirror image of the same region.
 
     With ``F = diag(-1, 1)``: ``A' = F A F`` and ``t' = F t``. For an upright window only the sign of ``tx`` changes.
-
-    Args:
-        theta: ``[... 2 3]``, floating point.
-
-    Returns:
-        ``[... 2 3]`` in theta's dtype.
-
-    Raises:
-        TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]``.
+    The result keeps theta's dtype, half precision too, because nothing is rounded.
     """
     _check_theta("theta", theta)
     a, b, tx, c, d, ty = theta.flatten(-2).unbind(-1)
@@ -119,18 +102,7 @@ def flip_theta(theta: Tensor) -> Tensor:
 def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """Return the one ``theta`` for sampling with ``outer`` first, and then sampling the result with ``inner``.
 
-    ``A = A_outer A_inner`` and ``t = A_outer t_inner + t_outer``, in float64, rounded once.
-
-    Args:
-        outer: ``[... 2 3]``, floating point.
-        inner: ``[... 2 3]``, floating point; batch axes broadcast.
-
-    Returns:
-        ``[... 2 3]`` in the wider dtype of the two, at least float32.
-
-    Raises:
-        TypeError: if an argument is not a floating-point tensor.
-        ValueError: if an argument is not ``[... 2 3]``.
+    ``A = A_outer A_inner`` and ``t = A_outer t_inner + t_outer``, in float64, rounded once. Batch axes broadcast.
     """
     _check_theta("outer", outer)
     _check_theta("inner", inner)
@@ -141,18 +113,9 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def corners(theta: Tensor) -> Tensor:
-    """Return the corners of the sampled region.
+    """Return where the top-left, top-right, bottom-right and bottom-left corners of the output are sampled.
 
-    Args:
-        theta: ``[... 2 3]``, floating point.
-
-    Returns:
-        ``[... 4 2]``, ``(x, y)`` in normalized input coordinates: where the top-left, top-right, bottom-right and
-        bottom-left corners of the output are sampled. Linear in ``theta``.
-
-    Raises:
-        TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]``.
+    They are ``[... 4 2]``, ``(x, y)`` in normalized input coordinates, in theta's dtype, and linear in ``theta``.
     """
     _check_theta("theta", theta)
     x, y, t = theta.unbind(-1)
@@ -162,16 +125,7 @@ def corners(theta: Tensor) -> Tensor:
 def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     """Return the intersection over union of the upright bounding boxes of two sampled regions.
 
-    Args:
-        theta: ``[... 2 3]``, floating point.
-        other: ``[... 2 3]``, floating point; batch axes broadcast.
-
-    Returns:
-        ``[...]`` in [0, 1], in the wider dtype of the two, at least float32; 0 where neither box has an area.
-
-    Raises:
-        TypeError: if an argument is not a floating-point tensor.
-        ValueError: if an argument is not ``[... 2 3]``.
+    It is ``[...]`` in [0, 1], and 0 where neither box has an area. Batch axes broadcast.
     """
     _check_theta("theta", theta)
     _check_theta("other", other)
@@ -191,19 +145,15 @@ def distortion(
     counts as undistorted in an image of any shape. For square images and outputs they describe ``A`` itself.
 
     Args:
-        theta: ``[... 2 3]``, floating point.
-        image_size: ``(height, width)`` of the image in pixels.
-        size: ``(height, width)`` of the output in pixels.
+        theta: ``[... 2 3]``.
+        image_size: of the image, positive.
+        size: of the output, positive.
         align_corners: see the convention above.
 
     Returns:
-        One tensor ``[...]`` per measure, in theta's dtype, at least float32. No measure of a finite ``theta`` is NaN: a
-        region collapsed to a line has anisotropy inf, one collapsed to a point has anisotropy 1 and rotation 0.
-        ``outside`` counts the points of a fixed 32 x 32 lattice in the output square.
-
-    Raises:
-        TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]`` or a size is not positive.
+        One tensor ``[...]`` per measure. No measure of a finite ``theta`` is NaN: a region collapsed to a line has
+        anisotropy inf, one collapsed to a point has anisotropy 1 and rotation 0. ``outside`` counts the points of a
+        fixed 32 x 32 lattice in the output square.
     """
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
@@ -247,21 +197,15 @@ def theta_from_parameters(
     ===========  ======================  ===============================
 
     With ``bounds = (s0, s1)`` a parameter z means ``s = s0 + (s1 - s0) sigmoid(z)`` or ``t = (1 - s) tanh(z)``. The
-    window's side is then between s0 and s1 of the image's side, and the window never leaves the image (except by the
-    last rounding).
+    window then never leaves the image, except by the last rounding.
 
     Args:
         parameters: ``[... count]`` with the count that `PARAMETERIZATIONS` gives for ``kind``, floating point.
         kind: a key of `PARAMETERIZATIONS`.
         scale: the fixed side of a translation's window, as a fraction of the image's side; unused by the other kinds.
-        bounds: smallest and largest side, ``0 < s0 < s1 <= 1``; for crop4, crop3 and translation only.
-
-    Returns:
-        ``[... 2 3]`` in the dtype of the parameters, at least float32.
-
-    Raises:
-        TypeError: if ``parameters`` is not a floating-point tensor.
-        ValueError: if ``kind`` is unknown, the count is wrong, or ``bounds`` are impossible for this kind and scale.
+            With ``bounds`` it must lie within them and below 1, so that the window can move.
+        bounds: smallest and largest side of the window as fractions of the image's side, ``0 < s0 < s1 <= 1``; for
+            crop4, crop3 and translation only.
 
     Reference:
         crop3 is the attention transform of Jaderberg et al., Spatial Transformer Networks, NeurIPS 2015, section 3.2.
@@ -288,23 +232,11 @@ def theta_from_parameters(
 
 
 def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, float] | None = None) -> Tensor:
-    """Return the parameters of ``theta``: the inverse of `theta_from_parameters`.
+    """Return the parameters ``[... count]`` of ``theta``: the inverse of `theta_from_parameters`.
 
     A ``theta`` that the kind cannot express is first projected onto it (least squares over the entries). With
     ``bounds``, a side or shift at or beyond its bound is moved inside by 1e-6 of the range, so that its parameter is
     finite.
-
-    Args:
-        theta: ``[... 2 3]``, floating point.
-        kind: a key of `PARAMETERIZATIONS`.
-        bounds: as for `theta_from_parameters`.
-
-    Returns:
-        ``[... count]`` in theta's dtype, at least float32.
-
-    Raises:
-        TypeError: if ``theta`` is not a floating-point tensor.
-        ValueError: if ``theta`` is not ``[... 2 3]``, ``kind`` is unknown or ``bounds`` are impossible for it.
     """
     check_choice("kind", kind, PARAMETERIZATIONS)
     _check_theta("theta", theta)

@@ -29,6 +29,7 @@ class WindowLike(Protocol):
         """``[batch]``, the weight of each sample."""
 
 
+Target = Tensor | WindowLike
 _GlimpseT = TypeVar("_GlimpseT")
 _GlimpseT_co = TypeVar("_GlimpseT_co", covariant=True)
 
@@ -61,8 +62,8 @@ class RegressiveGuidance(nn.Module):
         joint: train the task too while guidance is on. The paper does not.
 
     Raises:
-        TypeError: if ``schedule`` is not a `Schedule`.
-        ValueError: if ``loss`` is unknown, or ``weight`` is negative or not finite.
+        TypeError: by every method, if an argument does not have the type or dtype that is described.
+        ValueError: by every method, if an argument does not have the shape or range that is described.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (1), sections 3.2 and 3.3.
@@ -116,13 +117,9 @@ class RegressiveGuidance(nn.Module):
         The mean is over the batch, not over the confidence, so that sub-batches add up to the full batch.
 
         Args:
-            theta: ``[batch 2 3]``, what the transformer predicts.
-            target: ``[batch 2 3]``, where it should look.
+            theta: ``[batch 2 3]``, floating point, what the transformer predicts.
+            target: ``[batch 2 3]``, floating point, where it should look.
             confidence: ``[batch]``, the weight of each sample; 1 if None.
-
-        Raises:
-            TypeError: if an argument is not a tensor, or ``theta`` or ``target`` is not floating point.
-            ValueError: if the shapes do not fit.
         """
         strength = self.strength
         if strength == 0:
@@ -145,7 +142,7 @@ class RegressiveGuidance(nn.Module):
         transformer: SpatialTransformerLike[_GlimpseT],
         image: Tensor,
         *,
-        target: Tensor | WindowLike | Callable[[], Tensor | WindowLike] | None,
+        target: Target | Callable[[], Target] | None,
         task: Callable[[_GlimpseT], Tensor],
     ) -> Tensor:
         """Return the one loss to train with, so that a training loop needs no case distinction.
@@ -162,20 +159,17 @@ class RegressiveGuidance(nn.Module):
             transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``.
             image: ``[batch channel height width]``.
             target: theta ``[batch 2 3]``, a `MotionWindow`, or a function without arguments that returns either. It is
-                neither read nor called while guidance is off.
+                neither read nor called while guidance is off, and may then be None.
             task: maps the transformer's `Glimpse` to the task's loss.
-
-        Raises:
-            TypeError: if ``target`` is none of these.
-            ValueError: if guidance is on and ``target`` is None.
         """
         if self.strength == 0:
             return task(transformer(image))
-        theta_target, confidence = self._resolve(target)
+        theta_and_confidence = self._resolve(target)
+        guide: Callable[..., Tensor] = self
         if not self.joint:
-            return self._guide(transformer.localize(image), theta_target, confidence)
+            return guide(transformer.localize(image), *theta_and_confidence)
         glimpse: Any = transformer(image)
-        return task(glimpse) + self._guide(glimpse.theta, theta_target, confidence)
+        return task(glimpse) + guide(glimpse.theta, *theta_and_confidence)
 
     def extra_repr(self) -> str:
         """Return the settings that differ from their defaults, and whether guidance is on and why, for ``repr``."""
@@ -196,11 +190,7 @@ class RegressiveGuidance(nn.Module):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore the state of guidance from a state dict.
-
-        Raises:
-            ValueError: if it was saved with another kind of schedule.
-        """
+        """Restore the state of guidance from a state dict, saved with the same kind of schedule."""
         kind = type(self.schedule).__name__
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")
@@ -210,42 +200,23 @@ class RegressiveGuidance(nn.Module):
 
     def _update(self) -> None:
         # Once per step, so that compiled code reads a number that rarely changes.
-        if self._override is None:
-            self._factor = self.schedule.factor(self.steps)
-        else:
-            self._factor = float(self._override)
+        self._factor = self.schedule.factor(self.steps) if self._override is None else float(self._override)
 
-    def _guide(self, theta: Tensor, target: Tensor, confidence: Tensor | None) -> Tensor:
-        loss: Tensor = self(theta, target, confidence)
-        return loss
-
-    def _resolve(
-        self, target: Tensor | WindowLike | Callable[[], Tensor | WindowLike] | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _resolve(self, target: Target | Callable[[], Target] | None) -> tuple[Tensor, Tensor | None]:
         """Return theta and confidence of a target, which is computed here if it is a function."""
         if target is None:
             raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
         found = target() if callable(target) and not isinstance(target, nn.Module) else target
         if isinstance(found, Tensor):
             return found, None
+        kind = type(found).__name__
         if isinstance(found, nn.Module):
             raise TypeError(
-                f"target must be the window that {type(found).__name__} finds, such as lambda: target(flow), got the "
-                "module itself"
+                f"target must be the window that {kind} finds, such as lambda: target(flow), got the module"
             )
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
-            raise TypeError(
-                f"target must be theta, a MotionWindow or a function that returns either, got {type(found).__name__}"
-            )
+            raise TypeError(f"target must be theta, a MotionWindow or a function that returns either, got {kind}")
         return found.theta, found.confidence
-
-
-def _l1(difference: Tensor) -> Tensor:
-    return difference.abs().sum((1, 2))
-
-
-def _corner_l1(difference: Tensor) -> Tensor:
-    return corners(difference).abs().sum((1, 2))  # corners are linear in theta
 
 
 def _grid_mse(difference: Tensor) -> Tensor:
@@ -253,4 +224,8 @@ def _grid_mse(difference: Tensor) -> Tensor:
     return matrix.square().sum((1, 2)) / 3 + shift.square().sum(1)
 
 
-_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {"l1": _l1, "corner_l1": _corner_l1, "grid_mse": _grid_mse}
+_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().sum((1, 2)),
+    "corner_l1": lambda difference: corners(difference).abs().sum((1, 2)),  # corners are linear in theta
+    "grid_mse": _grid_mse,
+}

@@ -2,7 +2,11 @@
 
 Convention:
     Flow is a displacement ``(u, v)`` in pixels of its own grid, x first. A window is ``(x0, y0, width, height)`` in
-    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel.
+    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels.
+
+Raises:
+    TypeError: by every function, if an argument does not have the type or dtype that is described.
+    ValueError: by every function, if an argument does not have the shape or range that is described.
 """
 
 from functools import reduce
@@ -50,15 +54,11 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
 
     Args:
         flow: ``[batch field 2 height width]``, ``(u, v)`` in pixels, floating point; or uint8, where q means
-            ``(q - 128) 2 bound / 255`` pixels.
+            ``(q - 128) 2 bound / 255`` pixels. Finite, and at least one field.
         bound: the displacement in pixels at which uint8 flow saturates; required for uint8 flow, and only for it.
 
     Returns:
         ``[batch height width]``, float64, in squared pixels.
-
-    Raises:
-        TypeError: if ``flow`` is neither floating point nor uint8.
-        ValueError: if the shape does not fit, ``bound`` is missing or not allowed, or the flow is not finite.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (2). The square of a flow vector is
@@ -67,8 +67,14 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
     if fields < 1:
         raise ValueError(f"flow must hold at least one field, got shape {tuple(flow.shape)}")
-    _check_bound(flow, bound)
-    motion = reduce(torch.add, (_squared_length(_in_pixels(field, bound)) for field in flow.unbind(1))) / fields
+    if flow.dtype == torch.uint8:
+        if bound is None or not 0 < bound < float("inf"):
+            raise ValueError(f"bound must be the displacement in pixels at which uint8 flow saturates, got {bound}")
+    else:
+        check_floating("flow", flow)
+        if bound is not None:
+            raise ValueError(f"bound must be None for floating-point flow, which is in pixels, got {bound}")
+    motion = reduce(torch.add, (_squared_length(field, bound) for field in flow.unbind(1))) / fields
     check_finite("flow", motion)
     return motion
 
@@ -81,16 +87,12 @@ def window_scores(motion: Tensor, size: tuple[int, int]) -> Tensor:
     every device. Whole-numbered maps are not changed by this.
 
     Args:
-        motion: ``[batch height width]``, floating point, any sign.
-        size: ``(height, width)`` of the window in pixels.
+        motion: ``[batch height width]``, floating point, finite, any sign.
+        size: of the window; at most the map's.
 
     Returns:
         ``[batch row column]``, float64: entry ``[n, y0, x0]`` is the sum over the window with the top-left pixel
         ``(x0, y0)``. There are ``height - size[0] + 1`` rows and ``width - size[1] + 1`` columns.
-
-    Raises:
-        TypeError: if ``motion`` is not floating point.
-        ValueError: if ``motion`` is not finite, or smaller than the window.
 
     Reference:
         Crow, Summed-area tables for texture mapping, SIGGRAPH 1984: https://doi.org/10.1145/800031.808600
@@ -109,17 +111,7 @@ def window_scores(motion: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def window_profile(scores: Tensor) -> WindowProfile:
-    """Return the best and the lowest score of each column.
-
-    Args:
-        scores: ``[batch row column]``, from `window_scores`.
-
-    Returns:
-        Tensors ``[batch column]``.
-
-    Raises:
-        ValueError: if ``scores`` has another shape or is empty.
-    """
+    """Return the best and the lowest score of each column of ``scores`` ``[batch row column]``, not empty."""
     sizes = check_shape("scores", scores, "batch row column")
     if not sizes["row"] or not sizes["column"]:
         raise ValueError(f"scores must hold at least one window, got shape {tuple(scores.shape)}")
@@ -140,15 +132,11 @@ class MotionWindowTarget(nn.Module):
     `from_profile` with the crop's place.
 
     Args:
-        size: of the window in pixels of the flow's grid: ``(height, width)``, or one number for a square.
+        size: of the window; one number for a square.
         bound: for uint8 flow, see `motion_map`.
         fallback: what to do where there is no motion. ``"center"``: trust the window in the middle like any other;
             ``"invalid"``: give it confidence 0, so that guidance ignores it.
         align_corners: the convention of ``theta``, see `supervised_st.geometry`.
-
-    Raises:
-        TypeError: if ``size`` is not integer.
-        ValueError: if a setting is unknown or out of range.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.2. The paper searches the
@@ -176,12 +164,8 @@ class MotionWindowTarget(nn.Module):
 
         Args:
             flow: ``[batch field 2 height width]``, see `motion_map`.
-            crop: ``(x0, y0, width, height)`` in pixels of the flow's grid, or an integer tensor ``[batch 4]`` with one
-                crop per sample. All crops of a batch have the same size.
-
-        Raises:
-            TypeError: if ``flow`` or ``crop`` has the wrong type.
-            ValueError: if the flow is not finite, a crop leaves the frame, or the window does not fit into the crop.
+            crop: ``(x0, y0, width, height)``, or an integer tensor ``[batch 4]`` with one crop per sample. All crops of
+                a batch have the same size. They lie in the frame, and the window fits into them.
         """
         scores = self._scores(flow)
         crops = self._crops(crop, flow)
@@ -191,15 +175,8 @@ class MotionWindowTarget(nn.Module):
     def profile(self, flow: Tensor) -> WindowProfile:
         """Search once for all full-height crops of a frame; `from_profile` then finds the window of each crop.
 
-        Args:
-            flow: ``[batch field 2 height width]``, see `motion_map`.
-
-        Returns:
-            Tensors ``[batch column]`` with ``width - w + 1`` columns.
-
-        Raises:
-            TypeError: if ``flow`` has the wrong type.
-            ValueError: if the flow is not finite or smaller than the window.
+        ``flow`` is ``[batch field 2 height width]``, see `motion_map`. For windows of width w, the profile has
+        ``width - w + 1`` columns.
         """
         return window_profile(self._scores(flow))
 
@@ -209,12 +186,8 @@ class MotionWindowTarget(nn.Module):
 
         Args:
             profile: from `profile` with this window size, of frames of height ``crop_size[0]``.
-            crop_x: ``[batch]``, integer, each crop's left pixel in the frame.
-            crop_size: ``(height, width)`` of the crops in pixels.
-
-        Raises:
-            TypeError: if ``crop_x`` has no integer dtype.
-            ValueError: if shapes do not fit, a crop leaves the frame, or the window does not fit into the crop.
+            crop_x: ``[batch]``, integer, each crop's left pixel. Crops lie in the frame.
+            crop_size: of the crops; at least the window's.
         """
         sizes = check_shape("profile.score", profile.score, "batch column")
         check_shape("profile.row", profile.row, "batch column", **sizes)
@@ -295,13 +268,10 @@ class _Crops(NamedTuple):
             )
 
 
-def _squared_length(field: Tensor) -> Tensor:
-    u, v = field.unbind(1)
+def _squared_length(field: Tensor, bound: float | None) -> Tensor:
+    pixels = field.double() if bound is None else (field.double() - 128) * (2 * bound / 255)
+    u, v = pixels.unbind(1)
     return u * u + v * v
-
-
-def _in_pixels(field: Tensor, bound: float | None) -> Tensor:
-    return field.double() if bound is None else (field.double() - 128) * (2 * bound / 255)
 
 
 def _exactly_summable(motion: Tensor) -> Tensor:
@@ -327,12 +297,3 @@ def _topmost_then_leftmost(profile: WindowProfile, score: Tensor) -> Tensor:
     order = profile.row * width + torch.arange(width, device=score.device)
     first = torch.where(profile.score == score[:, None], order, torch.iinfo(torch.int64).max).amin(1)
     return torch.stack([first % width, first // width], 1)
-
-
-def _check_bound(flow: Tensor, bound: float | None) -> None:
-    if flow.dtype != torch.uint8:
-        check_floating("flow", flow)
-        if bound is not None:
-            raise ValueError(f"bound must be None for floating-point flow, which is in pixels, got {bound}")
-    elif bound is None or not 0 < bound < float("inf"):
-        raise ValueError(f"bound must be the displacement in pixels at which uint8 flow saturates, got {bound}")

@@ -3,6 +3,10 @@
 Convention:
     The *trajectory* of a channel is its values over the frames. A clip of n frames and m channels is described by the
     symmetric m x m matrix that compares all pairs of trajectories, so clips of any length get descriptors of one size.
+
+Raises:
+    TypeError: by every function, if an argument does not have the type or dtype that is described.
+    ValueError: by every function, if an argument does not have the shape or range that is described.
 """
 
 from typing import TYPE_CHECKING
@@ -70,14 +74,11 @@ class TemporalCorrelationPooling(nn.Module):
             descriptor holds one block after the other.
         power: exponent in (0, 1] of the signed power.
 
-    Raises:
-        ValueError: if a setting is unknown, missing, out of range, or not possible for the kind.
-
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (3). The paper calls the matrix of
         distances positive definite, which is impossible: its trace is zero. Kernels and blocks: Cherian, Gould,
-        Second-order Temporal Pooling for Action Recognition, https://arxiv.org/abs/1704.06925. Temporal-attentive
-        Covariance Pooling (Gao et al., NeurIPS 2021) is another method with the same initials.
+        Second-order Temporal Pooling for Action Recognition, IJCV 2019, https://arxiv.org/abs/1704.06925.
+        Temporal-attentive Covariance Pooling (Gao et al., NeurIPS 2021) is another method with the same initials.
     """
 
     def __init__(
@@ -96,7 +97,13 @@ class TemporalCorrelationPooling(nn.Module):
             raise ValueError(f"gamma must be a positive number for kind={kind!r} (see median_gamma), got {gamma}")
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
-        _check_map(map, kind)
+        if map is not None:
+            check_choice("map", map, ("none", "log"))
+        if kind == "distance" and map == "log":
+            raise ValueError(
+                "map must be 'none' for kind='distance', whose matrix has negative eigenvalues, got 'log'; for a "
+                "logarithm take kind 'rbf', 'laplacian' or 'mds', which use the same distances"
+            )
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, got {blocks}")
         if not 0 < power <= 1:
@@ -108,16 +115,12 @@ class TemporalCorrelationPooling(nn.Module):
         """Return one descriptor of Euclidean length 1 for each clip.
 
         Args:
-            features: ``[batch frame channel]``, floating point. Shorter clips are padded at the end, with any values.
-            lengths: ``[batch]``, integer, number of frames of each clip; None if all frames count.
+            features: ``[batch frame channel]``, floating point, finite; the number of channels is a multiple of
+                ``blocks``. Shorter clips are padded at the end, with any values.
+            lengths: ``[batch]``, integer, number of frames of each clip, at least 1; None if all frames count.
 
         Returns:
             ``(batch, descriptor_size(channel))`` in the dtype of the features. Differentiable once.
-
-        Raises:
-            TypeError: if an argument has the wrong type.
-            ValueError: if shapes do not fit, a clip has no frame or a feature that is not finite, or the number of
-                channels is not a multiple of ``blocks``.
         """
         return self._describe(self.matrices(features, lengths)).to(features.dtype)
 
@@ -126,29 +129,15 @@ class TemporalCorrelationPooling(nn.Module):
         return PoolingAccumulator(self)
 
     def matrices(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Return the matrices after shrinkage, before the logarithm.
+        """Return the matrices after shrinkage, before the logarithm; the arguments are those of `forward`.
 
-        Args:
-            features: see `forward`.
-            lengths: see `forward`.
-
-        Returns:
-            ``(batch, blocks, m, m)`` with ``m = channel / blocks``, float64.
-
-        Raises:
-            TypeError: as `forward`.
-            ValueError: as `forward`.
+        They are ``(batch, blocks, m, m)`` with ``m = channel / blocks``, float64.
         """
-        clips = kinds.make_clips(features, lengths, self.blocks)
-        matrices = self._compare(clips)
+        matrices = self._compare(kinds.make_clips(features, lengths, self.blocks))
         return matrices.reshape(len(features), self.blocks, *matrices.shape[1:])
 
     def descriptor_size(self, channels: int) -> int:
-        """Return the length of the descriptor for this many channels.
-
-        Raises:
-            ValueError: if ``channels`` is not a positive multiple of ``blocks``.
-        """
+        """Return the length of the descriptor for this many channels, a positive multiple of ``blocks``."""
         side = kinds.block_size(channels, self.blocks)
         return self.blocks * (side * (side - 1) if self.kind == "distance" else side * (side + 1)) // 2
 
@@ -158,7 +147,8 @@ class TemporalCorrelationPooling(nn.Module):
 
     def _compare(self, clips: kinds.Clips) -> Tensor:
         matrices = kinds.compare(self.kind, clips, self.gamma)
-        return _shrink(matrices, 0.0 if self.kind == "distance" else self.shrinkage)
+        rho = 0.0 if self.kind == "distance" else self.shrinkage
+        return (1 - rho) * matrices + rho * _mean_eigenvalue(matrices) * _identity(matrices)
 
     def _describe(self, matrices: Tensor) -> Tensor:
         if self.map == "log" or (self.map is None and self.kind != "distance"):
@@ -176,9 +166,6 @@ class PoolingAccumulator:
     the same inner products (QR decomposition), which are all that `TemporalCorrelationPooling` depends on. This moves
     trajectories by about 1e-15 of their length, so the distance of equal ones is no longer exactly 0.
     Not differentiable.
-
-    Args:
-        pooling: the pooling whose descriptor to compute.
     """
 
     def __init__(self, pooling: TemporalCorrelationPooling) -> None:
@@ -188,16 +175,7 @@ class PoolingAccumulator:
 
     @torch.no_grad()
     def add(self, features: Tensor) -> None:
-        """Add the next frames of the clip.
-
-        Args:
-            features: ``[frame channel]``, floating point, with as many channels as before.
-
-        Raises:
-            TypeError: if the features have the wrong type.
-            ValueError: if shapes do not fit, a feature is not finite, or the number of channels is not a multiple of
-                the pooling's ``blocks``.
-        """
+        """Add the next frames of the clip: ``[frame channel]``, finite, with as many channels as before."""
         check_shape("features", features, "frame channel")
         clip = kinds.make_clips(features[None], None, self._pooling.blocks)
         rows = torch.cat([clip.trajectories, clip.ones], 1)
@@ -230,14 +208,10 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
     channels in all clips are in memory at once (8 bytes each). A few hundred training clips are a good sample.
 
     Args:
-        features: ``[batch frame channel]``, see `TemporalCorrelationPooling.forward`.
+        features: ``[batch frame channel]``, see `TemporalCorrelationPooling.forward`. Fewer than half of the pairs may
+            be pairs of equal trajectories.
         lengths: ``[batch]``, as there.
         kind: ``"rbf"`` or ``"laplacian"``.
-
-    Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if shapes do not fit, a clip has no frame or a feature that is not finite, or at least half of the
-            pairs are pairs of equal trajectories.
     """
     check_choice("kind", kind, kinds.NEED_GAMMA)
     distances = kinds.distances(kinds.make_clips(features, lengths, 1))
@@ -249,14 +223,10 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
 
 
 def vectorize(matrix: Tensor) -> Tensor:
-    """Return a symmetric matrix as a vector, such that inner products are kept.
+    """Return symmetric matrices ``(..., m, m)`` as vectors ``(..., m (m + 1) / 2)``, such that inner products are kept.
 
-    Args:
-        matrix: ``(..., m, m)``, symmetric.
-
-    Returns:
-        ``(..., m (m + 1) / 2)``: the diagonal, then sqrt(2) times the entries above it, row by row. The dot product of
-        two such vectors is the Frobenius inner product of the matrices.
+    A vector holds the diagonal, then sqrt(2) times the entries above it, row by row. The dot product of two vectors is
+    the Frobenius inner product of the matrices.
     """
     return torch.cat([matrix.diagonal(dim1=-2, dim2=-1), 2**0.5 * matrix[..., *_upper_triangle(matrix)]], -1)
 
@@ -274,10 +244,6 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
     return torch.triu_indices(side, side, offset=1, device=matrix.device)
 
 
-def _shrink(matrices: Tensor, rho: float) -> Tensor:
-    return (1 - rho) * matrices + rho * _mean_eigenvalue(matrices) * _identity(matrices)
-
-
 def _logarithm(matrices: Tensor) -> Tensor:
     """Return the matrix logarithms of positive semi-definite matrices plus a ridge; zero for zero matrices."""
     mean = _mean_eigenvalue(matrices)
@@ -291,13 +257,3 @@ def _mean_eigenvalue(matrices: Tensor) -> Tensor:
 
 def _identity(matrices: Tensor) -> Tensor:
     return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
-
-
-def _check_map(map: str | None, kind: str) -> None:
-    if map is not None:
-        check_choice("map", map, ("none", "log"))
-    if kind == "distance" and map == "log":
-        raise ValueError(
-            "map must be 'none' for kind='distance', whose matrix has negative eigenvalues, got 'log'; for a logarithm "
-            "take kind 'rbf', 'laplacian' or 'mds', which use the same distances"
-        )

@@ -26,8 +26,7 @@ from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed,
 
 BACKENDS = ("auto", "reference", "aten", "triton")
 
-_HAS_TRITON = find_spec("triton") is not None
-"""Evaluated at import, because ``torch.compile`` cannot trace ``find_spec``."""
+_HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
 
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
@@ -115,12 +114,9 @@ def affine_sample(
         theta = theta.float()
 
     backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
+    sample = affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
         from supervised_st._sampler.fused import affine_sample_fused as sample  # Imports Triton only if it is used.
-    elif backend == "aten":
-        sample = affine_sample_aten
-    else:
-        sample = affine_sample_reference
     if antialias:
         return affine_sample_antialiased(image, theta, constants, size, sampling, sample=sample)
     return sample(image, theta, constants, size, sampling)
@@ -175,12 +171,10 @@ def _normalization(
         return None, None
     if image.dtype != torch.uint8:
         raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
-    if std is not None and not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
+    mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
+    if not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
         raise ValueError(f"std must not be zero, got {std!r}")
-    return (
-        _per_channel("mean", 0.0 if mean is None else mean, image),
-        _per_channel("std", 1.0 if std is None else std, image),
-    )
+    return _per_channel("mean", mean, image), _per_channel("std", std, image)
 
 
 def _numbers(name: str, value: float | Sequence[float]) -> list[float]:

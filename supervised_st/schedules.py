@@ -1,4 +1,8 @@
-"""Schedules: how strongly guidance pulls after a number of optimizer steps, from 1 down to 0."""
+"""Schedules: how strongly guidance pulls after a number of optimizer steps, from 1 down to 0.
+
+Raises:
+    ValueError: by every schedule, if a setting is not in the range that is described.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -42,11 +46,7 @@ class Always(Schedule):
 
 @dataclass(frozen=True)
 class HardSwitch(Schedule):
-    """Full strength for ``steps`` optimizer steps, then none. This is the paper's schedule.
-
-    Raises:
-        ValueError: if ``steps`` is negative.
-    """
+    """Full strength for ``steps >= 0`` optimizer steps, then none. This is the paper's schedule."""
 
     steps: int
 
@@ -62,11 +62,7 @@ class HardSwitch(Schedule):
 
 @dataclass(frozen=True)
 class LinearAnneal(Schedule):
-    """Full strength for ``hold`` optimizer steps, then linearly down to none at step ``until``.
-
-    Raises:
-        ValueError: unless ``0 <= hold < until``.
-    """
+    """Full strength for ``hold >= 0`` optimizer steps, then linearly down to none at step ``until > hold``."""
 
     hold: int
     until: int
@@ -85,17 +81,14 @@ class LinearAnneal(Schedule):
 class Plateau(Schedule):
     """Full strength until the loss stops falling, then none for good.
 
-    The mean loss of each ``patience`` optimizer steps is compared with the lowest such mean so far. Guidance ends when
-    the new mean is not lower by more than ``min_delta``. A network that starts from scratch may stay at chance for a
-    while before it learns. With ``min_fall > 0`` guidance therefore ends only at a mean that is below
-    ``(1 - min_fall)`` times the first mean.
+    The mean loss of each ``patience >= 1`` optimizer steps is compared with the lowest such mean so far. Guidance ends
+    when the new mean is not lower by more than ``min_delta >= 0``. A network that starts from scratch may stay at
+    chance for a while before it learns. With ``min_fall`` in (0, 1) guidance therefore ends only at a mean that is
+    below ``(1 - min_fall)`` times the first mean.
 
     The loss is read from its device once per ``patience`` steps. With an initialized process group, all ranks compare
     the mean over all ranks, so they switch at the same step. Each rank saves its own sums: a run on several ranks
     resumes exactly only from a step that is a multiple of ``patience``.
-
-    Raises:
-        ValueError: if ``patience`` is not positive, ``min_delta`` is negative or ``min_fall`` is not in [0, 1).
     """
 
     patience: int
@@ -133,7 +126,10 @@ class Plateau(Schedule):
         self._steps += 1
         if self._steps < self.patience or self._flat or self._sums is None:
             return
-        mean = _mean_over_ranks(self._sums)
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self._sums)
+        total, count = self._sums.tolist()
+        mean = total / count
         if self._first == math.inf:
             self._first = mean
         has_fallen = self.min_fall == 0 or mean < (1 - self.min_fall) * self._first
@@ -152,11 +148,3 @@ class Plateau(Schedule):
         self._first = state.get("first", math.inf)  # version 0.2.0 did not save it
         self._best, self._flat, self._steps = state["best"], bool(state["flat"]), int(state["steps"])
         self._sums = torch.tensor([state["total"], state["count"]]) if state["count"] else None
-
-
-def _mean_over_ranks(sums: Tensor) -> float:
-    """Return the mean over all ranks from one rank's sum of losses and number of losses."""
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
-    total, count = sums.tolist()
-    return float(total / count)

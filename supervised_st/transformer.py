@@ -24,15 +24,7 @@ class Glimpse(NamedTuple):
 
 
 class Resize(nn.Module):
-    """Antialiased bilinear resize to a fixed size, for use as ``downscale``.
-
-    Args:
-        size: output ``(height, width)`` in pixels.
-
-    Raises:
-        TypeError: if ``size`` is not two integers.
-        ValueError: if ``size`` is not positive.
-    """
+    """Antialiased bilinear resize to a fixed size, ``(height, width)`` in pixels, for use as ``downscale``."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         super().__init__()
@@ -73,16 +65,12 @@ class SupervisedSpatialTransformer(nn.Module):
         bounds: smallest and largest side of the window, which then never leaves the image; see
             `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
             gradient is zero at a bound.
-        mode: see `affine_sample`, as for the five arguments after it.
-        padding_mode: the value of samples out of bounds.
-        align_corners: the convention of ``theta``.
-        fill_value: for ``padding_mode="fill"``.
-        antialias: whether to average over the footprints of minified pixels.
-        backend: which implementation samples.
+        mode, padding_mode, align_corners, fill_value, antialias, backend: as for `affine_sample`.
 
     Raises:
-        ValueError: if a choice is unknown, a size is not positive, or the parameterization cannot express the window
-            that ``head_init`` starts with.
+        TypeError: by every method, if an argument, or what ``localization`` returns, does not have the type described.
+        ValueError: by every method, if one of them does not have the shape or range that is described, or if the
+            parameterization cannot express the window that ``head_init`` starts with.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, section 3.3; the head's
@@ -135,12 +123,7 @@ class SupervisedSpatialTransformer(nn.Module):
             nn.init.zeros_(self.head.weight)
 
     def localize(self, image: Tensor) -> Tensor:
-        """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``.
-
-        Raises:
-            TypeError: if ``image`` is not a tensor, or ``localization`` does not return one.
-            ValueError: if ``image`` has another shape, or ``localization`` does not return ``(batch, features)``.
-        """
+        """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``."""
         batch = check_shape("image", image, "batch channel height width")["batch"]
         features = self.localization(self.downscale(image))
         check_shape("localization's output", features, "batch features", batch=batch, features=self.head.in_features)
@@ -167,8 +150,7 @@ class SupervisedSpatialTransformer(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the size and the settings that differ from their defaults, for ``repr``."""
-        submodules = ("localization", "features", "downscale")
-        return shown_settings(self, SupervisedSpatialTransformer, hidden=submodules)
+        return shown_settings(self, SupervisedSpatialTransformer, hidden=("localization", "features", "downscale"))
 
 
 class _WideLinear(nn.Linear):
@@ -186,12 +168,11 @@ def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, 
         raise ValueError(f"scale must be positive, got {scale}")
     side = 1.0 if head_init == "identity" else scale
     wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64, device="cpu")
-    if head_init == "gaussian":
-        bias = torch.zeros(PARAMETERIZATIONS[kind], dtype=torch.float64, device="cpu")
-    else:
-        bias = parameters_from_theta(wanted, kind, bounds=bounds)
+    is_random = head_init == "gaussian"
+    zeros = torch.zeros(PARAMETERIZATIONS[kind], dtype=torch.float64, device="cpu")
+    bias = zeros if is_random else parameters_from_theta(wanted, kind, bounds=bounds)
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
-    if head_init != "gaussian" and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
+    if not is_random and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
         raise ValueError(
             f"head_init={head_init!r} starts with side {side}; parameterization={kind!r} with scale={scale} must be "
             f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient"

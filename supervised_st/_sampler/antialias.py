@@ -17,8 +17,8 @@ from supervised_st._sampler.tensors import lay_out, normalize
 Sampler = Callable[[Tensor, Tensor, ChannelConstants, tuple[int, int], Sampling], Tensor]
 """A backend, such as :func:`supervised_st._sampler.reference.affine_sample_reference`."""
 
+# Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta.
 _LARGEST_SQUARE = 1e36
-"""Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta."""
 
 
 def affine_sample_antialiased(
@@ -52,11 +52,7 @@ def affine_sample_antialiased(
 
 
 def summed_area_table(image: Tensor) -> Tensor:
-    """``[batch channel H W]`` to ``(batch, channel, H + 1, W + 1)`` float64: sums of all pixels above and to the left.
-
-    Reference:
-        Crow, Summed-area tables for texture mapping, 1984.
-    """
+    """Return sums of the pixels above and to the left: ``(batch, channel, H + 1, W + 1)``, float64."""
     sums = F.pad(image.double(), (1, 0, 1, 0))
     for axis in (2, 3):
         sums = sums.cumsum(axis) if sums.is_cpu else _cumulative_sum(sums, axis)
@@ -76,29 +72,20 @@ def _cumulative_sum(values: Tensor, axis: int) -> Tensor:
 def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return transforms that sample the table at the corners of every footprint, and the footprints' areas.
 
-    Args:
-        pixel: ``[batch transform 2 3]``, output to input in pixel units, from `pixel_transform`.
-        image_size: ``(H, W)`` of the image.
-        size: ``(h, w)`` of the output.
-
-    Returns:
-        Affine transforms ``(batch, transform, 4, 2, 3)`` into the :func:`summed_area_table` with
-        ``align_corners=False``, for the corners upper left, upper right, lower left, lower right; and the areas
-        ``(batch, transform)`` in square pixels.
+    The transforms are ``(batch, transform, 4, 2, 3)``, with ``align_corners=False``, for the corners upper left, upper
+    right, lower left, lower right. The areas are ``(batch, transform)``, in square pixels.
     """
     h, w = size
-    slopes, lows, highs, sides = [], [], [], []
+    slopes, ends, sides = [], [], []
     for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
         a, b, t = row.unbind(-1)
         side = _side(a, b)
         # Pixel c of the image covers c to c + 1 in the table, which has one pixel more.
         center = t + a * ((w - 1) / 2) + b * ((h - 1) / 2) - (length - 1) / 2
-        low, high = ((2 * center + sign * side) / (length + 1) for sign in (-1, 1))
+        ends.append([(2 * center + sign * side) / (length + 1) for sign in (-1, 1)])
         slopes.append(torch.stack((a * w, b * h), dim=-1) / (length + 1))
-        lows.append(low)
-        highs.append(high)
         sides.append(side)
-    (left, top), (right, bottom) = lows, highs
+    (left, right), (top, bottom) = ends
     across = torch.stack((left, right, left, right), dim=-1)
     down = torch.stack((top, top, bottom, bottom), dim=-1)
     corners = torch.stack((across, down), dim=-1)[..., None]
@@ -109,13 +96,7 @@ def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]
 def out_of_bounds_fraction(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """Return the fraction of each footprint that is out of bounds: exactly 0 where the image holds all of it.
 
-    Args:
-        pixel: ``[batch transform 2 3]``, output to input in pixel units, from `pixel_transform`.
-        image_size: ``(H, W)`` of the image.
-        size: ``(h, w)`` of the output.
-
-    Returns:
-        ``(batch, transform, h, w)``, float64, in ``[0, 1]``; NaN where a coordinate is.
+    It is ``(batch, transform, h, w)``, float64, in ``[0, 1]``, and NaN where a coordinate is.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64, device=pixel.device) for n in size)
     fractions = []

@@ -17,29 +17,19 @@ from supervised_st._sampler.tensors import has_values, is_transformed, lay_out, 
 _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` has second derivatives (https://github.com/pytorch/pytorch/pull/177487)."""
 
-_LARGEST_ENTRY = 256.0
-"""Limit of theta's entries. Larger ones, which may reach 768 half image sizes, go to the reference."""
+_LARGEST_ENTRY = 256.0  # of theta; larger ones, which may reach 768 half image sizes, go to the reference
+_LARGEST_FILL = 256.0  # larger ones would cost the image digits on the way through ``F.grid_sample``
+_LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 does not represent
 
-_LONGEST_SIDE = 2**24
-"""Pixels. Longer axes have positions that float32 does not represent."""
-
-_LARGEST_FILL = 256.0
-"""Larger fill values would cost the image digits on the way through ``F.grid_sample``."""
-
+# ``F.grid_sample`` visits all channels at every pixel; the pixels of a group of channels should stay in cache.
 _CHANNELS_PER_GROUP = 16
-"""``F.grid_sample`` visits all channels at every pixel; the pixels of a group of channels should stay in cache."""
-
-_LARGEST_UNGROUPED = 2**19
-"""Bytes per image above which a contiguous image is sampled in groups of channels, if they divide evenly."""
+_LARGEST_UNGROUPED = 2**19  # bytes; larger contiguous images are sampled in groups of channels, if they divide evenly
 
 
 def affine_sample_aten(
     image: Tensor, theta: Tensor, constants: ChannelConstants, size: tuple[int, int], sampling: Sampling
 ) -> Tensor:
-    """Sample as :func:`affine_sample_reference` does, faster and about as exactly as ``F.grid_sample``.
-
-    Inputs that ``F.grid_sample`` does not handle safely go to the reference.
-    """
+    """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
     if not (image.numel() and theta.numel() and _is_safe(image, theta, fill)):
         return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)

@@ -13,30 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from supervised_st._sampler import kernels
-from supervised_st._sampler.launches import (
-    GATHER_GROUPS,
-    OUT_BLOCK,
-    REDUCTION_BLOCK,
-    VECTORIZED,
-    Launch,
-    choose_launch,
-    compile_options,
-    make_grid,
-)
-from supervised_st._sampler.operators import (
-    Forward,
-    ImageGradient,
-    ThetaGradient,
-    check_forward,
-    check_image_gradient,
-    check_no_gradient,
-    check_theta_gradient,
-    differentiate,
-    refuse_gradients,
-    register,
-    sampling_of,
-)
+from supervised_st._sampler import kernels, launches, operators
+from supervised_st._sampler.operators import Forward, ImageGradient, ThetaGradient, sampling_of
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import below_autograd, has_tangent, is_channels_last, is_transformed
@@ -48,11 +26,7 @@ INTERPRETED = not isinstance(kernels.forward_kernel, triton.JITFunction)
 def affine_sample_fused(
     image: Tensor, theta: Tensor, constants: ChannelConstants, size: tuple[int, int], sampling: Sampling
 ) -> Tensor:
-    """Sample with one kernel, which also normalizes uint8 images; see :func:`affine_sample_reference`.
-
-    Raises:
-        RuntimeError: if Triton cannot run on the image's device.
-    """
+    """Sample with one kernel, which also normalizes uint8 images; raise RuntimeError where Triton cannot run."""
     if not (image.is_cuda or INTERPRETED):
         raise RuntimeError(f"backend='triton' needs an image on a CUDA or ROCm device, got one on {image.device}")
     sampled: Tensor = forward_op(*Forward(image, theta, *constants, size[0], size[1], *sampling))
@@ -76,7 +50,7 @@ def _offset(*tensors: Tensor) -> Any:
     return tl.int64 if reach >= 2**31 else tl.int32
 
 
-def _build(dtype: torch.dtype, theta: Tensor, offset: Any, launch: Launch, **others: Any) -> kernels.Build:
+def _build(dtype: torch.dtype, theta: Tensor, offset: Any, launch: launches.Launch, **others: Any) -> kernels.Build:
     """Return a kernel's compile-time constants; ``dtype`` is that of the output or of its gradient."""
     # Computing a float64 row adds one rounding to that of theta itself.
     rounding = 2 * torch.finfo(torch.float64).eps if theta.dtype == torch.float64 else torch.finfo(torch.float32).eps
@@ -92,15 +66,16 @@ def launch_forward(inputs: Forward) -> Tensor:
     if not out.numel():
         return out
     last, offset = is_channels_last(image), _offset(image, out)
-    launch = choose_launch("forward", last and channels % VECTORIZED == 0, image, sampling, offset == tl.int64)
-    grid = make_grid(launch, transforms, channels, size, _processors(image.device))
+    vectorized = last and channels % launches.VECTORIZED == 0
+    launch = launches.choose_launch("forward", vectorized, image, sampling, offset == tl.int64)
+    grid = launches.make_grid(launch, transforms, channels, size, _processors(image.device))
     build = _build(out.dtype, theta, offset, launch, normalized=inputs.mean is not None, channels_last=last)
     with torch.cuda.device_of(image):
         kernels.forward_kernel[(transforms * grid.tiles, grid.groups)](
             image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, out,
             channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
             transforms // image.shape[0], *image.stride(),
-            SAMPLING=sampling, BUILD=build, **compile_options(launch),
+            SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
         )  # fmt: skip
     return out
 
@@ -108,11 +83,15 @@ def launch_forward(inputs: Forward) -> Tensor:
 def _empty_output(inputs: Forward) -> Tensor:
     """Allocate ``(batch, [transform,] channel, height, width)`` in the image's layout."""
     image, size = inputs.image, (inputs.height, inputs.width)
-    channels, leading = image.shape[1], inputs.theta.shape[:-2]
     dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
-    if is_channels_last(image):
-        return empty(image, (*leading, *size, channels), dtype).movedim(-1, -3)
-    return empty(image, (*leading, channels, *size), dtype)
+    return _empty_images(image, inputs.theta.shape[:-2], size, dtype, is_channels_last(image))
+
+
+def _empty_images(like: Tensor, leading: torch.Size, size: tuple[int, int], dtype: torch.dtype, last: bool) -> Tensor:
+    channels = like.shape[-3]
+    if last:
+        return empty(like, (*leading, *size, channels), dtype).movedim(-1, -3)
+    return empty(like, (*leading, channels, *size), dtype)
 
 
 def launch_image_gradient(inputs: ImageGradient) -> Tensor:
@@ -122,11 +101,11 @@ def launch_image_gradient(inputs: ImageGradient) -> Tensor:
     out = _empty_image_gradient(inputs)
     if not out.numel():
         return out
-    vectorized, offset = inputs.channels_last and channels % VECTORIZED == 0, _offset(grad, out)
-    launch = choose_launch("image_gradient", vectorized, grad, sampling, offset == tl.int64)
-    groups = 1 if vectorized else next(n for n in range(GATHER_GROUPS, 0, -1) if channels % n == 0)
+    vectorized, offset = inputs.channels_last and channels % launches.VECTORIZED == 0, _offset(grad, out)
+    launch = launches.choose_launch("image_gradient", vectorized, grad, sampling, offset == tl.int64)
+    groups = 1 if vectorized else next(n for n in range(launches.GATHER_GROUPS, 0, -1) if channels % n == 0)
     tiles = -(-inputs.height // launch.tile_rows) * -(-inputs.width // launch.tile_width)
-    out_block, out_width = OUT_BLOCK[vectorized]
+    out_block, out_width = launches.OUT_BLOCK[vectorized]
     build = _build(
         grad.dtype, theta, offset, launch,
         channels_last=inputs.channels_last, groups=groups, out_block=out_block, out_width=out_width,
@@ -137,7 +116,7 @@ def launch_image_gradient(inputs: ImageGradient) -> Tensor:
             grad, theta.contiguous(), out,
             channels, inputs.height, inputs.width, *size, batch * tiles, tiles, launch.tile_rows,
             theta.shape[:-2].numel() // batch, *grad.stride(),
-            SAMPLING=sampling, BUILD=build, **compile_options(launch),
+            SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
         )  # fmt: skip
     return out
 
@@ -145,10 +124,7 @@ def launch_image_gradient(inputs: ImageGradient) -> Tensor:
 def _empty_image_gradient(inputs: ImageGradient) -> Tensor:
     """Allocate ``(batch, channel, height, width)`` in the image's layout."""
     grad, size = inputs.grad, (inputs.height, inputs.width)
-    batch, channels = grad.shape[0], grad.shape[-3]
-    if inputs.channels_last:
-        return empty(grad, (batch, *size, channels), grad.dtype).movedim(-1, 1)
-    return empty(grad, (batch, channels, *size), grad.dtype)
+    return _empty_images(grad, grad.shape[:1], size, grad.dtype, inputs.channels_last)
 
 
 def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
@@ -160,10 +136,10 @@ def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
         return out.zero_()
     offset = _offset(image, grad)
     # With mode="nearest" no channel is read.
-    vectorized = is_channels_last(image) and channels % VECTORIZED == 0 and sampling.mode == "bilinear"
-    launch = choose_launch("theta_gradient", vectorized, image, sampling, offset == tl.int64)
+    vectorized = is_channels_last(image) and channels % launches.VECTORIZED == 0 and sampling.mode == "bilinear"
+    launch = launches.choose_launch("theta_gradient", vectorized, image, sampling, offset == tl.int64)
     transforms = theta.shape[:-2].numel()
-    grid = make_grid(launch, transforms, channels, (size[0], size[1]), _processors(image.device))
+    grid = launches.make_grid(launch, transforms, channels, (size[0], size[1]), _processors(image.device))
     build = _build(grad.dtype, theta, offset, launch, normalized=inputs.mean is not None)
     parts = grid.tiles * grid.groups
     partials = empty(grad, (transforms, parts, 2, 3), torch.float64)
@@ -173,26 +149,24 @@ def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
             grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, partials,
             channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
             transforms // image.shape[0], *grad.stride(), *image.stride(),
-            SAMPLING=sampling, BUILD=build, **compile_options(launch),
+            SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
         )  # fmt: skip
         kernels.theta_reduction_kernel[(transforms,)](
-            partials, out, parts, *image.shape[2:], *size, ALIGN=sampling.align_corners, BLOCK=REDUCTION_BLOCK,
+            partials, out, parts, *image.shape[2:], *size, ALIGN=sampling.align_corners, BLOCK=launches.REDUCTION_BLOCK,
             num_warps=1,
         )  # fmt: skip
     return out
 
 
-def _fake_theta_gradient(inputs: ThetaGradient) -> Tensor:
-    return torch.empty_like(inputs.theta, memory_format=torch.contiguous_format)
-
-
-forward_op = register("affine_sample", Forward, check_forward, launch_forward, _empty_output)
-image_gradient_op = register(
-    "affine_sample_image_gradient", ImageGradient, check_image_gradient, launch_image_gradient, _empty_image_gradient
-)
-theta_gradient_op = register(
-    "affine_sample_theta_gradient", ThetaGradient, check_theta_gradient, launch_theta_gradient, _fake_theta_gradient
-)
+forward_op = operators.register("affine_sample", Forward, operators.check_forward, launch_forward, _empty_output)
+image_gradient_op = operators.register(
+    "affine_sample_image_gradient", ImageGradient, operators.check_image_gradient, launch_image_gradient,
+    _empty_image_gradient,
+)  # fmt: skip
+theta_gradient_op = operators.register(
+    "affine_sample_theta_gradient", ThetaGradient, operators.check_theta_gradient, launch_theta_gradient,
+    lambda inputs: torch.empty_like(inputs.theta, memory_format=torch.contiguous_format),
+)  # fmt: skip
 
 
 class _AffineSample(torch.autograd.Function):
@@ -246,7 +220,7 @@ def _under_autograd(*arguments: Any) -> Tensor:
         raise RuntimeError(
             "backend='triton' supports neither torch.func transforms nor forward-mode differentiation; use 'auto'"
         )
-    check_no_gradient(
+    operators.check_no_gradient(
         "affine_sample is not differentiable with respect to fill, mean or std; pass fill.detach()",
         inputs.fill, inputs.mean, inputs.std,
     )  # fmt: skip
@@ -256,6 +230,6 @@ def _under_autograd(*arguments: Any) -> Tensor:
     return below_autograd(forward_op, inputs)
 
 
-differentiate(forward_op, _under_autograd)
-refuse_gradients(image_gradient_op)
-refuse_gradients(theta_gradient_op)
+operators.differentiate(forward_op, _under_autograd)
+operators.refuse_gradients(image_gradient_op)
+operators.refuse_gradients(theta_gradient_op)

@@ -7,17 +7,12 @@ from torch import Tensor
 
 from supervised_st._sampler.options import Sampling
 
-VECTORIZED = 16
-"""In channels_last images whose channels are a multiple of this, threads read `ACCESS` bytes at a time."""
+ACCESS = 16  # bytes; the most that one instruction reads
+VECTORIZED = 16  # in channels_last images with a multiple of these channels, threads read `ACCESS` bytes at a time
+REDUCTION_BLOCK = 128  # tiles of one transform whose sums are added at a time
 
-ACCESS = 16
-"""Bytes; the most that one instruction reads."""
-
-REDUCTION_BLOCK = 128
-"""Tiles of one transform whose sums are added at a time."""
-
+# Tiles are made lower, and channels split into groups, until the GPU has this many programs to run at once.
 PROGRAMS_PER_PROCESSOR = 8
-"""Tiles are made lower, and channels split into groups, until the GPU has this many programs to run at once."""
 
 
 class Launch(NamedTuple):
@@ -53,11 +48,11 @@ FALLBACK_LAUNCHES = {
 }
 """For cases that need more registers: other padding and other modes, float64, uint8 and large images."""
 
+# Most channels for which the image gradient computes weights once, where channels are not vectorized.
 GATHER_GROUPS = 4
-"""Most channels for which the image gradient computes weights once, where channels are not vectorized."""
 
+# Output pixels, and columns of them, in one block of the image gradient's search by blocks; by vectorization.
 OUT_BLOCK = {False: (4, 2), True: (2, 1)}
-"""Output pixels, and columns of them, in one block of the image gradient's search by blocks; by vectorization."""
 
 
 class Grid(NamedTuple):
@@ -86,12 +81,8 @@ def make_grid(launch: Launch, transforms: int, channels: int, size: tuple[int, i
 def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sampling, is_large: bool) -> Launch:
     """Return the launch tuned for the common case, or else the fallback.
 
-    Args:
-        kernel: ``"forward"``, ``"theta_gradient"`` or ``"image_gradient"``.
-        is_vectorized: whether threads read several channels at a time.
-        image: the tensor whose channels are read: the image, or the gradient to the output.
-        sampling: how pixels are read.
-        is_large: whether offsets need 64 bits.
+    ``image`` is the tensor whose channels are read: the image, or the gradient to the output. It is large if offsets
+    need 64 bits.
     """
     is_common = (
         sampling.mode == "bilinear"
@@ -101,26 +92,18 @@ def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sam
         and (is_vectorized or image.stride(-1) == 1)
     )
     launch = (LAUNCHES if is_common else FALLBACK_LAUNCHES)[kernel, is_vectorized]
-    return _fit_channels(launch, image.shape[-3], image.dtype)
-
-
-def _fit_channels(launch: Launch, channels: int, dtype: torch.dtype) -> Launch:
-    """Fit ``vector`` to the number of channels: the largest power of two that divides it; half as many in float64.
-
-    With few channels a program takes more pixels, so that each thread still reads `ACCESS` bytes at a time; uint8
-    counts as the float32 it becomes.
-    """
-    most = max(1, launch.vector // 2) if dtype == torch.float64 else launch.vector
-    vector, block = min(most, channels & -channels), launch.block
+    # The number of channels allows the largest power of two that divides it; float64 half as many. With few channels a
+    # program takes more pixels, so that each thread still reads `ACCESS` bytes; uint8 counts as the float32 it becomes.
+    channels, block = image.shape[-3], launch.block
+    most = max(1, launch.vector // 2) if image.dtype == torch.float64 else launch.vector
+    vector = min(most, channels & -channels)
     if launch.vector > 1:
-        itemsize = 4 if dtype == torch.uint8 else dtype.itemsize
+        itemsize = 4 if image.dtype == torch.uint8 else image.itemsize
         block = max(block, 32 * launch.warps * ACCESS // (vector * itemsize))
     return launch._replace(block=block, tile_rows=max(launch.tile_rows, block // launch.tile_width), vector=vector)
 
 
 def compile_options(launch: Launch) -> dict[str, int]:
     """Return what Triton's compiler is given. On ROCm it takes no limit of registers."""
-    options = {"num_warps": launch.warps}
-    if torch.version.hip is None:
-        options["maxnreg"] = launch.registers
-    return options
+    limit = {"maxnreg": launch.registers} if torch.version.hip is None else {}
+    return {"num_warps": launch.warps, **limit}

@@ -14,9 +14,10 @@ from supervised_st._sampler.options import IMAGE_DTYPES, PADDING_MODES, Sampling
 from supervised_st._sampler.tensors import below_autograd, needs_gradient
 
 KERNEL_MODES = ("bilinear", "nearest")
+GRAD_SHAPES = ("batch channel h w", "batch transform channel h w")  # for one transform per image, and for several
 
+# How operator schemas write the types of inputs.
 SCHEMA_TYPES = {Tensor: "Tensor", Tensor | None: "Tensor?", int: "SymInt", bool: "bool", str: "str"}
-"""How operator schemas write the types of inputs."""
 
 
 class Forward(NamedTuple):
@@ -82,14 +83,10 @@ def register(
     launch: Callable[[Inputs], Tensor],
     fake: Callable[[Inputs], Tensor],
 ) -> Any:
-    """Make an operator that compilers treat as one opaque node, and return it.
+    """Make an operator of ``torch.ops.supervised_st`` that compilers treat as one opaque node, and return it.
 
-    Args:
-        name: of the operator in ``torch.ops.supervised_st``.
-        inputs: the type of its inputs.
-        check: raises if the kernels would read or write out of bounds for these inputs.
-        launch: computes the result.
-        fake: returns a tensor of the result's shape, dtype and layout without computing it.
+    ``check`` raises if the kernels would read or write out of bounds. ``launch`` computes the result, ``fake`` only
+    returns a tensor of its shape, dtype and layout.
     """
 
     def checked(function: Callable[[Inputs], Tensor]) -> Callable[..., Tensor]:
@@ -137,10 +134,6 @@ def _check_common(like: Tensor, theta: Tensor, sizes: dict[str, int], sampling: 
     return check_shape("theta", theta, "batch transform 2 3" if theta.ndim == 4 else "batch 2 3", **sizes)
 
 
-def _grad_pattern(theta: Tensor) -> str:
-    return "batch transform channel h w" if theta.ndim == 4 else "batch channel h w"
-
-
 def check_forward(inputs: Forward) -> dict[str, int]:
     """Check the inputs of the forward, and return the sizes known so far."""
     image, size = inputs.image, (inputs.height, inputs.width)
@@ -165,10 +158,10 @@ def check_forward(inputs: Forward) -> dict[str, int]:
 
 def check_image_gradient(inputs: ImageGradient) -> None:
     """Check the inputs of the gradient to the image."""
-    grad, theta, size = inputs.grad, inputs.theta, (inputs.height, inputs.width)
+    grad, size = inputs.grad, (inputs.height, inputs.width)
     check_dtype("grad", grad, FLOATING)
-    sizes = _check_common(grad, theta, {}, sampling_of(inputs))
-    sizes = check_shape("grad", grad, _grad_pattern(theta), **sizes)
+    sizes = _check_common(grad, inputs.theta, {}, sampling_of(inputs))
+    sizes = check_shape("grad", grad, GRAD_SHAPES[inputs.theta.ndim == 4], **sizes)
     if min(*size, sizes["h"], sizes["w"]) < 1:
         raise ValueError(f"image and grad must not be empty, got an image {size} and a grad {tuple(grad.shape)}")
 
@@ -178,7 +171,7 @@ def check_theta_gradient(inputs: ThetaGradient) -> None:
     grad, image, theta = inputs.grad, inputs.image, inputs.theta
     check_dtype("grad", grad, (torch.float32 if image.dtype == torch.uint8 else image.dtype,))
     check_device("grad", grad, image)
-    pattern = _grad_pattern(theta)
+    pattern = GRAD_SHAPES[theta.ndim == 4]
     height, width = (check_shape("grad", grad, pattern)[side] for side in "hw")
     constants = inputs.fill, inputs.mean, inputs.std
     sizes = check_forward(Forward(image, theta, *constants, height, width, *sampling_of(inputs)))

@@ -14,11 +14,9 @@ from supervised_st._checks import LONGEST_SIDE
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.tensors import lay_out, normalize
 
-FAR = float(LONGEST_SIDE)
-"""Pixels. Coordinates are clamped to this before they become integers; it is out of bounds in every image."""
-
-CUBIC = -0.75
-"""The cubic convolution's free parameter, as in ``F.grid_sample`` and OpenCV."""
+FAR = float(LONGEST_SIDE)  # coordinates are clamped to it before they become integers; out of bounds in every image
+CUBIC = -0.75  # the cubic convolution's free parameter, as in ``F.grid_sample`` and OpenCV
+Taps = list[tuple[Tensor, Tensor]]  # along one axis: whole pixels and their weights
 
 
 def pixel_transform(
@@ -26,17 +24,9 @@ def pixel_transform(
 ) -> Tensor:
     """Turn theta into pixel units: ``x = m[0] * column + m[1] * row + m[2]``, and ``y`` by the second row.
 
-    A row within rounding distance (of theta's dtype) of a whole-pixel transform is replaced by it. So the identity,
-    whole-pixel shifts and whole-pixel crops return the bits of the image, although theta rarely holds them exactly.
-
-    Args:
-        theta: ``[... 2 3]``, output to input, normalized.
-        image_size: ``(H, W)`` of the image.
-        size: ``(h, w)`` of the output.
-        align_corners: the convention of both sizes.
-
-    Returns:
-        ``[... 2 3]``, float64.
+    Theta and the result, in float64, are ``[... 2 3]``. A row within rounding distance (of theta's dtype) of a
+    whole-pixel transform is replaced by it. So the identity, whole-pixel shifts and whole-pixel crops return the bits
+    of the image, although theta rarely holds them exactly.
     """
     h, w = size
     rounding = torch.finfo(theta.dtype if theta.dtype == torch.float64 else torch.float32).eps
@@ -70,14 +60,7 @@ def _per_output_pixel(distance: Tensor, n: int, align_corners: bool) -> Tensor:
 def affine_sample_reference(
     image: Tensor, theta: Tensor, constants: ChannelConstants, size: tuple[int, int], sampling: Sampling
 ) -> Tensor:
-    """Sample ``image`` ``[batch channel H W]`` by ``theta`` ``[batch [transform] 2 3]``.
-
-    Differentiable in both any number of times, in reverse and in forward mode. The contract is that of
-    :func:`supervised_st.affine_sample`.
-
-    Returns:
-        ``(batch, [transform,] channel, h, w)`` in the image's layout.
-    """
+    """Sample as :func:`supervised_st.affine_sample`; differentiable any number of times, also in forward mode."""
     image = normalize(image, constants.mean, constants.std)
     values = image.to(torch.float64 if image.dtype == torch.float64 else torch.float32)
     fill = 0.0 if constants.fill is None else constants.fill.to(values.dtype)[:, None, None, None]
@@ -94,11 +77,7 @@ def affine_sample_reference(
 
 
 def sample_at(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float, sampling: Sampling) -> Tensor:
-    """Sample ``values`` ``[batch channel H W]`` at pixel coordinates ``x`` and ``y`` ``[batch transform h w]``.
-
-    Returns:
-        ``(batch, channel, transform, h, w)``.
-    """
+    """Sample ``[batch channel H W]`` at pixels ``[batch transform h w]``: ``(batch, channel, transform, h, w)``."""
     undefined = x.isnan() | y.isnan()
     near_x, near_y = (torch.where(undefined, 0.0, c).clamp(-FAR, FAR) for c in (x, y))
     pad_x, pad_y = (partial(_pad, length=length, sampling=sampling) for length in (values.shape[3], values.shape[2]))
@@ -110,10 +89,6 @@ def sample_at(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float, sampli
     # x + y carries the NaN into theta's gradient; the inner `where` keeps it out of the other pixels' gradients.
     nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
     return torch.where(undefined[:, None], nan, sampled)
-
-
-Taps = list[tuple[Tensor, Tensor]]
-"""Along one axis: whole pixels and their weights."""
 
 
 def _linear_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:

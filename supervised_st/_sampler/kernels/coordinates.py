@@ -9,41 +9,27 @@ hold a NaN, use float64 coordinates.
 import triton
 import triton.language as tl
 
+# In pixels: coordinates are clamped to `FAR`, out of bounds in every image, before they become integers. Integers can
+# hold rows whose coordinates stay below `FIXED_RANGE` and change by less than `FIXED_STEP` per output pixel: a block of
+# 32 x 16 output pixels, part of which may lie beyond the output, then stays below 2^29 + 46 * 2^25 < 2^31 pixels, and
+# its coordinates within 64 bits.
 FAR = tl.constexpr(2.0**30)
-"""Pixels. Coordinates are clamped to this before they become integers; it is out of bounds in every image."""
-
 FIXED_RANGE = tl.constexpr(2.0**29)
-"""Pixels. Rows whose coordinates stay below can be held in integers."""
-
 FIXED_STEP = tl.constexpr(2.0**25)
-"""Pixels per output pixel. Rows that stay below can be held in integers: a block of 32 x 16 output pixels, part of
-which may lie beyond the output, then stays below 2^29 + 46 * 2^25 < 2^31 pixels, and its coordinates within 64 bits."""
 
+# Coordinates: a float32 weight represents all of their fraction bits exactly.
 FRACTION_BITS = tl.constexpr(24)
-"""Of a coordinate; as many as a float32 weight represents exactly."""
-
+FRACTION = tl.constexpr((1 << 24) - 1)  # mask
 PIXEL = tl.constexpr(1 << 24)
-"""One pixel in the unit of coordinates."""
-
 HALF_PIXEL = tl.constexpr(1 << 23)
+UNIT = tl.constexpr(2.0**-24)  # in pixels
 
-FRACTION = tl.constexpr((1 << 24) - 1)
-"""Mask of a coordinate's fraction."""
-
-UNIT = tl.constexpr(2.0**-24)
-"""The unit of coordinates in pixels."""
-
-GUARD_BITS = tl.constexpr(8)
-"""Additional fraction bits of a row's coefficients, so that their rounding errors do not add up over the columns."""
-
+# A row's coefficients: they have guard bits, so that their rounding errors do not add up over the columns. Half a
+# coordinate's unit is added once, so that dropping the guard bits rounds.
 ROW_BITS = tl.constexpr(32)
-"""Fraction bits of a row's coefficients."""
-
+GUARD_BITS = tl.constexpr(8)
 ROW_PIXEL = tl.constexpr(2.0**32)
-"""One pixel in the unit of a row's coefficients."""
-
 HALF_UNIT = tl.constexpr(1 << 7)
-"""Half a coordinate's unit in the unit of coefficients: added once, so that dropping the guard bits rounds."""
 
 
 @triton.jit
@@ -197,6 +183,13 @@ def _float_axis(theta, column, row, length, w, h, SAMPLING: tl.constexpr, BUILD:
 
 
 @triton.jit
+def _float_sources(theta, column, row, H, W, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    x0, wx, slope_x, cell_x, undefined_x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
+    y0, wy, slope_y, cell_y, undefined_y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
+    return (x0, wx, slope_x, cell_x), (y0, wy, slope_y, cell_y), undefined_x | undefined_y
+
+
+@triton.jit
 def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
     """Return what output pixels read: ``x``, ``y`` and which of them have a NaN coordinate.
 
@@ -205,22 +198,14 @@ def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.const
     padded coordinate by the coordinate. Mirror cells number the copies of the image under reflection: 0 is the image.
     """
     if BUILD.acc == tl.float64:
-        x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
-        y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
-        x0, wx, slope_x, cell_x, undefined_x = x
-        y0, wy, slope_y, cell_y, undefined_y = y
-        undefined = undefined_x | undefined_y
+        x, y, undefined = _float_sources(theta, column, row, H, W, h, w, SAMPLING, BUILD)
     elif x_fixed[3] & y_fixed[3]:
-        x0, wx, slope_x, cell_x = _fixed_axis(x_fixed, column, row, W, SAMPLING, BUILD)
-        y0, wy, slope_y, cell_y = _fixed_axis(y_fixed, column, row, H, SAMPLING, BUILD)
-        undefined = x0 != x0
+        x = _fixed_axis(x_fixed, column, row, W, SAMPLING, BUILD)
+        y = _fixed_axis(y_fixed, column, row, H, SAMPLING, BUILD)
+        undefined = x[0] != x[0]
     else:
-        x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
-        y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
-        x0, wx, slope_x, cell_x, undefined_x = x
-        y0, wy, slope_y, cell_y, undefined_y = y
-        undefined = undefined_x | undefined_y
-    return (x0, wx, slope_x, cell_x), (y0, wy, slope_y, cell_y), undefined
+        x, y, undefined = _float_sources(theta, column, row, H, W, h, w, SAMPLING, BUILD)
+    return x, y, undefined
 
 
 @triton.jit

@@ -45,10 +45,7 @@ def pixel_offset(y, x, stride_h, stride_w, BUILD: tl.constexpr):
 
 @triton.jit
 def _nonzero_mask(weight):
-    """Return a mask of bits: all of them where a weight is not zero, none where it is.
-
-    As boolean masks, these would need more predicate registers than a thread has.
-    """
+    """Return all bits where a weight is not zero, else none; booleans would take too many predicate registers."""
     if weight.dtype == tl.float64:
         bits = 0 - ((weight.to(tl.uint64, bitcast=True) + 0x7FFFFFFFFFFFFFFF) >> 63)
     else:

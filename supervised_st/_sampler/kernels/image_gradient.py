@@ -32,24 +32,19 @@ from supervised_st._sampler.kernels.coordinates import (
 )
 from supervised_st._sampler.kernels.forward import RUNTIME, output_pointers, pixel_offset, tile_of
 
+# Pixels by which searches are widened against the rounding of coordinates and of their inverses.
 SLACK = tl.constexpr(1 / 64)
-"""Pixels by which searches are widened against the rounding of coordinates and of their inverses."""
-
+# A transform is inverted only if its determinant is at least this fraction of the product of its rows' sizes.
 WELL_CONDITIONED = tl.constexpr(1e-9)
-"""A transform is inverted only if its determinant is at least this fraction of the product of its rows' sizes."""
-
+# Most mirror cells that are searched one by one; transforms that reach more of them are searched as a whole.
 MIRROR_CELLS = tl.constexpr(64)
-"""Most mirror cells that are searched one by one; transforms that reach more of them are searched as a whole."""
-
+# A box may hold `SMALL_BOX` output pixels, and `BOX_SLACK` times as many as there are per input pixel.
 SMALL_BOX = tl.constexpr(128)
 BOX_SLACK = tl.constexpr(16)
-"""A box may hold `SMALL_BOX` output pixels, and `BOX_SLACK` times as many as there are per input pixel."""
-
+# Larger boxes would keep one thread busy for too long; the search by blocks divides them among threads.
 LARGEST_BOX = tl.constexpr(1024)
-"""Larger boxes would keep one thread busy for too long; the search by blocks divides them among threads."""
-
+# Pixels. In boxes that reach no further, coordinates relative to the input pixel fit into 32 bits.
 NEAR = tl.constexpr(32.0)
-"""Pixels. In boxes that reach no further, coordinates relative to the input pixel fit into 32 bits."""
 
 
 @triton.jit
@@ -62,10 +57,7 @@ def _hat(first, weight, position, SAMPLING: tl.constexpr):
 
 @triton.jit
 def _clamped_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
-    """Return ``(ma, mb, mt, lowest, highest)``: a row in pixels, and its range of coordinates.
-
-    Coordinates are clamped to `FAR`: a row that is entirely beyond it becomes constant.
-    """
+    """Return ``(ma, mb, mt, lowest, highest)``: a row, constant if it is entirely beyond `FAR`, and its range."""
     ma, mb, mt = float_row(theta, length, w, h, SAMPLING, BUILD, True)
     lowest, highest = coordinate_range(ma, mb, mt, w, h)
     after, before = lowest >= FAR, highest <= -FAR
@@ -139,10 +131,8 @@ def _first_candidate(p, q, corner, low, dj, di):
 def _boxes(theta, sizes, tile, dj, di, cell, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
     """Return, around each input pixel's preimage, the box of output pixels that can read it.
 
-    ``dj, di``: column and row of each input pixel in the tile.
-
-    Returns the boxes, which differ in their first column and row only; whether to use them; and whether all of their
-    coordinates are near the pixel's.
+    ``dj, di`` are the pixel's column and row in the tile. The boxes differ in their first column and row only. Also
+    return whether to use them, and whether all of their coordinates are near the pixel's.
     """
     H, W, h, w = sizes
     j0, j_last, i0, i_last = tile
@@ -215,10 +205,7 @@ def _weights(x0, wx, cell_here_x, y0, wy, cell_here_y, wanted, pixel, cell, SAMP
 
 @triton.jit
 def _add(totals, grad, channel, grad_c, at, weight, BUILD: tl.constexpr):
-    """Add one output pixel to each input pixel; those of weight zero are not read.
-
-    ``at``: offsets ``[input, 1]``; ``weight``: ``[input]``.
-    """
+    """Add one output pixel, with ``at`` ``[input, 1]`` and ``weight`` ``[input]``, to each input pixel."""
     GROUPS: tl.constexpr = BUILD.groups
     new = ()
     for group in tl.static_range(GROUPS):
@@ -230,10 +217,7 @@ def _add(totals, grad, channel, grad_c, at, weight, BUILD: tl.constexpr):
 
 @triton.jit
 def _add_block(totals, grad, channel, grad_c, at, weight, BUILD: tl.constexpr):
-    """Add a block of output pixels to all input pixels.
-
-    ``at``: offsets ``[output, 1]``; ``weight``: ``[input, output]``.
-    """
+    """Add a block of output pixels, with ``at`` ``[output, 1]`` and ``weight`` ``[input, output]``, to all inputs."""
     GROUPS: tl.constexpr = BUILD.groups
     new = ()
     read = tl.max(weight, axis=0) > 0
@@ -357,8 +341,7 @@ def image_gradient_kernel(
     totals = (tl.zeros((BLOCK, VECTOR), BUILD.acc),) * GROUPS
     for k in range(transforms):
         m = n * transforms + k
-        at_theta = theta + m * 6
-        at_grad = grad + m * grad_n
+        at_theta, at_grad = theta + m * 6, grad + m * grad_n
         x_fixed = fixed_row(at_theta, W, w, h, SAMPLING, BUILD)
         y_fixed = fixed_row(at_theta + 3, H, w, h, SAMPLING, BUILD)
         fixed = x_fixed[3] & y_fixed[3]

@@ -69,15 +69,13 @@ def theta_gradient_kernel(
     image += (m // transforms) * stride_n
     grad += m * grad_n
 
-    lane = tl.arange(0, BLOCK)
-    vector = tl.arange(0, VECTOR)
+    lane = tl.arange(0, BUILD.block)
+    vector = tl.arange(0, BUILD.vector)
     dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
     last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
     column = tl.minimum(first_column + dx, last_column)
-    total_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
-    total_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
-    rows_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
-    rows_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    zero = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+    total_x, total_y, rows_x, rows_y = zero, zero, zero, zero
     for block_row in range(first_row, end_row, BUILD.block_rows):
         last_row = tl.minimum(block_row + BUILD.block_rows, end_row) - 1
         row = tl.minimum(block_row + dy, last_row)
@@ -88,12 +86,11 @@ def theta_gradient_kernel(
             inside &= pixel_range(x_fixed, x_range, first_column, block_row)[0] > 0
             inside &= pixel_range(y_fixed, y_range, first_column, block_row)[0] > 0
         at = pixel_offset(row, column, grad_h, grad_w, BUILD)
-        block_x = tl.zeros((BLOCK, VECTOR), BUILD.acc)
-        block_y = tl.zeros((BLOCK, VECTOR), BUILD.acc)
+        block_x, block_y = zero, zero
         if inside:
             x0, wx, y0, wy = inside_sources(x_fixed, y_fixed, column, row, SAMPLING, BUILD)
             offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
-            for c0 in range(first_channel, end_channel, VECTOR):
+            for c0 in range(first_channel, end_channel, BUILD.vector):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
                 mean_here, scale, _ = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
@@ -109,7 +106,7 @@ def theta_gradient_kernel(
             x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
             x0, wx, y0, wy = x[0], x[1], y[0], y[1]
             offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
-            for c0 in range(first_channel, end_channel, VECTOR):
+            for c0 in range(first_channel, end_channel, BUILD.vector):
                 c = c0 + vector
                 wide = c.to(tl.int64)[None, :]
                 mean_here, scale, fill_here = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
@@ -139,16 +136,6 @@ def theta_gradient_kernel(
 
 
 @triton.jit
-def _store_row(out, sums, length, w, h, ALIGN: tl.constexpr):
-    """Turn the gradient to a row in pixels into the gradient to the row of theta, and store it."""
-    across, down, count = sums
-    per_column, per_row, half = pixels_per_pixel(length, w, h, ALIGN)
-    tl.store(out, per_column * (across - count * ((w.to(tl.float64) - 1) * 0.5)))
-    tl.store(out + 1, per_row * (down - count * ((h.to(tl.float64) - 1) * 0.5)))
-    tl.store(out + 2, half * count)
-
-
-@triton.jit
 def _column_sum(partials, parts, BLOCK: tl.constexpr):
     """Return the sum of every sixth number, added in an order that only depends on how many there are."""
     total = tl.zeros((BLOCK,), tl.float64)
@@ -168,4 +155,8 @@ def theta_reduction_kernel(partials, out, parts, H, W, h, w, ALIGN: tl.constexpr
         across = _column_sum(partials + axis * 3, parts, BLOCK)
         down = _column_sum(partials + axis * 3 + 1, parts, BLOCK)
         count = _column_sum(partials + axis * 3 + 2, parts, BLOCK)
-        _store_row(out + axis * 3, (across, down, count), H if axis else W, w, h, ALIGN)
+        # From the gradient to a row in pixels to the gradient to theta's row.
+        per_column, per_row, half = pixels_per_pixel(H if axis else W, w, h, ALIGN)
+        tl.store(out + axis * 3, per_column * (across - count * ((w.to(tl.float64) - 1) * 0.5)))
+        tl.store(out + axis * 3 + 1, per_row * (down - count * ((h.to(tl.float64) - 1) * 0.5)))
+        tl.store(out + axis * 3 + 2, half * count)
