@@ -7,7 +7,6 @@ allows. Then all contestants take turns. Results are saved after each case, and 
 `python benchmarks/tables.py` updates the tables of README and docs.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks import measure
 from benchmarks.cases import PHASES, Case, ideal_bytes, plan
-from benchmarks.contestants import BASELINES, OURS, CannotError, Contestant, absent, contestants
+from benchmarks.contestants import BASELINES, OURS, Contestant, contestants
 from benchmarks.correctness import Inputs, answers, complaint, errors, solves_another_problem
 from benchmarks.measure import Call
 from benchmarks.records import Measured, Row, provenance, results_file
@@ -35,7 +34,7 @@ LAUNCH_BOUND_US = 5000
 ROUNDS, QUICK_ROUNDS = 31, 7
 
 
-def call_of(contestant: Contestant, inputs: Inputs) -> Call:
+def timed_call(contestant: Contestant, inputs: Inputs) -> Call:
     """Return what is timed: the forward, and the backward of the phase; no loss, no conversion of theta."""
     case, wanted = inputs.case, PHASES[inputs.case.phase]
     image = inputs.image.detach().requires_grad_("image" in wanted)
@@ -59,21 +58,19 @@ def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant
     entries = {contestant.name: _checked(contestant, inputs) for contestant in suited}
     own = entries[OURS]
     baselines = [entries[name]["errors"] for name in BASELINES if "errors" in entries.get(name, {})]
-    failed = own["reason"] if "reason" in own else complaint(own["errors"], baselines, case, device)
+    failed = own.get("reason") or complaint(own["errors"], baselines, case, device)
     row = {"case": asdict(case), "failed": failed, "ideal_bytes": ideal_bytes(case), "contestants": entries}
     if not failed:
         right = [contestant for contestant in suited if "reason" not in entries[contestant.name]]
-        _time({contestant.name: call_of(contestant, inputs) for contestant in right}, device, rounds, row)
+        _time({contestant.name: timed_call(contestant, inputs) for contestant in right}, device, rounds, row)
     return row
 
 
 def _checked(contestant: Contestant, inputs: Inputs) -> Row:
     try:
         found = errors(answers(contestant, inputs), inputs)
-    except CannotError as error:
-        return {"status": "cannot", "reason": str(error)}
     except Exception as error:
-        message = next(iter(str(error).splitlines()), "")
+        message = str(error).partition("\n")[0]
         return {"status": "cannot", "reason": f"{type(error).__name__}: {message}"[:200]}
     if contestant.name != OURS and not contestant.is_coarse(inputs.case) and solves_another_problem(found):
         return {"status": "wrong", "reason": "not the same values or gradients", "errors": found}
@@ -81,7 +78,7 @@ def _checked(contestant: Contestant, inputs: Inputs) -> Row:
 
 
 def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
-    entries, clock = row["contestants"], measure.clock_for(device)
+    entries, clock = row["contestants"], measure.CLOCKS[device]
     for name, seconds in measure.take_turns(calls, clock, rounds).items():
         entries[name] |= {"status": "timed", "us": _microseconds(seconds)}
     row["baseline"] = min((name for name in BASELINES if name in calls), key=lambda name: median(entries[name]["us"]))
@@ -89,18 +86,14 @@ def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
         for name, call in calls.items():
             entries[name]["peak_bytes"] = measure.peak_bytes(call)
         if median(entries[row["baseline"]]["us"]) < LAUNCH_BOUND_US:
-            _time_replays(calls, clock, rounds, entries)
-
-
-def _time_replays(calls: dict[str, Call], clock: measure.Clock, rounds: int, entries: dict[str, Row]) -> None:
-    replays = {}
-    for name, call in calls.items():
-        try:
-            replays[name] = measure.replay(call)
-        except RuntimeError as error:
-            entries[name]["graph_reason"] = str(error).partition("\n")[0]
-    for name, seconds in measure.take_turns(replays, clock, rounds).items():
-        entries[name]["graph_us"] = _microseconds(seconds)
+            replays = {}
+            for name, call in calls.items():
+                try:
+                    replays[name] = measure.replay(call)
+                except RuntimeError as error:
+                    entries[name]["graph_reason"] = str(error).partition("\n")[0]
+            for name, seconds in measure.take_turns(replays, clock, rounds).items():
+                entries[name]["graph_us"] = _microseconds(seconds)
 
 
 def _microseconds(seconds: Sequence[float]) -> list[float]:
@@ -109,23 +102,27 @@ def _microseconds(seconds: Sequence[float]) -> list[float]:
 
 def main() -> int:
     """Measure the plan; return 1 if a case failed."""
-    arguments = _arguments()
+    parser = measure.timing_options(
+        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
+    )
+    parser.add_argument(
+        "--shapes", nargs="+", metavar="TEXT", default=[""], help="only cases with a TEXT in their name"
+    )
+    parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
+    arguments = parser.parse_args()
     device, is_quick = arguments.device, arguments.plan == "quick"
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", module=r"torch\..*")  # the compiler's, about itself
     rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
-    header = provenance(device, arguments.threads) | {"rounds": rounds, "absent": absent()}
+    header = provenance(device, arguments.threads) | {"rounds": rounds}
     path = arguments.json or results_file(device, is_quick=is_quick)
     measured = Measured(path, header, fresh=arguments.fresh)
     chosen = [case for case in plan(arguments.plan, device) if any(text in case.name for text in arguments.shapes)]
     if not chosen:
         sys.exit(f"no case has any of {arguments.shapes} in its name")
-    copied = measure.copy_gigabytes_per_second(device, measure.clock_for(device))
-    measured.header["copy_gigabytes_per_second"] = copied
+    measured.header["copy_gigabytes_per_second"] = measure.copy_gigabytes_per_second(device)
     # Compiling takes longer than the rest of the quick plan.
     everyone = [one for one in contestants() if not (is_quick and one.name == "compiled baseline")]
-    for contestant, reason in absent().items():
-        print(f"{contestant} does not take part: {reason}")
     try:
         _run(measured, measured.missing(chosen), device, rounds, everyone)
     except KeyboardInterrupt:
@@ -145,17 +142,6 @@ def _run(measured: Measured, cases: Sequence[Case], device: str, rounds: int, ev
         measured.add(row)
         bar.write(line(row))
         last = case
-
-
-def _arguments() -> argparse.Namespace:
-    parser = measure.timing_options(
-        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
-    )
-    parser.add_argument(
-        "--shapes", nargs="+", metavar="TEXT", default=[""], help="only cases with a TEXT in their name"
-    )
-    parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -28,17 +28,13 @@ PHASES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Family:
-    """Affine transforms of one kind: ``scale`` times a rotation, then a shift in half image sizes.
-
-    Attributes:
-        scale: fraction of the image that the output covers, per axis; ``None`` steps by one input pixel.
-        degrees: angle of the rotation.
-        shift: ``(x, y)``; ``None`` draws it for each transform, so that the window stays inside the image.
-    """
+    """Affine transforms of one kind: ``scale`` times a rotation, then a shift in half image sizes."""
 
     scale: float | None = 1.0
+    """Fraction of the image that the output covers, per axis; ``None`` steps by one input pixel."""
     degrees: float = 0.0
     shift: tuple[float, float] | None = (0.0, 0.0)
+    """``(x, y)``; ``None`` draws it for each transform, so that the window stays inside the image."""
 
 
 FAMILIES = {
@@ -54,33 +50,19 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement, with square images and outputs.
+    """One measurement, with square images and outputs; theta is float32."""
 
-    Attributes:
-        group: the kind of use that the shape is typical of.
-        images: batch size.
-        channels: of each image.
-        side: height and width of the images.
-        out: height and width of the output.
-        theta: a name in ``FAMILIES``.
-        dtype: of the images; theta is always float32.
-        layout: of the images.
-        phase: a name in ``PHASES``.
-        align_corners: as in `affine_sample`.
-        transforms: affine transforms per image.
-    """
-
-    group: str
+    group: str  #: the kind of use that the shape is typical of
     images: int
     channels: int
-    side: int
-    out: int
-    theta: str = "5 degrees"
+    side: int  #: height and width of the images
+    out: int  #: height and width of the output
+    theta: str = "5 degrees"  #: a name in ``FAMILIES``
     dtype: str = "float32"
     layout: str = "contiguous"
-    phase: str = "forward"
+    phase: str = "forward"  #: a name in ``PHASES``
     align_corners: bool = False
-    transforms: int = 1
+    transforms: int = 1  #: per image
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -154,13 +136,11 @@ def ideal_bytes(case: Case) -> int:
     """
     item: int = getattr(torch, case.dtype).itemsize
     read = pixels_read(case) * case.channels * item
-    whole = math.prod(case.image_shape) * item
     # A uint8 image gives float32 values.
     output = case.images * case.transforms * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
+    backward = {"theta": read, "image": math.prod(case.image_shape) * item}
     wanted = PHASES[case.phase]
-    forward = read + output
-    backward = (output if wanted else 0) + (read if "theta" in wanted else 0) + (whole if "image" in wanted else 0)
-    return forward + backward
+    return read + output + bool(wanted) * output + sum(backward[name] for name in wanted)
 
 
 def shapes(device: str) -> dict[str, list[Case]]:
@@ -188,10 +168,9 @@ def plan(name: str, device: str) -> list[Case]:
 
 
 def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:
-    frames, features = of["stream"][1], of["features"][1]
-    yield from vary(frames, phase=("forward", "theta"))
-    yield from vary(features, phase=("forward", "both"))
-    yield from vary(of["small"][0], phase=("forward", "both"))
+    yield from vary(of["stream"][1], phase=("forward", "theta"))
+    for case in (of["features"][1], of["small"][0]):
+        yield from vary(case, phase=("forward", "both"))
     yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 

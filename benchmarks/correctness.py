@@ -61,16 +61,15 @@ def answers(contestant: Contestant, inputs: Inputs) -> dict[str, Tensor]:
 
     def answer() -> dict[str, Tensor]:
         out = contestant.sample(leaves["image"], parameter, case.size, case.align_corners)
-        return {"values": out.detach()} | _gradients(out, leaves, wanted, inputs.gradient)
+        return _answers(out, leaves, wanted, inputs.gradient)
 
     found: dict[str, Tensor] = contestant.around(answer)()
     return found
 
 
-def _gradients(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], gradient: Tensor) -> dict[str, Tensor]:
-    if not wanted:
-        return {}
-    return dict(zip(wanted, torch.autograd.grad(out, [leaves[name] for name in wanted], gradient), strict=True))
+def _answers(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], gradient: Tensor) -> dict[str, Tensor]:
+    gradients = torch.autograd.grad(out, [leaves[name] for name in wanted], gradient) if wanted else ()
+    return {"values": out.detach()} | dict(zip(wanted, gradients, strict=True))
 
 
 def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
@@ -79,7 +78,7 @@ def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
     Coordinates are moved right by a billionth of a pixel: at whole pixels, where the derivative has a kink, the one on
     the right counts.
     """
-    case, wanted = inputs.case, PHASES[inputs.case.phase]
+    case = inputs.case
     image = inputs.image[images].double()
     if case.dtype == "uint8":
         image = (image - MEAN) / STD
@@ -89,8 +88,7 @@ def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
     grid = grid.view(len(image), -1, case.out, 2) + 2e-9 / case.side
     sampled = F.grid_sample(image, grid, align_corners=case.align_corners)
     gradient = inputs.gradient[images].double()
-    out = split_rows(sampled, case.out).reshape(gradient.shape)
-    return {"values": out.detach()} | _gradients(out, leaves, wanted, gradient)
+    return _answers(split_rows(sampled, case.out).reshape(gradient.shape), leaves, PHASES[case.phase], gradient)
 
 
 def errors(found: dict[str, Tensor], inputs: Inputs) -> dict[str, float]:

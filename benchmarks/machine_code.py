@@ -67,12 +67,7 @@ def functions_by_line(files: Iterable[Path]) -> dict[tuple[str, int], str]:
 
 
 class Code:
-    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return.
-
-    Args:
-        text: the machine code.
-        functions: see `functions_by_line`.
-    """
+    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return."""
 
     def __init__(self, text: str, functions: Mapping[tuple[str, int], str]) -> None:
         self.blocks: list[list[Instruction]] = []
@@ -107,7 +102,7 @@ class Code:
 
     def accesses(self, *operations: str, functions: Collection[str] = ()) -> list[Instruction]:
         """Return the loads or stores of the given functions, or of all functions."""
-        found = [one for block in self.blocks for one in block if one.operation in operations]
+        found = (one for block in self.blocks for one in block if one.operation in operations)
         return [one for one in found if not functions or one.function in functions]
 
     def count(self, blocks: Iterable[int]) -> int:
@@ -115,10 +110,7 @@ class Code:
         return sum(len(self.blocks[block]) for block in blocks if block >= 0)
 
     def shortest_paths(self, start: int) -> dict[int, list[int]]:
-        """Return the path with the fewest instructions from ``start`` to each block that it reaches.
-
-        Paths leave out ``start`` itself, so the path from a block to itself is its shortest loop.
-        """
+        """Return the shortest path from ``start`` to each block, without ``start``; its own is its shortest loop."""
         queue = [(self.count([block]), [block]) for block in self._next[start]]
         heapq.heapify(queue)
         found: dict[int, list[int]] = {}
@@ -134,16 +126,8 @@ class Code:
         """Return the instructions of one thread on the shortest path through the loop that reads the most values.
 
         The shortest path is the usual one: it skips the code for cut-off tiles and padding. The path goes ``passes``
-        times through the outermost loop, and through the loop that reads as often as ``values`` reads take.
-
-        Args:
-            reader: the source function that reads.
-            size: bytes of one value.
-            passes: passes of the outermost loop around the reads.
-            values: values that the thread reads in each of these passes.
-
-        Returns:
-            The number of instructions, or ``None`` if the function reads nothing in a loop.
+        times through the outermost loop, and in each of these passes through the inner loop until ``values`` values of
+        ``size`` bytes are read. Returns ``None`` if the source function ``reader`` reads nothing in a loop.
         """
 
         def values_in(block: int) -> float:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import measure
 from benchmarks.pipeline_plan import PLANS
 from benchmarks.pipeline_stages import Solution, Stage, stages
-from benchmarks.records import PACKAGES, Row, provenance, results_file, save
+from benchmarks.records import Row, provenance, results_file, save
 from benchmarks.timing_tables import pipeline_table
 
 LONG_SECONDS = 30
@@ -63,9 +63,8 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
-    packages = (*PACKAGES, "numpy", "av", "opencv-contrib-python-headless")
-    header = provenance(device, arguments.threads, packages) | {"rounds": rounds}
-    clock, rows = measure.clock_for(device), []
+    header = provenance(device, arguments.threads) | {"rounds": rounds}
+    clock, rows = measure.CLOCKS[device], []
     with TemporaryDirectory() as folder, threadpool_limits(arguments.threads):
         for stage in stages(PLANS[device][arguments.plan], device, Path(folder)):
             print(stage.name, flush=True)

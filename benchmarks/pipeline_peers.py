@@ -48,12 +48,9 @@ def exact_scores(motion: np.ndarray, side: int) -> np.ndarray:
 
 
 def search_error(score: np.ndarray, found: np.ndarray, best: np.ndarray) -> float:
-    """Return the largest error of found windows, relative to the best score of their map.
+    """Return the largest error of windows, relative to the best score of their map; all arguments are (map, ...).
 
-    Args:
-        score: the reported scores, (map, ...).
-        found: the true scores of the reported windows, (map, ...).
-        best: the true scores of the best windows, (map, ...).
+    ``score`` is the reported score, ``found`` the true score of the reported window, ``best`` that of the best window.
     """
     largest = np.maximum(best.reshape(len(best), -1).max(1), 1).reshape(-1, *[1] * (best.ndim - 1))
     return float((np.maximum(np.abs(score - best), best - found) / largest).max())
