@@ -2,8 +2,7 @@
 
     python benchmarks/accuracy.py --device cpu|cuda [--cases N]
 
-How far are random affine transforms of unit noise from the truth, the baseline in float64? Do images come back bit for
-bit from identity and from whole-pixel shifts? Does identity under autocast move pixels? The results become a JSON file.
+It samples random transforms of unit noise, identities, whole-pixel shifts, and the identity under autocast.
 """
 
 import argparse
@@ -11,7 +10,6 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,49 +26,33 @@ from benchmarks.records import Results, origin, provenance, results_file, save
 from examples.mpii_cooking.markdown_table import markdown_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-DEFAULT = {"cpu": "aten", "cuda": "triton"}
-"""The backend that ``"auto"`` chooses for bilinear sampling."""
-
-PER_BATCH = 40
-"""Cases of equal sizes; one call samples them."""
-
+DEFAULT = {"cpu": "aten", "cuda": "triton"}  # the backend that "auto" chooses for bilinear sampling
+PER_BATCH = 40  # cases of equal sizes, which one call samples
 LARGEST_SCALE, LARGEST_SHIFT = 4.0, 1.5
 SMALLEST_SIDE, LARGEST_SIDE = 4, 127
 EXACT_SIZES = (*range(1, 4097), 16_384, 65_536)
 AUTOCAST_SIZES = (224, 512, 1920, 3840)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Cases of equal sizes; ``index`` seeds their images and affine transforms."""
+def batches(cases: int) -> Iterator[tuple[Tensor, Tensor, tuple[int, int], bool]]:
+    """Draw images, theta (scaled per axis, rotated by any angle, shifted), the output's size and align_corners.
 
-    index: int
-    cases: int
-    image_size: tuple[int, int]
-    size: tuple[int, int]
-    align_corners: bool
-
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Return images and theta, the same on every device: scaled per axis, rotated by any angle, shifted."""
-        generator = torch.Generator().manual_seed(self.index)
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return torch.rand(self.cases, *shape, generator=generator, dtype=torch.float64) * (high - low) + low
-
-        image = torch.randn(self.cases, 1, *self.image_size, generator=generator)
-        angle, largest = uniform(-math.pi, math.pi), math.log(LARGEST_SCALE)
-        turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
-        linear = turn * uniform(-largest, largest, 1, 2).exp()
-        shift = uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2, 1)
-        return image, torch.cat((linear, shift), dim=2).float()
-
-
-def batches(cases: int) -> Iterator[Batch]:
-    """Draw the sizes of images and outputs; a run of fewer cases is the beginning of a longer one."""
-    generator = torch.Generator().manual_seed(0)
+    They are the same on every device; a run of fewer cases is the beginning of a longer one.
+    """
+    sizes = torch.Generator().manual_seed(0)
     for index, first in enumerate(range(0, cases, PER_BATCH)):
-        height, width, *size = torch.randint(SMALLEST_SIDE, LARGEST_SIDE + 1, (4,), generator=generator).tolist()
-        yield Batch(index, min(PER_BATCH, cases - first), (height, width), (size[0], size[1]), index % 2 == 1)
+        sides = torch.randint(SMALLEST_SIDE, LARGEST_SIDE + 1, (4,), generator=sizes).tolist()
+        count, generator = min(PER_BATCH, cases - first), torch.Generator().manual_seed(index)
+        image = torch.randn(count, 1, *sides[:2], generator=generator)
+        angle = _uniform(math.pi, count, generator=generator)
+        turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
+        linear = turn * _uniform(math.log(LARGEST_SCALE), count, 1, 2, generator=generator).exp()
+        shift = _uniform(LARGEST_SHIFT, count, 2, 1, generator=generator)
+        yield image, torch.cat((linear, shift), dim=2).float(), (sides[2], sides[3]), index % 2 == 1
+
+
+def _uniform(largest: float, *shape: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float64) * (2 * largest) - largest
 
 
 def cast_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -88,34 +70,33 @@ def random_transforms(dtype: str, device: str, cases: int) -> Results:
     """Return statistics of each contestant's errors; a case's error is its largest.
 
     ``further`` counts the cases in which another contestant is closer to the truth. ``over_budget`` counts the cases
-    with a value that is not the rounding of one within `RANDOM_TRANSFORMS` of the truth. ``worst`` identifies a case.
+    with a value that is not the rounding of one within `RANDOM_TRANSFORMS` of the truth. ``worst`` is a case's number.
     """
     everyone = contestants(device) | {"widened baseline": widened_baseline}
     found: dict[str, list[Tensor]] = {name: [] for name in everyone}
     over_budget = dict.fromkeys(everyone, 0)
-    drawn = list(batches(cases))
-    for batch in tqdm(drawn, desc=f"random transforms, {dtype}", unit="batch", leave=False):
-        image, theta = (tensor.to(device) for tensor in batch.inputs())
-        image = image.to(DTYPES[dtype])
-        truth = baseline(image.double(), theta.double(), batch.size, batch.align_corners)
+    total = -(-cases // PER_BATCH)
+    for batch in tqdm(batches(cases), desc=f"random transforms, {dtype}", total=total, unit="batch", leave=False):
+        image, theta, size, align_corners = batch
+        image, theta = image.to(device, DTYPES[dtype]), theta.to(device)
+        truth = baseline(image.double(), theta.double(), size, align_corners)
         low, high = ((truth + sign * RANDOM_TRANSFORMS).to(image.dtype) for sign in (-1, 1))
         for name, sample in everyone.items():
-            got = sample(image, theta, batch.size, batch.align_corners)
+            got = sample(image, theta, size, align_corners)
             found[name].append((got.double() - truth).abs().flatten(1).amax(1).cpu())
             over_budget[name] += int((~((low <= got) & (got <= high))).flatten(1).any(1).sum())
     errors = {name: torch.cat(of) for name, of in found.items()}
-    results = {}
-    for name, error in errors.items():
-        batch, case = divmod(int(error.argmax()), PER_BATCH)
-        results[name] = {
+    return {
+        name: {
             "max": error.max().item(),
             "p99": error.quantile(0.99).item(),
             "median": error.median().item(),
             "over_budget": over_budget[name],
             "further": {other: int((error > errors[other]).sum()) for other in everyone if other != name},
-            "worst": {**asdict(drawn[batch]), "case": case},
+            "worst": int(error.argmax()),
         }
-    return results
+        for name, error in errors.items()
+    }
 
 
 def exactness(device: str, sizes: Sequence[int]) -> Results:
@@ -132,10 +113,12 @@ def exactness(device: str, sizes: Sequence[int]) -> Results:
                 for name, sample in everyone.items():
                     got = sample(images, theta, (images.shape[2], images.shape[3]), align_corners)
                     failures[name] += (got != truth).flatten(1).any(1).cpu()
-    counts = {name: [{"count": count} for count in of.tolist()] for name, of in failures.items()}
     return {
         "cases_per_transform": 4 * len(sizes),
-        "failures": {name: dict(zip(("identity", "shift"), of, strict=True)) for name, of in counts.items()},
+        "failures": {
+            name: {"identity": {"count": int(identity)}, "shift": {"count": int(shift)}}
+            for name, (identity, shift) in failures.items()
+        },
     }
 
 
@@ -154,8 +137,7 @@ def _exact_cases(n: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor, 
 def autocast_identity(device: str) -> Results:
     """Return how many pixels identity under autocast is off by, by dtype, contestant and width.
 
-    The image is a ramp: the value of a pixel is its column. Pixels at the edges are left out, since they blend with the
-    padding.
+    The value of a pixel is its column. Pixels at the edges are left out, since they blend with the padding.
     """
     found: Results = {}
     for dtype in ("float16", "bfloat16"):
@@ -220,8 +202,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = results_file(f"accuracy-{arguments.device}")
-    print(table(save(path, measure(arguments.device, arguments.cases))))
-    print(f"\n{path}")
+    print(f"{table(save(path, measure(arguments.device, arguments.cases)))}\n\n{path}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
     python benchmarks/affine_sample.py --device cpu|cuda [--quick | --full] [--shapes TEXT ...] [--json FILE] [--fresh]
 
-A case is timed only if its values and gradients are right: close to float64, and no further from it than the baseline
-allows. Then all contestants take turns. Results are saved after each case, and a stopped run resumes where it was.
-`python benchmarks/tables.py` updates the tables of README and docs.
+Only right answers are timed, in turns. Results are saved after each case, and a stopped run resumes where it was.
 """
 
 import sys
@@ -28,9 +26,8 @@ from benchmarks.measure import Call
 from benchmarks.records import Measured, Row, provenance, results_file
 from benchmarks.timing_tables import line
 
+# If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host.
 LAUNCH_BOUND_US = 5000
-"""If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host."""
-
 ROUNDS, QUICK_ROUNDS = 31, 7
 
 
@@ -70,8 +67,8 @@ def _checked(contestant: Contestant, inputs: Inputs) -> Row:
     try:
         found = errors(answers(contestant, inputs), inputs)
     except Exception as error:
-        message = str(error).partition("\n")[0]
-        return {"status": "cannot", "reason": f"{type(error).__name__}: {message}"[:200]}
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        return {"status": "cannot", "reason": reason}
     if contestant.name != OURS and not contestant.is_coarse(inputs.case) and solves_another_problem(found):
         return {"status": "wrong", "reason": "not the same values or gradients", "errors": found}
     return {"status": "right", "errors": found}
@@ -105,9 +102,7 @@ def main() -> int:
     parser = measure.timing_options(
         __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
     )
-    parser.add_argument(
-        "--shapes", nargs="+", metavar="TEXT", default=[""], help="only cases with a TEXT in their name"
-    )
+    parser.add_argument("--shapes", nargs="+", metavar="TEXT", default=[""], help="cases with a TEXT in their name")
     parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
     arguments = parser.parse_args()
     device, is_quick = arguments.device, arguments.plan == "quick"
@@ -124,24 +119,20 @@ def main() -> int:
     # Compiling takes longer than the rest of the quick plan.
     everyone = [one for one in contestants() if not (is_quick and one.name == "compiled baseline")]
     try:
-        _run(measured, measured.missing(chosen), device, rounds, everyone)
+        last = None
+        for case in (bar := tqdm(measured.missing(chosen), unit="case")):
+            if last is None or replace(case, theta=last.theta) != last:
+                torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
+            row = run_case(case, device, rounds, everyone)
+            measured.add(row)
+            bar.write(line(row))
+            last = case
     except KeyboardInterrupt:
         print(f"Stopped. {path} has the cases measured so far; the same command resumes.")
         return 130
     failed = len(measured.missing(chosen))
     print(f"{len(chosen) - failed} of {len(chosen)} cases measured, {failed} failed: {path}")
     return int(failed > 0)
-
-
-def _run(measured: Measured, cases: Sequence[Case], device: str, rounds: int, everyone: Sequence[Contestant]) -> None:
-    last = None
-    for case in (bar := tqdm(cases, unit="case")):
-        if last is None or replace(case, theta=last.theta) != last:
-            torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
-        row = run_case(case, device, rounds, everyone)
-        measured.add(row)
-        bar.write(line(row))
-        last = case
 
 
 if __name__ == "__main__":

@@ -17,13 +17,13 @@ T = TypeVar("T", bound="DataclassInstance")
 DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS = ("contiguous", "channels_last")
 
+# By phase: the inputs that get a gradient after the forward.
 PHASES: dict[str, tuple[str, ...]] = {
     "forward": (),
     "theta": ("theta",),
     "image": ("image",),
     "both": ("image", "theta"),
 }
-"""By phase: the inputs that get a gradient after the forward."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,7 @@ def ideal_bytes(case: Case) -> int:
 
 def shapes(device: str) -> dict[str, list[Case]]:
     """Return the shapes by the kind of use that they are typical of; a CPU gets smaller batches."""
-    large = device == "cuda"
-    frames, batch = (128, 32) if large else (2, 2)
+    frames, batch = (128, 32) if device == "cuda" else (2, 2)
     return {
         "stream": [
             Case("stream", frames, channels, side, 224, theta="window")
@@ -163,8 +162,7 @@ def shapes(device: str) -> dict[str, list[Case]]:
 
 def plan(name: str, device: str) -> list[Case]:
     """Return the cases of a plan: ``"quick"``, ``"default"`` (one axis varies at a time) or ``"full"``."""
-    cases = {"quick": _quick, "default": _default, "full": _full}[name](shapes(device))
-    return list(dict.fromkeys(cases))
+    return list(dict.fromkeys({"quick": _quick, "default": _default, "full": _full}[name](shapes(device))))
 
 
 def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:

@@ -17,18 +17,13 @@ from benchmarks.cases import Case
 from benchmarks.measure import Call
 from supervised_st import affine_sample
 
+# (image, theta, size, align_corners) to the sampled image
 Sample = Callable[[Tensor, Tensor, tuple[int, int], bool], Tensor]
-"""``(image, theta, size, align_corners)`` to the sampled image."""
 
 OURS = "affine_sample"
-BASELINES = ("baseline", "widened baseline")
-"""The faster of the two is what others are compared with."""
-
-MEAN, STD = 114.0, 58.0
-"""Mean and standard deviation of uint8 images, which are normalized before they are sampled."""
-
-LARGEST_HALF_PLANE = 32_768
-"""Pixels. On a CPU, ``F.grid_sample`` reads and writes out of bounds in larger half-precision planes."""
+BASELINES = ("baseline", "widened baseline")  # the faster of the two is what others are compared with
+MEAN, STD = 114.0, 58.0  # of uint8 images, which are normalized before they are sampled
+LARGEST_HALF_PLANE = 32_768  # pixels; on a CPU, F.grid_sample reads and writes out of bounds in larger ones
 
 
 @dataclass(frozen=True)
@@ -37,14 +32,11 @@ class Contestant:
 
     name: str
     sample: Sample
-    suits: Callable[[Case, str], bool] = lambda case, device: True
-    """Whether it takes part; ``sample`` may still raise."""
-    parameter: Callable[[Tensor, Case], Tensor] = lambda theta, case: theta
-    """Its own form of theta, differentiable and made before timing starts."""
+    suits: Callable[[Case, str], bool] = lambda case, device: True  #: to take part; ``sample`` may still raise
+    parameter: Callable[[Tensor, Case], Tensor] = lambda theta, case: theta  #: its own form of theta, not timed
     is_coarse: Callable[[Case], bool] = lambda case: False
     """Whether its coordinates are less precise than float32; then its error is shown but not judged."""
-    around: Callable[[Call], Call] = lambda call: call
-    """Runs a call, and its backward, under a setting."""
+    around: Callable[[Call], Call] = lambda call: call  #: runs a call, and its backward, under a setting
 
 
 def _is_half(case: Case) -> bool:
@@ -99,13 +91,13 @@ def baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners:
     values = _normalized(image)
     if values.itemsize == 2 and not values.is_cuda and values.shape[2:].numel() > LARGEST_HALF_PLANE:
         raise NotImplementedError(f"half-precision plane above {LARGEST_HALF_PLANE:,} pixels (pytorch/pytorch#24823)")
-    return _grid_sampled(values, theta, size, align_corners)
+    return grid_sampled(values, theta, size, align_corners)
 
 
 def widened_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Sample likewise with grid and values in float32, and round once."""
     values = _normalized(image)
-    return _grid_sampled(values.float(), theta, size, align_corners).to(values.dtype)
+    return grid_sampled(values.float(), theta, size, align_corners).to(values.dtype)
 
 
 def _baseline_in_layout(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -113,19 +105,13 @@ def _baseline_in_layout(image: Tensor, theta: Tensor, size: tuple[int, int], ali
     return baseline(image, theta, size, align_corners).contiguous(memory_format=torch.channels_last)
 
 
-def _grid_sampled(values: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Several transforms per image become one tall output, so the image need not be copied."""
+def grid_sampled(values: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Sample in float; several transforms per image become one tall output, so the image need not be copied."""
     flat = theta.flatten(0, -3)
     grid = F.affine_grid(flat, [flat.shape[0], values.shape[1], *size], align_corners=align_corners)
     grid = grid.view(values.shape[0], -1, size[1], 2).to(values.dtype)
     sampled = F.grid_sample(values, grid, align_corners=align_corners)
-    return sampled if theta.dim() == 3 else split_rows(sampled, size[0])
-
-
-def split_rows(tall: Tensor, height: int) -> Tensor:
-    """Cut ``[batch channel (transform height) width]`` to ``[batch transform channel height width]``."""
-    batch, channels, _, width = tall.shape
-    return tall.view(batch, channels, -1, height, width).transpose(1, 2)
+    return sampled if theta.dim() == 3 else sampled.view(*values.shape[:2], -1, *size).transpose(1, 2)
 
 
 def _with_tf32(call: Call) -> Call:

@@ -1,7 +1,4 @@
-"""Read NVIDIA machine code: its instructions, the width of its accesses, and its shortest path.
-
-The text comes from ``nvdisasm -c -g``. A comment above an instruction names the source line it was compiled from.
-"""
+"""Read NVIDIA machine code as ``nvdisasm -c -g`` prints it: instructions, widths of accesses, and the shortest path."""
 
 import ast
 import heapq
@@ -11,11 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ENTRY, EXIT = -1, -2
-"""The nodes before the first block and after the last one."""
-
+ENTRY, EXIT = -1, -2  # the nodes before the first block and after the last one
+# Bytes that a load or a store moves, by the part of its name that gives the size; 4 if no part does.
 SIZES = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16, "256": 32}
-"""Bytes that a load or a store moves, by the part of its name that gives the size; 4 if no part does."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +44,6 @@ class Instruction:
         """Whether the next instruction may be skipped."""
         return bool(self.target) or self.operation in ("EXIT", "RET")
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether a jump or an exit is always taken. A jump may also have a predicate among its operands."""
-        return not self.guard and (not self.target or self.operands.startswith("`"))
-
 
 def functions_by_line(files: Iterable[Path]) -> dict[tuple[str, int], str]:
     """Return the name of the function that each line of some files belongs to, by file name and line number."""
@@ -79,7 +69,9 @@ class Code:
                 self._next[place].add(starts[last.target])
             if last.operation == "EXIT":
                 self._next[place].add(EXIT)
-            if not (last.ends_block and last.is_certain) and place + 1 < len(self.blocks):
+            # A jump may also have a predicate among its operands.
+            is_certain = not last.guard and (not last.target or last.operands.startswith("`"))
+            if not (last.ends_block and is_certain) and place + 1 < len(self.blocks):
                 self._next[place].add(place + 1)
         self._next[ENTRY] = {0}
 
@@ -88,6 +80,7 @@ class Code:
         starts: dict[str, int] = {}
         function, is_new = "", True
         for line in text.splitlines():
+            # A comment above an instruction names the source line it was compiled from.
             if found := re.search(r'//## File "([^"]+)", line (\d+)', line):
                 function = functions.get((Path(found[1]).name, int(found[2])), "")
             elif found := re.match(r"(\.L_x_\d+):", line):
@@ -111,8 +104,7 @@ class Code:
 
     def shortest_paths(self, start: int) -> dict[int, list[int]]:
         """Return the shortest path from ``start`` to each block, without ``start``; its own is its shortest loop."""
-        queue = [(self.count([block]), [block]) for block in self._next[start]]
-        heapq.heapify(queue)
+        queue = sorted((self.count([block]), [block]) for block in self._next[start])
         found: dict[int, list[int]] = {}
         while queue:
             cost, path = heapq.heappop(queue)

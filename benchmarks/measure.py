@@ -15,12 +15,9 @@ import torch
 from torch import Tensor
 
 Call = Callable[[], Any]
-Clock = Callable[[Call, int], float]
-"""``(call, repeats)`` to the mean seconds of one call."""
+Clock = Callable[[Call, int], float]  # (call, repeats) to the mean seconds of one call
 
-TURN_SECONDS = 2e-3
-"""Shortest turn, so that the cost of the clock itself does not count."""
-
+TURN_SECONDS = 2e-3  # the shortest turn, so that the cost of the clock itself does not count
 COPIED_BYTES = 2**28
 
 
@@ -93,7 +90,6 @@ def cuda_clock(call: Call, repeats: int) -> float:
 
 
 CLOCKS: dict[str, Clock] = {"cpu": cpu_clock, "cuda": cuda_clock}
-"""By device."""
 
 
 def replay(call: Call) -> Call:
@@ -123,8 +119,7 @@ def peak_bytes(call: Call) -> int:
 def copy_gigabytes_per_second(device: str) -> float:
     """Return the speed of a plain copy, bytes read plus bytes written, of more data than a cache holds."""
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    target.copy_(source)
+    target = source.clone()
     seconds = median(CLOCKS[device](lambda: target.copy_(source), 1) for _ in range(9))
     return 2 * COPIED_BYTES / seconds / 1e9
 

@@ -1,10 +1,8 @@
 """The timed stages of the paper's pipeline: in each, our way, other ways, and the error of an answer."""
 
 import copy
-import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +22,7 @@ from examples.mpii_cooking.config import DataSettings, KitchenSize, Level, Prese
 from examples.mpii_cooking.data import flow, video
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.kitchen import make_kitchen
-from examples.mpii_cooking.data.preparation import VideoCache, prepare, resize, window_side
+from examples.mpii_cooking.data.preparation import prepare, resize, window_side
 from examples.mpii_cooking.data.samples import FrameSamples, Sample
 from examples.mpii_cooking.evaluation.features import Shard, Stream, compute_shard, load_features, region_runs
 from examples.mpii_cooking.evaluation.predictions import evaluation_batches
@@ -37,17 +35,14 @@ from supervised_st import MotionWindowTarget, TemporalCorrelationPooling, affine
 from supervised_st.motion import motion_map, window_profile, window_scores
 from supervised_st.pooling import median_gamma
 
+# Relative error of a window's score if the map is not integer: `window_scores` rounds each of up to 224^2 pixels to
+# 2^-52 of the map's total, and many pixels are alike.
 SEARCHED = 1e-10
-"""Relative error of a window's score if the map is not integer: `window_scores` rounds each of up to 224^2 pixels to
-2^-52 of the map's total, and many pixels are alike."""
-
+# Largest difference between entries of two descriptors of length 1. Both are float64, but the logarithm magnifies the
+# rounding of small eigenvalues, and the square root that of small entries.
 POOLED = 1e-9
-"""Largest difference between entries of two descriptors of length 1. Both are float64, but the logarithm magnifies the
-rounding of small eigenvalues, and the square root that of small entries."""
-
+# Standard deviation, of 255, of noise on enlarged frames, so that they compress no better than a camera's.
 NOISE = 3.0
-"""Standard deviation, of 255, of noise on enlarged frames, so that they compress no better than a camera's."""
-
 VIDEO = "s"
 
 
@@ -58,8 +53,7 @@ class Solution:
     call: Call  #: returns the answer; this is timed
     error: Callable[[Any], float]  #: of an answer to its distance from the truth
     budget: float  #: the largest distance that counts as right
-    role: Literal["peer", "part", "floor"] = "peer"
-    """Another way, a part of ours, or the part that every way needs."""
+    role: Literal["peer", "part", "floor"] = "peer"  #: another way, a part of ours, or what every way needs
 
 
 @dataclass(frozen=True)
@@ -103,11 +97,6 @@ def _dataset(film: Path, frames: int, size: KitchenSize, path: Path) -> Dataset:
     return Dataset(VIDEO, {VIDEO: path}, ("class",), (), (Clip(VIDEO, 0, frames, label=0),), "none", False)
 
 
-def _prepared(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
-    with redirect_stderr(io.StringIO()):  # hides its progress bar
-        return prepare(dataset, settings, workspace)
-
-
 Profiles = dict[Level, list[tuple[np.ndarray, np.ndarray]]]
 """For each frame: the score and the row of the best window for every left column."""
 
@@ -117,14 +106,15 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
     settings, kitchen, frames = scene.preset.data, scene.preset.kitchen, scene.prepared
     dataset = _dataset(film, frames, kitchen, folder / "prepared.avi")
     path, numbers = dataset.videos[VIDEO], itertools.count()
-    grays = [_gray(frame, settings.flow_height) for frame in video.decode(path)]
+    height, width = settings.flow_height, round(kitchen.width * settings.flow_height / kitchen.height)
+    grays = [cv2.cvtColor(resize(frame, (height, width)), cv2.COLOR_RGB2GRAY) for frame in video.decode(path)]
     method = flow.estimator(settings.flow)
     flows = list(flow.flows(grays, method, settings.flow_bound))
     error = _profiles_error(flows, settings)
 
     def whole() -> Profiles:
         workspace = Workspace(folder / "preparation" / str(next(numbers)))
-        cache = _prepared(dataset, settings, workspace)[VIDEO]
+        cache = prepare(dataset, settings, workspace)[VIDEO]
         return {level: [cache.profile(level, frame) for frame in range(frames)] for level in settings.levels}
 
     contestants = {
@@ -133,19 +123,13 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
         f"flow, {settings.flow}": _counted(lambda: flow.flows(grays, method, settings.flow_bound), frames),
         "windows": Solution(lambda: _windows(flows, settings), error, SEARCHED, "part"),
     }
-    grid = f"{grays[0].shape[1]}x{grays[0].shape[0]}"
-    name = f"prepare {frames} frames, {kitchen.width}x{kitchen.height}, flow at {grid}"
+    name = f"prepare {frames} frames, {kitchen.width}x{kitchen.height}, flow at {width}x{height}"
     return Stage(name, "frames", frames, contestants)
 
 
 def _counted(items: Callable[[], Iterator[Any]], count: int) -> Solution:
     """Consume the items and check their number."""
     return Solution(lambda: sum(1 for _ in items()), lambda found: abs(found - count), 0, "part")
-
-
-def _gray(frame: np.ndarray, height: int) -> np.ndarray:
-    width = round(frame.shape[1] * height / frame.shape[0])
-    return cv2.cvtColor(resize(frame, (height, width)), cv2.COLOR_RGB2GRAY)
 
 
 def _stacks(count: int, stack: int) -> np.ndarray:
@@ -172,20 +156,20 @@ def _profiles_error(flows: list[np.ndarray], settings: DataSettings) -> Callable
     motion = (steps**2).sum(1)[_stacks(len(flows), settings.stack)].sum(1)
     unit = (2 * settings.flow_bound / 255) ** 2 / settings.stack
 
-    def of_level(level: Level, profiles: list[tuple[np.ndarray, np.ndarray]]) -> float:
-        score, row = (np.stack(part) for part in zip(*profiles, strict=True))
-        scores = peers.exact_scores(motion, window_side(settings, level))
-        found = np.take_along_axis(scores, row[:, None].astype(np.int64), axis=1)[:, 0]
-        return peers.search_error(score / unit, found, scores.max(1))
+    def error(profiles: Profiles) -> float:
+        errors = []
+        for level, of in profiles.items():
+            score, row = (np.stack(part) for part in zip(*of, strict=True))
+            scores = peers.exact_scores(motion, window_side(settings, level))
+            found = np.take_along_axis(scores, row[:, None].astype(np.int64), axis=1)[:, 0]
+            errors.append(peers.search_error(score / unit, found, scores.max(1)))
+        return max(errors)
 
-    return lambda profiles: max(of_level(*item) for item in profiles.items())
+    return error
 
 
 def window_search(plan: Plan, device: str) -> Stage:
-    """Return the search for the best window of motion maps.
-
-    The maps are squared lengths of 8-bit flow: integers, whose float64 sums are exact.
-    """
+    """Return the search of motion maps, squared lengths of 8-bit flow: integers, whose float64 sums are exact."""
     side, (height, width) = plan.window, plan.map_size
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(plan.maps, 2, -(-height // 16), -(-width // 16), generator=generator)
@@ -211,8 +195,10 @@ def window_search(plan: Plan, device: str) -> Stage:
         maps = list(motion.numpy())
         contestants["`cv2.boxFilter`, float64"] = Solution(lambda: peers.box_filtered(maps, side), error, EXACT)
     contestants |= {
-        "`F.avg_pool2d`, rows then columns, float64": Solution(lambda: peers.pooled_strips(motion, side), error, EXACT),
-        "`F.avg_pool2d`, float32": Solution(lambda: peers.pooled_squares(single, side), error, FLOAT32_SUM),
+        "`F.avg_pool2d`, rows then columns, float64": Solution(
+            lambda: peers.pooled(motion, (side, 1), (1, side)), error, EXACT
+        ),
+        "`F.avg_pool2d`, float32": Solution(lambda: peers.pooled(single, (side, side)), error, FLOAT32_SUM),
     }
     return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
 
@@ -263,7 +249,7 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
     preset = replace(scene.preset, data=replace(scene.preset.data, flow="dis"))
     dataset = _dataset(film, scene.described, preset.kitchen, folder / "described.avi")
     workspace = Workspace(folder / "extraction")
-    caches = _prepared(dataset, preset.data, workspace)
+    caches = prepare(dataset, preset.data, workspace)
     experiment = Untrained(dataset, caches, preset, SeedPlan(0), workspace, torch.device(device))
     for modality, level in itertools.product(Modality, preset.data.levels):
         if level.name in scene.levels:
@@ -278,13 +264,11 @@ def _stream(experiment: Experiment, stream: Stream) -> Stage:
     transformer, classifiers = attending.transformer, (attending.classifier, hard_coded.classifier)
     size = (preset.data.glimpse, preset.data.glimpse)
 
-    def caches() -> Mapping[str, VideoCache]:
-        """Return copies, which start with an empty memory of frames."""
-        return copy.deepcopy(experiment.caches)
-
     def samples() -> FrameSamples:
-        return FrameSamples(clips, caches(), level, modality, preset)
+        # A copy of the caches starts with an empty memory of frames.
+        return FrameSamples(clips, copy.deepcopy(experiment.caches), level, modality, preset)
 
+    frames = len(samples())
     inputs = []
     with torch.inference_mode():
         for batch in evaluation_batches(samples()):
@@ -297,8 +281,8 @@ def _stream(experiment: Experiment, stream: Stream) -> Stage:
         found = []
         for image, glimpses in inputs:
             transformer.localize(image)
-            described = (classifier.fc6(glimpse) for classifier, glimpse in zip(classifiers, glimpses, strict=True))
-            found.append(torch.stack(list(described)))
+            both = zip(classifiers, glimpses, strict=True)
+            found.append(torch.stack([classifier.fc6(glimpse) for classifier, glimpse in both]))
         return torch.cat(found, 1)
 
     truth = bare().cpu()
@@ -308,21 +292,20 @@ def _stream(experiment: Experiment, stream: Stream) -> Stage:
 
     def whole() -> Experiment:
         root = experiment.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
-        fresh = replace(experiment, caches=caches(), workspace=Workspace(root))
+        fresh = replace(experiment, caches=copy.deepcopy(experiment.caches), workspace=Workspace(root))
         compute_shard(fresh, stream, Shard("test-0000", clips))
         return fresh
 
     def written(fresh: Experiment) -> float:
-        files = [load_features(fresh, stream, region, "test")[0].features for region in Region]
-        return error(torch.from_numpy(np.stack(files)))
+        both = [load_features(fresh, stream, region, "test")[0].features for region in Region]
+        return error(torch.from_numpy(np.stack(both)))
 
     contestants = {
         "`compute_shard`": Solution(whole, written, rounding(torch.float16)),
         "bare networks": Solution(bare, error, FLOAT32_SUM, "floor"),
         "reading batches": _counted(
-            lambda: itertools.chain.from_iterable(batch.frame for batch in evaluation_batches(samples())),
-            len(samples()),
+            lambda: (frame for batch in evaluation_batches(samples()) for frame in batch.frame), frames
         ),
     }
-    name = f"features of {len(samples())} frames, {preset.name}, {modality}, {level.name}"
-    return Stage(name, "frames", len(samples()), contestants)
+    name = f"features of {frames} frames, {preset.name}, {modality}, {level.name}"
+    return Stage(name, "frames", frames, contestants)

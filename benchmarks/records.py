@@ -27,8 +27,7 @@ Row = dict[str, Any]
 
 def results_file(name: str, *, is_quick: bool = False) -> Path:
     """Return the file of some results. Those of a quick run are kept apart from the published ones."""
-    folder = ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__
-    return folder / f"{name}.json"
+    return (ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__) / f"{name}.json"
 
 
 def save(path: Path, results: Results) -> Results:

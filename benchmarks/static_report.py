@@ -2,11 +2,9 @@
 
     python benchmarks/static_report.py [--check] [--full] [--json FILE]
 
-Each row is one variant of a kernel: registers and stack bytes per thread (the stack holds spilled registers), shared
-memory bytes per program, loads and stores of local memory, and the narrowest access to each tensor in bytes.
-Instructions per element are those of all threads on the shortest path through the machine code, divided by the values
-of the output, or of its gradient in the theta gradient. Tiles that are whole and lie inside the image take this path,
-for affine transforms of scale one. ``--check`` fails on spills, on local memory and on accesses that are too narrow.
+Each row is one variant of a kernel; its stack holds spilled registers. Instructions per element are those of all
+threads on the shortest path through the machine code, divided by the values of the output, or of its gradient in the
+theta gradient. Whole tiles inside the image take this path, for affine transforms of scale one.
 """
 
 import argparse
@@ -42,30 +40,23 @@ from supervised_st._sampler import fused, kernels, launches, operators
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
 DTYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
-LAYOUTS = ((3, False), (64, True))
-"""Channels, and whether the layout is channels_last."""
-
-IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15
-"""Images and outputs are square. The large ones need 64-bit offsets."""
-
-CANDIDATES = {"bilinear": 9, "nearest": 4}
-"""Output pixels that the image gradient looks at for each input pixel and affine transform of scale one."""
-
+LAYOUTS = ((3, False), (64, True))  # channels, and whether the layout is channels_last
+IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15  # images and outputs are square; the large ones need 64-bit offsets
 TAPS = {"bilinear": 4, "nearest": 1}
+# Output pixels that the image gradient looks at for each input pixel and affine transform of scale one.
+CANDIDATES = {"bilinear": 9, "nearest": 4}
 
 READERS = ("inside_taps", "_masked_tap")
+# By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it. The loop that
+# counts is the one in which the first tensor is read, by its first function that reads at all: float64 has no fast path
+# inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs (_add_block)
+# may read values one by one.
 ACCESSES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "forward": {"image": ("LDG", READERS), "out": ("STG", ("forward_kernel",))},
     "theta_gradient": {"image": ("LDG", READERS), "grad": ("LDG", ("theta_gradient_kernel",))},
     "image_gradient": {"grad": ("LDG", ("_add",)), "out": ("STG", ("image_gradient_kernel",))},
     "theta_reduction": {},
 }
-"""By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it.
-
-The loop that counts is the one in which the first tensor is read, by its first function that reads at all: float64 has
-no fast path inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs
-(``_add_block``) may read values one by one.
-"""
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -109,8 +100,8 @@ def variants(*, is_full: bool) -> list[Variant]:
         if (kernel, dtype) != ("image_gradient", "uint8")
     ]
     found = [*formats, *vary(Variant("theta_reduction"), architecture=ARCHITECTURES)]
+    paddings = ("zeros", "border", "reflection", "fill")
     for variant in formats if is_full else map(Variant, KERNELS):
-        paddings = ("zeros", "border", "reflection", "fill")
         found += vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
     for kernel, (channels, last) in itertools.product(KERNELS, LAYOUTS):
         layout = Variant(kernel, channels=channels, channels_last=last)

@@ -27,8 +27,7 @@ def newest(name: str) -> Results | None:
     """Return the results with this name of the newest version that has them."""
     paths = RESULTS.glob(f"*/{name}.json")
     path = max(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-2])], default=None)
-    results: Results | None = json.loads(path.read_text()) if path else None
-    return results
+    return json.loads(path.read_text()) if path else None
 
 
 def static_table(results: Results) -> str:

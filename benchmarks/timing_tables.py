@@ -1,6 +1,6 @@
 """The tables of measured times, as Markdown: of affine_sample and of the pipeline."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -11,9 +11,7 @@ from benchmarks.measure import Spread, speedup
 from benchmarks.records import Results, Row, origin
 from examples.mpii_cooking.markdown_table import markdown_table
 
-Columns = dict[str, Callable[[Row], str]]
-"""The cell of a row, by the column's title."""
-
+Columns = dict[str, Callable[[Row], str]]  # the cell of a row, by the column's title
 PHASES = {
     "forward": "forward",
     "theta": "forward, backward to theta",
@@ -32,18 +30,18 @@ def line(row: Row) -> str:
 
 def full_table(results: Results) -> str:
     """Return every row, in the order of the plan, with what it depends on and the reasons for missing times."""
-    reasons: list[str] = []
+    reasons: dict[str, int] = {}
     columns = _columns(results, reasons)
     header = ["image, output", "transform", "format", "phase", *columns]
     rows = [[*_what(row), *_numbers(row, columns)] for row in results["rows"]]
     notes = [f"- {name} did not take part: {reason}" for name, reason in results.get("absent", {}).items()]
-    notes += [f"- ({number}) {reason}" for number, reason in enumerate(reasons, 1)]
-    counted = _counted(results["rows"], results["device"])
-    return "\n\n".join([_described(results), counted, markdown_table(header, rows), "\n".join(notes)]).rstrip()
+    notes += [f"- ({number}) {reason}" for reason, number in reasons.items()]
+    parts = (_described(results), _counted(results), markdown_table(header, rows), "\n".join(notes))
+    return "\n\n".join(parts).rstrip()
 
 
-def _columns(results: Results, reasons: list[str]) -> Columns:
-    """Return the columns of numbers; reasons for missing times are added to ``reasons``."""
+def _columns(results: Results, reasons: dict[str, int]) -> Columns:
+    """Return the columns of numbers; the reasons for missing times are numbered in ``reasons``."""
     names = dict.fromkeys(name for row in results["rows"] for name in row["contestants"])
     peers = [name for name in names if name not in (OURS, *BASELINES)]
     columns: Columns = {
@@ -70,9 +68,9 @@ def _numbers(row: Row, columns: Columns) -> list[str]:
 
 def _what(row: Row) -> list[str]:
     case = Case(**row["case"])
-    several = f"{case.transforms} of " if case.transforms > 1 else ""
-    format_ = [case.dtype, case.layout if case.layout != "contiguous" else "", "corners" if case.align_corners else ""]
-    return [f"{case.group} {case.shape}", several + case.theta, ", ".join(filter(None, format_)), PHASES[case.phase]]
+    theta = f"{case.transforms} of {case.theta}" if case.transforms > 1 else case.theta
+    format_ = [case.dtype, case.layout * (case.layout != "contiguous"), "corners" * case.align_corners]
+    return [f"{case.group} {case.shape}", theta, ", ".join(filter(None, format_)), PHASES[case.phase]]
 
 
 def short_table(results: Results) -> str:
@@ -109,17 +107,17 @@ def _described(results: Results) -> str:
 
 
 def _measured(results: Results) -> str:
-    rounds = f"Medians of {results['rounds']} rounds, in brackets the quartiles of the rounds' ratios"
-    return f"{origin(results)}. {rounds}"
+    rounds = results["rounds"]
+    return f"{origin(results)}. Medians of {rounds} rounds, in brackets the quartiles of the rounds' ratios"
 
 
-def _counted(rows: Sequence[Row], device: str) -> str:
+def _counted(results: Results) -> str:
+    rows = results["rows"]
     right = [row for row in rows if not row["failed"]]
     ratios = [_of_baseline(row, OURS) for row in right]
     faster, slower = sum(ratio.low > 1 for ratio in ratios), sum(ratio.high < 1 for ratio in ratios)
     further = sum(_values_error(row, OURS) > _values_error(row, row["baseline"]) for row in right)
-    measured = {Case(**row["case"]) for row in rows}
-    unmeasured = sum(case not in measured for case in plan("default", device))
+    unmeasured = len(set(plan("default", results["device"])) - {Case(**row["case"]) for row in rows})
     missing = f" {unmeasured} more cases of the plan have not been measured." if unmeasured else ""
     return (
         f"Of {len(rows)} cases `affine_sample` is faster than the baseline in {faster}, slower in {slower}, and within "
@@ -128,16 +126,14 @@ def _counted(rows: Sequence[Row], device: str) -> str:
     )
 
 
-def _peer(row: Row, name: str, reasons: list[str]) -> str:
+def _peer(row: Row, name: str, reasons: dict[str, int]) -> str:
     entry = row["contestants"].get(name)
     if entry is None:
         return ""
     if entry["status"] == "timed":
         return _short(_of_baseline(row, name).median)
-    reason = f"{name}: {entry['reason']}"
-    if reason not in reasons:
-        reasons.append(reason)
-    return f"{entry['status']} ({reasons.index(reason) + 1})"
+    number = reasons.setdefault(f"{name}: {entry['reason']}", len(reasons) + 1)
+    return f"{entry['status']} ({number})"
 
 
 def _bandwidth(row: Row, copy: float) -> str:

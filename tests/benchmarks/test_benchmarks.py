@@ -89,9 +89,9 @@ def test_conversions_of_theta_describe_the_same_transform(align_corners):
 
     if not align_corners:
         theta, image = torch.randn(2, 2, 3).double() / 2, torch.randn(case.image_shape).double()
-        want = contestants._grid_sampled(image, theta, case.size, False)
+        want = contestants.grid_sampled(image, theta, case.size, False)
         corners = contestants._corner_theta(theta, case)
-        torch.testing.assert_close(contestants._grid_sampled(image, corners, case.size, True), want, rtol=0, atol=1e-12)
+        torch.testing.assert_close(contestants.grid_sampled(image, corners, case.size, True), want, rtol=0, atol=1e-12)
 
 
 def test_the_baseline_in_layout_keeps_values_and_layout():
