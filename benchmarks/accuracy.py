@@ -2,9 +2,7 @@
 
     python benchmarks/accuracy.py --device cpu|cuda [--cases N]
 
-Three questions: how far are random affine transforms of unit noise from the truth, in three dtypes? Do images come back
-bit for bit from identity and from whole-pixel shifts? Does identity under autocast move pixels? The truth is the
-baseline in float64, applied to inputs that were rounded to the dtype first. The results become a JSON file and a table.
+It samples random transforms of unit noise, identities, whole-pixel shifts, and the identity under autocast.
 """
 
 import argparse
@@ -12,7 +10,6 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,56 +20,39 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks import markdown
 from benchmarks.budgets import RANDOM_TRANSFORMS
-from benchmarks.contestants import Sample, absent, baseline, library, widened_baseline
-from benchmarks.records import Results, provenance, results_file, save
+from benchmarks.contestants import Sample, baseline, library, widened_baseline
+from benchmarks.records import Results, origin, provenance, results_file, save
 from examples.mpii_cooking.markdown_table import markdown_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-DEFAULT = {"cpu": "aten", "cuda": "triton"}
-"""The backend that ``"auto"`` chooses for bilinear sampling."""
-
-PER_BATCH = 40
-"""Cases of equal sizes; one call samples them."""
-
+DEFAULT = {"cpu": "aten", "cuda": "triton"}  # the backend that "auto" chooses for bilinear sampling
+PER_BATCH = 40  # cases of equal sizes, which one call samples
 LARGEST_SCALE, LARGEST_SHIFT = 4.0, 1.5
 SMALLEST_SIDE, LARGEST_SIDE = 4, 127
 EXACT_SIZES = (*range(1, 4097), 16_384, 65_536)
 AUTOCAST_SIZES = (224, 512, 1920, 3840)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Cases of equal sizes; ``index`` seeds their images and affine transforms."""
+def batches(cases: int) -> Iterator[tuple[Tensor, Tensor, tuple[int, int], bool]]:
+    """Draw images, theta (scaled per axis, rotated by any angle, shifted), the output's size and align_corners.
 
-    index: int
-    cases: int
-    image_size: tuple[int, int]
-    size: tuple[int, int]
-    align_corners: bool
-
-    def inputs(self) -> tuple[Tensor, Tensor]:
-        """Return images and theta, the same on every device: scaled per axis, rotated by any angle, shifted."""
-        generator = torch.Generator().manual_seed(self.index)
-
-        def uniform(low: float, high: float, *shape: int) -> Tensor:
-            return torch.rand(self.cases, *shape, generator=generator, dtype=torch.float64) * (high - low) + low
-
-        image = torch.randn(self.cases, 1, *self.image_size, generator=generator)
-        angle, largest = uniform(-math.pi, math.pi), math.log(LARGEST_SCALE)
-        turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
-        linear = turn * uniform(-largest, largest, 1, 2).exp()
-        shift = uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 2, 1)
-        return image, torch.cat((linear, shift), dim=2).float()
-
-
-def batches(cases: int) -> Iterator[Batch]:
-    """Draw the sizes of images and outputs; a run of fewer cases is the beginning of a longer one."""
-    generator = torch.Generator().manual_seed(0)
+    They are the same on every device; a run of fewer cases is the beginning of a longer one.
+    """
+    sizes = torch.Generator().manual_seed(0)
     for index, first in enumerate(range(0, cases, PER_BATCH)):
-        height, width, *size = torch.randint(SMALLEST_SIDE, LARGEST_SIDE + 1, (4,), generator=generator).tolist()
-        yield Batch(index, min(PER_BATCH, cases - first), (height, width), (size[0], size[1]), index % 2 == 1)
+        sides = torch.randint(SMALLEST_SIDE, LARGEST_SIDE + 1, (4,), generator=sizes).tolist()
+        count, generator = min(PER_BATCH, cases - first), torch.Generator().manual_seed(index)
+        image = torch.randn(count, 1, *sides[:2], generator=generator)
+        angle = _uniform(math.pi, count, generator=generator)
+        turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), dim=1).view(-1, 2, 2)
+        linear = turn * _uniform(math.log(LARGEST_SCALE), count, 1, 2, generator=generator).exp()
+        shift = _uniform(LARGEST_SHIFT, count, 2, 1, generator=generator)
+        yield image, torch.cat((linear, shift), dim=2).float(), (sides[2], sides[3]), index % 2 == 1
+
+
+def _uniform(largest: float, *shape: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(*shape, generator=generator, dtype=torch.float64) * (2 * largest) - largest
 
 
 def cast_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -81,36 +61,31 @@ def cast_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_cor
 
 
 def contestants(device: str) -> dict[str, Sample]:
-    """Return two backends of the library, and the baseline without and with float32 coordinates."""
-    backends: dict[str, Sample] = {name: partial(library, backend=name) for name in (DEFAULT[device], "reference")}
-    return backends | {"baseline": cast_baseline, "widened baseline": widened_baseline}
+    """Return two backends of the library, and the baseline."""
+    backends = {name: partial(library, backend=name) for name in (DEFAULT[device], "reference")}
+    return {**backends, "baseline": cast_baseline}
 
 
 def random_transforms(dtype: str, device: str, cases: int) -> Results:
     """Return statistics of each contestant's errors; a case's error is its largest.
 
     ``further`` counts the cases in which another contestant is closer to the truth. ``over_budget`` counts the cases
-    with a value that is not the rounding of one within `RANDOM_TRANSFORMS` of the truth. ``worst`` identifies a case.
+    with a value that is not the rounding of one within `RANDOM_TRANSFORMS` of the truth. ``worst`` is a case's number.
     """
-    everyone = contestants(device)
+    everyone = contestants(device) | {"widened baseline": widened_baseline}
     found: dict[str, list[Tensor]] = {name: [] for name in everyone}
     over_budget = dict.fromkeys(everyone, 0)
-    drawn = list(batches(cases))
-    for batch in tqdm(drawn, desc=f"random transforms, {dtype}", unit="batch", leave=False):
-        image, theta = (tensor.to(device) for tensor in batch.inputs())
-        image = image.to(DTYPES[dtype])
-        truth = baseline(image.double(), theta.double(), batch.size, batch.align_corners)
+    total = -(-cases // PER_BATCH)
+    for batch in tqdm(batches(cases), desc=f"random transforms, {dtype}", total=total, unit="batch", leave=False):
+        image, theta, size, align_corners = batch
+        image, theta = image.to(device, DTYPES[dtype]), theta.to(device)
+        truth = baseline(image.double(), theta.double(), size, align_corners)
         low, high = ((truth + sign * RANDOM_TRANSFORMS).to(image.dtype) for sign in (-1, 1))
         for name, sample in everyone.items():
-            got = sample(image, theta, batch.size, batch.align_corners)
+            got = sample(image, theta, size, align_corners)
             found[name].append((got.double() - truth).abs().flatten(1).amax(1).cpu())
             over_budget[name] += int((~((low <= got) & (got <= high))).flatten(1).any(1).sum())
     errors = {name: torch.cat(of) for name, of in found.items()}
-
-    def worst(error: Tensor) -> Results:
-        batch, case = divmod(int(error.argmax()), PER_BATCH)
-        return {**asdict(drawn[batch]), "case": case}
-
     return {
         name: {
             "max": error.max().item(),
@@ -118,7 +93,7 @@ def random_transforms(dtype: str, device: str, cases: int) -> Results:
             "median": error.median().item(),
             "over_budget": over_budget[name],
             "further": {other: int((error > errors[other]).sum()) for other in everyone if other != name},
-            "worst": worst(error),
+            "worst": int(error.argmax()),
         }
         for name, error in errors.items()
     }
@@ -129,44 +104,40 @@ def exactness(device: str, sizes: Sequence[int]) -> Results:
 
     Images are one row and one column of noise. The shift is by a third of the pixels, and zeros come in.
     """
-    everyone = {name: sample for name, sample in contestants(device).items() if name != "widened baseline"}
-    failures: dict[str, dict[str, list[str]]] = {name: {"identity": [], "shift": []} for name in everyone}
+    everyone = contestants(device)
+    failures = {name: torch.zeros(2, dtype=torch.int64) for name in everyone}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*affine_grid behavior has changed for unit-size grids.*")
         for n in tqdm(sizes, desc="exactness", unit="size", leave=False):
-            for case, images, theta, truth, align_corners in _exact_cases(n, device):
+            for images, theta, truth, align_corners in _exact_cases(n, device):
                 for name, sample in everyone.items():
                     got = sample(images, theta, (images.shape[2], images.shape[3]), align_corners)
-                    same = (got == truth).flatten(1).all(1).tolist()
-                    for cases, is_same in zip(failures[name].values(), same, strict=True):
-                        cases += [] if is_same else [case]
+                    failures[name] += (got != truth).flatten(1).any(1).cpu()
     return {
         "cases_per_transform": 4 * len(sizes),
         "failures": {
-            name: {transform: {"count": len(cases), "first": cases[:3]} for transform, cases in of.items()}
-            for name, of in failures.items()
+            name: {"identity": {"count": int(identity)}, "shift": {"count": int(shift)}}
+            for name, (identity, shift) in failures.items()
         },
     }
 
 
-def _exact_cases(n: int, device: str) -> Iterator[tuple[str, Tensor, Tensor, Tensor, bool]]:
-    """Yield for each axis and convention: name, the image twice, identity and shift, the two outputs, align_corners."""
+def _exact_cases(n: int, device: str) -> Iterator[tuple[Tensor, Tensor, Tensor, bool]]:
+    """Yield for each axis and convention: the image twice, identity and shift, the two outputs, align_corners."""
     row = torch.randn(1, 1, 1, n, generator=torch.Generator().manual_seed(n)).to(device)
     pixels = n // 3 or min(1, n - 1)
     wanted = torch.cat((row, F.pad(row[..., pixels:], (0, pixels))))
     for align_corners in (False, True):
         theta = torch.eye(2, 3, device=device).repeat(2, 1, 1)
         theta[1, 0, 2] = 2 * pixels / max(1, n - 1 if align_corners else n)
-        name = f"{n} corners" if align_corners else f"{n}"
-        yield f"{name} x", row.repeat(2, 1, 1, 1), theta, wanted, align_corners
-        yield f"{name} y", row.mT.repeat(2, 1, 1, 1), theta.flip(1)[..., [1, 0, 2]], wanted.mT, align_corners
+        yield row.repeat(2, 1, 1, 1), theta, wanted, align_corners
+        yield row.mT.repeat(2, 1, 1, 1), theta.flip(1)[..., [1, 0, 2]], wanted.mT, align_corners
 
 
 def autocast_identity(device: str) -> Results:
     """Return how many pixels identity under autocast is off by, by dtype, contestant and width.
 
-    The image is a ramp: the value of a pixel is its column. Pixels at the edges are left out, since they blend with the
-    padding.
+    The value of a pixel is its column. Pixels at the edges are left out, since they blend with the padding.
     """
     found: Results = {}
     for dtype in ("float16", "bfloat16"):
@@ -174,8 +145,6 @@ def autocast_identity(device: str) -> Results:
             ramp = torch.arange(n, dtype=torch.float32, device=device).expand(1, 1, 4, n).contiguous()
             theta = torch.eye(2, 3, device=device)[None]
             for name, sample in contestants(device).items():
-                if name == "widened baseline":
-                    continue
                 with torch.autocast(device, dtype=DTYPES[dtype]):
                     got = sample(ramp, theta, (4, n), True)
                 off = (got - ramp)[..., 1:-1, 8:-8].abs().max().item()
@@ -186,7 +155,6 @@ def autocast_identity(device: str) -> Results:
 def measure(device: str, cases: int) -> Results:
     """Return all results, with what they depend on."""
     return provenance(device, torch.get_num_threads()) | {
-        "absent": absent(),
         "cases": cases,
         "budget": RANDOM_TRANSFORMS,
         "random_transforms": {dtype: random_transforms(dtype, device, cases) for dtype in DTYPES},
@@ -198,15 +166,11 @@ def measure(device: str, cases: int) -> Results:
 def table(results: Results) -> str:
     """Return the results as Markdown."""
     described = (
-        f"{markdown.origin(results)}. {results['cases']:,} random transforms per dtype: scale 1/{LARGEST_SCALE:.0f} to "
+        f"{origin(results)}. {results['cases']:,} random transforms per dtype: scale 1/{LARGEST_SCALE:.0f} to "
         f"{LARGEST_SCALE:.0f}, any angle, shift up to {LARGEST_SHIFT}, images and outputs of {SMALLEST_SIDE} to "
         f"{LARGEST_SIDE} pixels a side, unit noise. A case's error is its largest; it is over budget if a value is not "
         f"the rounding of one within {results['budget']:.0e} of the truth. `{results['command']}`"
     )
-    return "\n\n".join((described, _random_table(results), _exact_table(results), _autocast_table(results)))
-
-
-def _random_table(results: Results) -> str:
     header = ["dtype", "by", "max", "99 %", "median", "over budget", "further than the baseline", "than widened"]
     rows = []
     for dtype, of in results["random_transforms"].items():
@@ -214,24 +178,20 @@ def _random_table(results: Results) -> str:
             further = [str(errors["further"].get(other, "")) for other in ("baseline", "widened baseline")]
             numbers = [f"{errors[key]:.2e}" for key in ("max", "p99", "median")]
             rows.append([dtype, name, *numbers, str(errors["over_budget"]), *further])
-    return markdown_table(header, rows)
+    random = markdown_table(header, rows)
 
-
-def _exact_table(results: Results) -> str:
     exact = results["exactness"]
-    cases = f"{exact['cases_per_transform']:,}"
-    header = ["by", *(f"{name}: not bit for bit, of {cases}" for name in ("identity", "shift"))]
+    of_cases = f"not bit for bit, of {exact['cases_per_transform']:,}"
     rows = [[name, *(f"{count['count']:,}" for count in of.values())] for name, of in exact["failures"].items()]
-    return markdown_table(header, rows)
+    exactness = markdown_table(["by", f"identity: {of_cases}", f"shift: {of_cases}"], rows)
 
-
-def _autocast_table(results: Results) -> str:
     rows = [
         [dtype, name, *(f"{off:.2g} px" for off in widths.values())]
         for dtype, of in results["autocast_identity"].items()
         for name, widths in of.items()
     ]
-    return markdown_table(["autocast", "by", *(f"{n} pixels wide" for n in AUTOCAST_SIZES)], rows)
+    autocast = markdown_table(["autocast", "by", *(f"{n} pixels wide" for n in AUTOCAST_SIZES)], rows)
+    return "\n\n".join((described, random, exactness, autocast))
 
 
 def main() -> None:
@@ -242,8 +202,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = results_file(f"accuracy-{arguments.device}")
-    print(table(save(path, measure(arguments.device, arguments.cases))))
-    print(f"\n{path}")
+    print(f"{table(save(path, measure(arguments.device, arguments.cases)))}\n\n{path}")
 
 
 if __name__ == "__main__":

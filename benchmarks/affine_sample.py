@@ -2,12 +2,9 @@
 
     python benchmarks/affine_sample.py --device cpu|cuda [--quick | --full] [--shapes TEXT ...] [--json FILE] [--fresh]
 
-A case is timed only if its values and gradients are right: close to float64, and no further from it than the baseline
-allows. Then all contestants take turns. Results are saved after each case, and a stopped run resumes where it was.
-`python benchmarks/tables.py` updates the tables of README and docs.
+Only right answers are timed, in turns. Results are saved after each case, and a stopped run resumes where it was.
 """
 
-import argparse
 import sys
 import warnings
 from collections.abc import Sequence
@@ -23,19 +20,18 @@ from tqdm import tqdm
 
 from benchmarks import measure
 from benchmarks.cases import PHASES, Case, ideal_bytes, plan
-from benchmarks.contestants import BASELINES, OURS, CannotError, Contestant, absent, contestants
+from benchmarks.contestants import BASELINES, OURS, Contestant, contestants
 from benchmarks.correctness import Inputs, answers, complaint, errors, solves_another_problem
 from benchmarks.measure import Call
 from benchmarks.records import Measured, Row, provenance, results_file
 from benchmarks.timing_tables import line
 
+# If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host.
 LAUNCH_BOUND_US = 5000
-"""If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host."""
-
 ROUNDS, QUICK_ROUNDS = 31, 7
 
 
-def call_of(contestant: Contestant, inputs: Inputs) -> Call:
+def timed_call(contestant: Contestant, inputs: Inputs) -> Call:
     """Return what is timed: the forward, and the backward of the phase; no loss, no conversion of theta."""
     case, wanted = inputs.case, PHASES[inputs.case.phase]
     image = inputs.image.detach().requires_grad_("image" in wanted)
@@ -59,29 +55,27 @@ def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant
     entries = {contestant.name: _checked(contestant, inputs) for contestant in suited}
     own = entries[OURS]
     baselines = [entries[name]["errors"] for name in BASELINES if "errors" in entries.get(name, {})]
-    failed = own["reason"] if "reason" in own else complaint(own["errors"], baselines, case, device)
+    failed = own.get("reason") or complaint(own["errors"], baselines, case, device)
     row = {"case": asdict(case), "failed": failed, "ideal_bytes": ideal_bytes(case), "contestants": entries}
     if not failed:
         right = [contestant for contestant in suited if "reason" not in entries[contestant.name]]
-        _time({contestant.name: call_of(contestant, inputs) for contestant in right}, device, rounds, row)
+        _time({contestant.name: timed_call(contestant, inputs) for contestant in right}, device, rounds, row)
     return row
 
 
 def _checked(contestant: Contestant, inputs: Inputs) -> Row:
     try:
         found = errors(answers(contestant, inputs), inputs)
-    except CannotError as error:
-        return {"status": "cannot", "reason": str(error)}
     except Exception as error:
-        message = next(iter(str(error).splitlines()), "")
-        return {"status": "cannot", "reason": f"{type(error).__name__}: {message}"[:200]}
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        return {"status": "cannot", "reason": reason}
     if contestant.name != OURS and not contestant.is_coarse(inputs.case) and solves_another_problem(found):
         return {"status": "wrong", "reason": "not the same values or gradients", "errors": found}
     return {"status": "right", "errors": found}
 
 
 def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
-    entries, clock = row["contestants"], measure.clock_for(device)
+    entries, clock = row["contestants"], measure.CLOCKS[device]
     for name, seconds in measure.take_turns(calls, clock, rounds).items():
         entries[name] |= {"status": "timed", "us": _microseconds(seconds)}
     row["baseline"] = min((name for name in BASELINES if name in calls), key=lambda name: median(entries[name]["us"]))
@@ -89,18 +83,14 @@ def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
         for name, call in calls.items():
             entries[name]["peak_bytes"] = measure.peak_bytes(call)
         if median(entries[row["baseline"]]["us"]) < LAUNCH_BOUND_US:
-            _time_replays(calls, clock, rounds, entries)
-
-
-def _time_replays(calls: dict[str, Call], clock: measure.Clock, rounds: int, entries: dict[str, Row]) -> None:
-    replays = {}
-    for name, call in calls.items():
-        try:
-            replays[name] = measure.replay(call)
-        except RuntimeError as error:
-            entries[name]["graph_reason"] = str(error).partition("\n")[0]
-    for name, seconds in measure.take_turns(replays, clock, rounds).items():
-        entries[name]["graph_us"] = _microseconds(seconds)
+            replays = {}
+            for name, call in calls.items():
+                try:
+                    replays[name] = measure.replay(call)
+                except RuntimeError as error:
+                    entries[name]["graph_reason"] = str(error).partition("\n")[0]
+            for name, seconds in measure.take_turns(replays, clock, rounds).items():
+                entries[name]["graph_us"] = _microseconds(seconds)
 
 
 def _microseconds(seconds: Sequence[float]) -> list[float]:
@@ -109,53 +99,40 @@ def _microseconds(seconds: Sequence[float]) -> list[float]:
 
 def main() -> int:
     """Measure the plan; return 1 if a case failed."""
-    arguments = _arguments()
+    parser = measure.timing_options(
+        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
+    )
+    parser.add_argument("--shapes", nargs="+", metavar="TEXT", default=[""], help="cases with a TEXT in their name")
+    parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
+    arguments = parser.parse_args()
     device, is_quick = arguments.device, arguments.plan == "quick"
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore", module=r"torch\..*")  # the compiler's, about itself
     rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
-    header = provenance(device, arguments.threads) | {"rounds": rounds, "absent": absent()}
+    header = provenance(device, arguments.threads) | {"rounds": rounds}
     path = arguments.json or results_file(device, is_quick=is_quick)
     measured = Measured(path, header, fresh=arguments.fresh)
     chosen = [case for case in plan(arguments.plan, device) if any(text in case.name for text in arguments.shapes)]
     if not chosen:
         sys.exit(f"no case has any of {arguments.shapes} in its name")
-    copied = measure.copy_gigabytes_per_second(device, measure.clock_for(device))
-    measured.header["copy_gigabytes_per_second"] = copied
+    measured.header["copy_gigabytes_per_second"] = measure.copy_gigabytes_per_second(device)
     # Compiling takes longer than the rest of the quick plan.
     everyone = [one for one in contestants() if not (is_quick and one.name == "compiled baseline")]
-    for contestant, reason in absent().items():
-        print(f"{contestant} does not take part: {reason}")
     try:
-        _run(measured, measured.missing(chosen), device, rounds, everyone)
+        last = None
+        for case in (bar := tqdm(measured.missing(chosen), unit="case")):
+            if last is None or replace(case, theta=last.theta) != last:
+                torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
+            row = run_case(case, device, rounds, everyone)
+            measured.add(row)
+            bar.write(line(row))
+            last = case
     except KeyboardInterrupt:
         print(f"Stopped. {path} has the cases measured so far; the same command resumes.")
         return 130
     failed = len(measured.missing(chosen))
     print(f"{len(chosen) - failed} of {len(chosen)} cases measured, {failed} failed: {path}")
     return int(failed > 0)
-
-
-def _run(measured: Measured, cases: Sequence[Case], device: str, rounds: int, everyone: Sequence[Contestant]) -> None:
-    last = None
-    for case in (bar := tqdm(cases, unit="case")):
-        if last is None or replace(case, theta=last.theta) != last:
-            torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
-        row = run_case(case, device, rounds, everyone)
-        measured.add(row)
-        bar.write(line(row))
-        last = case
-
-
-def _arguments() -> argparse.Namespace:
-    parser = measure.timing_options(
-        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
-    )
-    parser.add_argument(
-        "--shapes", nargs="+", metavar="TEXT", default=[""], help="only cases with a TEXT in their name"
-    )
-    parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

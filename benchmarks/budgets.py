@@ -12,9 +12,6 @@ ULPS = {torch.float32: 4, torch.float16: 0.5, torch.bfloat16: 0.5}
 FLOAT32_SUM = 1e-5
 """Relative error of a float32 gradient that sums over many pixels or channels."""
 
-ATEN = 1e-3
-"""Relative forward error of the backend ``aten``, whose coordinates are float32, up to 1,024 pixels a side."""
-
 RANDOM_TRANSFORMS = 5e-6
 """Absolute forward error in float32 over random affine transforms of unit noise (``benchmarks/accuracy.py``)."""
 

@@ -17,28 +17,24 @@ T = TypeVar("T", bound="DataclassInstance")
 DTYPES = ("float32", "float16", "bfloat16")
 LAYOUTS = ("contiguous", "channels_last")
 
+# By phase: the inputs that get a gradient after the forward.
 PHASES: dict[str, tuple[str, ...]] = {
     "forward": (),
     "theta": ("theta",),
     "image": ("image",),
     "both": ("image", "theta"),
 }
-"""By phase: the inputs that get a gradient after the forward."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Affine transforms of one kind: ``scale`` times a rotation, then a shift in half image sizes.
-
-    Attributes:
-        scale: fraction of the image that the output covers, per axis; ``None`` steps by one input pixel.
-        degrees: angle of the rotation.
-        shift: ``(x, y)``; ``None`` draws it for each transform, so that the window stays inside the image.
-    """
+    """Affine transforms of one kind: ``scale`` times a rotation, then a shift in half image sizes."""
 
     scale: float | None = 1.0
+    """Fraction of the image that the output covers, per axis; ``None`` steps by one input pixel."""
     degrees: float = 0.0
     shift: tuple[float, float] | None = (0.0, 0.0)
+    """``(x, y)``; ``None`` draws it for each transform, so that the window stays inside the image."""
 
 
 FAMILIES = {
@@ -54,33 +50,19 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One measurement, with square images and outputs.
+    """One measurement, with square images and outputs; theta is float32."""
 
-    Attributes:
-        group: the kind of use that the shape is typical of.
-        images: batch size.
-        channels: of each image.
-        side: height and width of the images.
-        out: height and width of the output.
-        theta: a name in ``FAMILIES``.
-        dtype: of the images; theta is always float32.
-        layout: of the images.
-        phase: a name in ``PHASES``.
-        align_corners: as in `affine_sample`.
-        transforms: affine transforms per image.
-    """
-
-    group: str
+    group: str  #: the kind of use that the shape is typical of
     images: int
     channels: int
-    side: int
-    out: int
-    theta: str = "5 degrees"
+    side: int  #: height and width of the images
+    out: int  #: height and width of the output
+    theta: str = "5 degrees"  #: a name in ``FAMILIES``
     dtype: str = "float32"
     layout: str = "contiguous"
-    phase: str = "forward"
+    phase: str = "forward"  #: a name in ``PHASES``
     align_corners: bool = False
-    transforms: int = 1
+    transforms: int = 1  #: per image
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:
@@ -154,19 +136,16 @@ def ideal_bytes(case: Case) -> int:
     """
     item: int = getattr(torch, case.dtype).itemsize
     read = pixels_read(case) * case.channels * item
-    whole = math.prod(case.image_shape) * item
     # A uint8 image gives float32 values.
     output = case.images * case.transforms * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
+    backward = {"theta": read, "image": math.prod(case.image_shape) * item}
     wanted = PHASES[case.phase]
-    forward = read + output
-    backward = (output if wanted else 0) + (read if "theta" in wanted else 0) + (whole if "image" in wanted else 0)
-    return forward + backward
+    return read + output + bool(wanted) * output + sum(backward[name] for name in wanted)
 
 
 def shapes(device: str) -> dict[str, list[Case]]:
     """Return the shapes by the kind of use that they are typical of; a CPU gets smaller batches."""
-    large = device == "cuda"
-    frames, batch = (128, 32) if large else (2, 2)
+    frames, batch = (128, 32) if device == "cuda" else (2, 2)
     return {
         "stream": [
             Case("stream", frames, channels, side, 224, theta="window")
@@ -183,15 +162,13 @@ def shapes(device: str) -> dict[str, list[Case]]:
 
 def plan(name: str, device: str) -> list[Case]:
     """Return the cases of a plan: ``"quick"``, ``"default"`` (one axis varies at a time) or ``"full"``."""
-    cases = {"quick": _quick, "default": _default, "full": _full}[name](shapes(device))
-    return list(dict.fromkeys(cases))
+    return list(dict.fromkeys({"quick": _quick, "default": _default, "full": _full}[name](shapes(device))))
 
 
 def _quick(of: dict[str, list[Case]]) -> Iterator[Case]:
-    frames, features = of["stream"][1], of["features"][1]
-    yield from vary(frames, phase=("forward", "theta"))
-    yield from vary(features, phase=("forward", "both"))
-    yield from vary(of["small"][0], phase=("forward", "both"))
+    yield from vary(of["stream"][1], phase=("forward", "theta"))
+    for case in (of["features"][1], of["small"][0]):
+        yield from vary(case, phase=("forward", "both"))
     yield from vary(of["overhead"][0], phase=("forward", "theta"))
 
 

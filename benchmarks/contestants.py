@@ -1,67 +1,51 @@
 """The contestants: the library, and every other installed way to compute the same values.
 
 The *baseline* is `F.affine_grid` followed by `F.grid_sample`. The *widened baseline* is the same in float32, rounded to
-the image's dtype at the end. To add a contestant, add it to `contestants`.
+the image's dtype at the end.
 """
 
-import importlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.cases import FAMILIES, Case
+from benchmarks.cases import Case
 from benchmarks.measure import Call
 from supervised_st import affine_sample
 
-OURS = "affine_sample"
-BASELINES = ("baseline", "widened baseline")
-"""The faster of the two is what others are compared with."""
-
-MEAN, STD = 114.0, 58.0
-"""Mean and standard deviation of uint8 images, which are normalized before they are sampled."""
-
-LARGEST_HALF_PLANE = 32_768
-"""Pixels. On a CPU, ``F.grid_sample`` reads and writes out of bounds in larger half-precision planes."""
-
+# (image, theta, size, align_corners) to the sampled image
 Sample = Callable[[Tensor, Tensor, tuple[int, int], bool], Tensor]
-"""``(image, theta, size, align_corners)`` to the sampled image."""
 
-
-class CannotError(Exception):
-    """The contestant cannot take this case."""
+OURS = "affine_sample"
+BASELINES = ("baseline", "widened baseline")  # the faster of the two is what others are compared with
+MEAN, STD = 114.0, 58.0  # of uint8 images, which are normalized before they are sampled
+LARGEST_HALF_PLANE = 32_768  # pixels; on a CPU, F.grid_sample reads and writes out of bounds in larger ones
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to sample.
-
-    Attributes:
-        name: its name in tables.
-        sample: ``(image, parameter, size, align_corners)`` to the sampled image.
-        suits: ``(case, device)`` to whether it takes part; ``sample`` may still raise `CannotError`.
-        parameter: its own form of theta, differentiable and made before timing starts.
-        is_coarse: whether its coordinates are less precise than float32; then its error is shown but not judged.
-        around: runs a call, and its backward, under a setting.
-    """
+    """One way to sample."""
 
     name: str
     sample: Sample
-    suits: Callable[[Case, str], bool] = lambda case, device: True
-    parameter: Callable[[Tensor, Case], Tensor] = lambda theta, case: theta
+    suits: Callable[[Case, str], bool] = lambda case, device: True  #: to take part; ``sample`` may still raise
+    parameter: Callable[[Tensor, Case], Tensor] = lambda theta, case: theta  #: its own form of theta, not timed
     is_coarse: Callable[[Case], bool] = lambda case: False
-    around: Callable[[Call], Call] = lambda call: call
+    """Whether its coordinates are less precise than float32; then its error is shown but not judged."""
+    around: Callable[[Call], Call] = lambda call: call  #: runs a call, and its backward, under a setting
+
+
+def _is_half(case: Case) -> bool:
+    return case.dtype in ("float16", "bfloat16")
 
 
 def contestants() -> list[Contestant]:
-    """Return all that are installed; the library comes first."""
-    known = [
+    """Return all; the library comes first."""
+    return [
         Contestant(OURS, library),
         Contestant("baseline", baseline, is_coarse=_is_half),
         Contestant("widened baseline", widened_baseline, lambda case, device: _is_half(case)),
@@ -87,38 +71,7 @@ def contestants() -> list[Contestant]:
         ),
         Contestant("compiled baseline", lambda *arguments: _compiled()(*arguments)),
         Contestant("kornia", _kornia, lambda case, device: case.transforms == 1, parameter=_forward_matrix),
-        Contestant(
-            "roi_align",
-            _roi_align,
-            lambda case, device: case.transforms == 1 and FAMILIES[case.theta].degrees == 0,
-            parameter=_boxes,
-            is_coarse=_is_half,
-        ),
     ]
-    return [contestant for contestant in known if contestant.name not in absent()]
-
-
-@cache
-def absent() -> dict[str, str]:
-    """Return the contestants that cannot be imported, with the reason."""
-    reasons = {}
-    for name, module in (("kornia", "kornia.geometry.transform"), ("roi_align", "torchvision.ops")):
-        try:
-            _imported(module)
-        except (ImportError, RuntimeError) as error:  # torchvision raises RuntimeError if torch is another build.
-            reasons[name] = f"{module.partition('.')[0]} cannot be imported: {error}"
-    return reasons
-
-
-@cache
-def _imported(module: str) -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return importlib.import_module(module)
-
-
-def _is_half(case: Case) -> bool:
-    return case.dtype in ("float16", "bfloat16")
 
 
 def library(
@@ -134,24 +87,17 @@ def _normalized(image: Tensor) -> Tensor:
 
 
 def baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Sample by `F.affine_grid` and `F.grid_sample`, with the grid cast to the image's dtype.
-
-    Raises:
-        CannotError: for half-precision planes that `F.grid_sample` does not handle.
-    """
+    """Sample by `F.affine_grid` and `F.grid_sample`, with the grid cast to the image's dtype."""
     values = _normalized(image)
-    is_half = values.dtype in (torch.float16, torch.bfloat16)
-    if is_half and not values.is_cuda and values.shape[2] * values.shape[3] > LARGEST_HALF_PLANE:
-        raise CannotError(
-            "F.grid_sample leaves its memory: half-precision plane above 32,768 pixels (pytorch/pytorch#24823)"
-        )
-    return _grid_sampled(values, theta, size, align_corners)
+    if values.itemsize == 2 and not values.is_cuda and values.shape[2:].numel() > LARGEST_HALF_PLANE:
+        raise NotImplementedError(f"half-precision plane above {LARGEST_HALF_PLANE:,} pixels (pytorch/pytorch#24823)")
+    return grid_sampled(values, theta, size, align_corners)
 
 
 def widened_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """Sample likewise with grid and values in float32, and round once."""
     values = _normalized(image)
-    return _grid_sampled(values.float(), theta, size, align_corners).to(values.dtype)
+    return grid_sampled(values.float(), theta, size, align_corners).to(values.dtype)
 
 
 def _baseline_in_layout(image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
@@ -159,31 +105,24 @@ def _baseline_in_layout(image: Tensor, theta: Tensor, size: tuple[int, int], ali
     return baseline(image, theta, size, align_corners).contiguous(memory_format=torch.channels_last)
 
 
-def _grid_sampled(values: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Several transforms per image become one tall output, so the image need not be copied."""
+def grid_sampled(values: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """Sample in float; several transforms per image become one tall output, so the image need not be copied."""
     flat = theta.flatten(0, -3)
     grid = F.affine_grid(flat, [flat.shape[0], values.shape[1], *size], align_corners=align_corners)
     grid = grid.view(values.shape[0], -1, size[1], 2).to(values.dtype)
     sampled = F.grid_sample(values, grid, align_corners=align_corners)
-    return sampled if theta.dim() == 3 else split_rows(sampled, size[0])
-
-
-def split_rows(tall: Tensor, height: int) -> Tensor:
-    """Cut ``[batch channel (transform height) width]`` to ``[batch transform channel height width]``."""
-    batch, channels, _, width = tall.shape
-    return tall.view(batch, channels, -1, height, width).transpose(1, 2)
+    return sampled if theta.dim() == 3 else sampled.view(*values.shape[:2], -1, *size).transpose(1, 2)
 
 
 def _with_tf32(call: Call) -> Call:
     """Let matrix products round to TF32; `F.affine_grid` has one, and so has its backward."""
 
     def inside() -> Any:  # noqa: ANN401 - whatever the call returns
-        before = torch.backends.cuda.matmul.allow_tf32
         torch.backends.cuda.matmul.allow_tf32 = True
         try:
             return call()
         finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+            torch.backends.cuda.matmul.allow_tf32 = False
 
     return inside
 
@@ -194,17 +133,12 @@ def _compiled() -> Sample:
 
 
 def _kornia(image: Tensor, matrix: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    warp_affine = _imported("kornia.geometry.transform").warp_affine
+    from kornia.geometry.transform import warp_affine
+
     values = _normalized(image)
     # float32, since kornia refuses half images with a float32 matrix, and a half matrix is off by pixels.
     sampled: Tensor = warp_affine(values.float(), matrix, size, align_corners=align_corners)
     return sampled.to(values.dtype)
-
-
-def _roi_align(image: Tensor, boxes: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    roi_align, values = _imported("torchvision.ops").roi_align, _normalized(image)
-    sampled: Tensor = roi_align(values, boxes.to(values.dtype), size, sampling_ratio=1, aligned=True)
-    return sampled
 
 
 def _normalizer(side: int, align_corners: bool) -> Tensor:
@@ -213,31 +147,16 @@ def _normalizer(side: int, align_corners: bool) -> Tensor:
     return torch.tensor([[step, 0, first], [0, step, first], [0, 0, 1]], dtype=torch.float64)
 
 
-def _pixel_matrix(theta: Tensor, case: Case) -> Tensor:
-    """Return theta in pixels, output to input, ``[... 3 3]`` float64."""
-    last_row = theta.new_tensor([0.0, 0, 1]).double().expand(*theta.shape[:-2], 1, 3)
-    to_pixels: Tensor = torch.linalg.inv(_normalizer(case.side, case.align_corners)).to(theta.device)
-    from_pixels = _normalizer(case.out, case.align_corners).to(theta.device)
-    return to_pixels @ torch.cat((theta.double(), last_row), -2) @ from_pixels
-
-
 def _forward_matrix(theta: Tensor, case: Case) -> Tensor:
     """Return kornia's parameter: the matrix from input pixels to output pixels."""
-    inverse: Tensor = torch.linalg.inv(_pixel_matrix(theta, case))
-    return inverse[..., :2, :].to(theta.dtype)
+    from_pixels, to_pixels = (_normalizer(side, case.align_corners).to(theta.device) for side in (case.side, case.out))
+    last_row = from_pixels[2:].expand(*theta.shape[:-2], 1, 3)
+    inverse: Tensor = torch.linalg.inv(torch.cat((theta.double(), last_row), -2))
+    return (to_pixels.inverse() @ inverse @ from_pixels)[..., :2, :].to(theta.dtype)
 
 
 def _corner_theta(theta: Tensor, case: Case) -> Tensor:
     """Return the theta that does the same under ``align_corners=True``, the convention that cuDNN supports."""
-    to_pixels = torch.linalg.inv(_normalizer(case.out, True)).to(theta.device)
-    converted: Tensor = _normalizer(case.side, True).to(theta.device) @ _pixel_matrix(theta, case) @ to_pixels
-    return converted[..., :2, :].to(theta.dtype)
-
-
-def _boxes(theta: Tensor, case: Case) -> Tensor:
-    """Return ``[batch 5]``: the image's number and the edges of its window in pixels; a pixel is a unit square."""
-    matrix = _pixel_matrix(theta, case)
-    scale, first = matrix.diagonal(dim1=-2, dim2=-1)[..., :2], matrix[..., :2, 2]
-    start = first + 0.5 - scale / 2
-    number = torch.arange(len(theta), device=theta.device, dtype=torch.float64)[:, None]
-    return torch.cat((number, start, start + scale * case.out), dim=1).to(theta.dtype)
+    wider, narrower = case.side / (case.side - 1), (case.out - 1) / case.out
+    scales = torch.tensor([wider * narrower, wider * narrower, wider], dtype=torch.float64, device=theta.device)
+    return (theta.double() * scales).to(theta.dtype)

@@ -8,19 +8,12 @@ from torch import Tensor
 
 from benchmarks.budgets import FLOAT32_SUM, rounding
 from benchmarks.cases import PHASES, Case, pixel_coordinates, thetas
-from benchmarks.contestants import MEAN, STD, Contestant, split_rows
+from benchmarks.contestants import MEAN, STD, Contestant, grid_sampled
 
-SAME_PROBLEM = 0.01
-"""Error, relative to the largest true value, above which a contestant solves another problem."""
-
-SLACK = 2
-"""Allowed ratio between two rounding errors: any order of operations may be the luckier one."""
-
-UNDECIDED = 1e-3
-"""Pixels. Derivatives this close to a kink are not compared."""
-
-TRUTH_ELEMENTS = 2**27
-"""Values of float64 images that are compared at a time."""
+SAME_PROBLEM = 0.01  # error, relative to the largest true value, above which a contestant solves another problem
+SLACK = 2  # allowed ratio between two rounding errors: any order of operations may be the luckier one
+UNDECIDED = 1e-3  # pixels; derivatives this close to a kink are not compared
+TRUTH_ELEMENTS = 2**27  # values of float64 images that are compared at a time
 
 
 class Inputs:
@@ -61,16 +54,15 @@ def answers(contestant: Contestant, inputs: Inputs) -> dict[str, Tensor]:
 
     def answer() -> dict[str, Tensor]:
         out = contestant.sample(leaves["image"], parameter, case.size, case.align_corners)
-        return {"values": out.detach()} | _gradients(out, leaves, wanted, inputs.gradient)
+        return _answers(out, leaves, wanted, inputs.gradient)
 
     found: dict[str, Tensor] = contestant.around(answer)()
     return found
 
 
-def _gradients(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], gradient: Tensor) -> dict[str, Tensor]:
-    if not wanted:
-        return {}
-    return dict(zip(wanted, torch.autograd.grad(out, [leaves[name] for name in wanted], gradient), strict=True))
+def _answers(out: Tensor, leaves: dict[str, Tensor], wanted: tuple[str, ...], gradient: Tensor) -> dict[str, Tensor]:
+    gradients = torch.autograd.grad(out, [leaves[name] for name in wanted], gradient) if wanted else ()
+    return {"values": out.detach()} | dict(zip(wanted, gradients, strict=True))
 
 
 def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
@@ -79,18 +71,14 @@ def truth(inputs: Inputs, images: slice) -> dict[str, Tensor]:
     Coordinates are moved right by a billionth of a pixel: at whole pixels, where the derivative has a kink, the one on
     the right counts.
     """
-    case, wanted = inputs.case, PHASES[inputs.case.phase]
+    case = inputs.case
     image = inputs.image[images].double()
     if case.dtype == "uint8":
         image = (image - MEAN) / STD
     leaves = {"image": image.requires_grad_(), "theta": inputs.theta[images].double().requires_grad_()}
-    theta = leaves["theta"].reshape(-1, 2, 3)
-    grid = F.affine_grid(theta, [len(theta), 1, *case.size], align_corners=case.align_corners)
-    grid = grid.view(len(image), -1, case.out, 2) + 2e-9 / case.side
-    sampled = F.grid_sample(image, grid, align_corners=case.align_corners)
-    gradient = inputs.gradient[images].double()
-    out = split_rows(sampled, case.out).reshape(gradient.shape)
-    return {"values": out.detach()} | _gradients(out, leaves, wanted, gradient)
+    moved = leaves["theta"] + torch.tensor([0, 0, 2e-9 / case.side], dtype=torch.float64, device=image.device)
+    out = grid_sampled(image, moved, case.size, case.align_corners)
+    return _answers(out, leaves, PHASES[case.phase], inputs.gradient[images].double())
 
 
 def errors(found: dict[str, Tensor], inputs: Inputs) -> dict[str, float]:
@@ -101,17 +89,15 @@ def errors(found: dict[str, Tensor], inputs: Inputs) -> dict[str, float]:
         images = slice(start, start + step)
         for name, true in truth(inputs, images).items():
             distance = (found[name][images].double() - true).abs().max().item()
-            # `max` would lose a NaN.
-            furthest[name] = distance if not distance <= furthest[name] else furthest[name]
+            if not distance <= furthest[name]:  # `max` would lose a NaN
+                furthest[name] = distance
             largest[name] = max(largest[name], true.abs().max().item())
     return {name: furthest[name] / largest[name] for name in found}
 
 
 def solves_another_problem(found: dict[str, float]) -> bool:
-    """Return whether errors are too large for rounding.
-
-    The gradient to theta does not count: at whole pixels, where it has a kink, float32 coordinates fall on either side.
-    """
+    """Return whether errors are too large for rounding."""
+    # The gradient to theta has kinks at whole pixels, and float32 coordinates fall on either side.
     return not all(error <= SAME_PROBLEM for name, error in found.items() if name != "theta")
 
 
@@ -122,8 +108,8 @@ def complaint(own: dict[str, float], baselines: Sequence[dict[str, float]], case
     float32 coordinates. There a budget grows by the error of the most accurate baseline, times `SLACK`.
     """
     dtype = torch.float32 if case.dtype == "uint8" else getattr(torch, case.dtype)
-    allowed = {"values": rounding(dtype), "theta": FLOAT32_SUM}
-    allowed["image"] = FLOAT32_SUM if dtype == torch.float32 else rounding(dtype)
+    image = FLOAT32_SUM if dtype == torch.float32 else rounding(dtype)
+    allowed = {"values": rounding(dtype), "theta": FLOAT32_SUM, "image": image}
     for name, error in own.items():
         budget = allowed[name]
         if device == "cpu" and baselines:

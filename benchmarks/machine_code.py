@@ -1,7 +1,4 @@
-"""Read NVIDIA machine code: its instructions, the width of its accesses, and its shortest path.
-
-The text comes from ``nvdisasm -c -g``. A comment above an instruction names the source line it was compiled from.
-"""
+"""Read NVIDIA machine code as ``nvdisasm -c -g`` prints it: instructions, widths of accesses, and the shortest path."""
 
 import ast
 import heapq
@@ -11,11 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-ENTRY, EXIT = -1, -2
-"""The nodes before the first block and after the last one."""
-
+ENTRY, EXIT = -1, -2  # the nodes before the first block and after the last one
+# Bytes that a load or a store moves, by the part of its name that gives the size; 4 if no part does.
 SIZES = {"8": 1, "16": 2, "32": 4, "64": 8, "128": 16, "256": 32}
-"""Bytes that a load or a store moves, by the part of its name that gives the size; 4 if no part does."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +44,6 @@ class Instruction:
         """Whether the next instruction may be skipped."""
         return bool(self.target) or self.operation in ("EXIT", "RET")
 
-    @property
-    def is_certain(self) -> bool:
-        """Whether a jump or an exit is always taken. A jump may also have a predicate among its operands."""
-        return not self.guard and (not self.target or self.operands.startswith("`"))
-
 
 def functions_by_line(files: Iterable[Path]) -> dict[tuple[str, int], str]:
     """Return the name of the function that each line of some files belongs to, by file name and line number."""
@@ -67,12 +57,7 @@ def functions_by_line(files: Iterable[Path]) -> dict[tuple[str, int], str]:
 
 
 class Code:
-    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return.
-
-    Args:
-        text: the machine code.
-        functions: see `functions_by_line`.
-    """
+    """The basic blocks of a kernel and the jumps between them. Function calls are assumed to return."""
 
     def __init__(self, text: str, functions: Mapping[tuple[str, int], str]) -> None:
         self.blocks: list[list[Instruction]] = []
@@ -84,7 +69,9 @@ class Code:
                 self._next[place].add(starts[last.target])
             if last.operation == "EXIT":
                 self._next[place].add(EXIT)
-            if not (last.ends_block and last.is_certain) and place + 1 < len(self.blocks):
+            # A jump may also have a predicate among its operands.
+            is_certain = not last.guard and (not last.target or last.operands.startswith("`"))
+            if not (last.ends_block and is_certain) and place + 1 < len(self.blocks):
                 self._next[place].add(place + 1)
         self._next[ENTRY] = {0}
 
@@ -93,6 +80,7 @@ class Code:
         starts: dict[str, int] = {}
         function, is_new = "", True
         for line in text.splitlines():
+            # A comment above an instruction names the source line it was compiled from.
             if found := re.search(r'//## File "([^"]+)", line (\d+)', line):
                 function = functions.get((Path(found[1]).name, int(found[2])), "")
             elif found := re.match(r"(\.L_x_\d+):", line):
@@ -107,7 +95,7 @@ class Code:
 
     def accesses(self, *operations: str, functions: Collection[str] = ()) -> list[Instruction]:
         """Return the loads or stores of the given functions, or of all functions."""
-        found = [one for block in self.blocks for one in block if one.operation in operations]
+        found = (one for block in self.blocks for one in block if one.operation in operations)
         return [one for one in found if not functions or one.function in functions]
 
     def count(self, blocks: Iterable[int]) -> int:
@@ -115,12 +103,8 @@ class Code:
         return sum(len(self.blocks[block]) for block in blocks if block >= 0)
 
     def shortest_paths(self, start: int) -> dict[int, list[int]]:
-        """Return the path with the fewest instructions from ``start`` to each block that it reaches.
-
-        Paths leave out ``start`` itself, so the path from a block to itself is its shortest loop.
-        """
-        queue = [(self.count([block]), [block]) for block in self._next[start]]
-        heapq.heapify(queue)
+        """Return the shortest path from ``start`` to each block, without ``start``; its own is its shortest loop."""
+        queue = sorted((self.count([block]), [block]) for block in self._next[start])
         found: dict[int, list[int]] = {}
         while queue:
             cost, path = heapq.heappop(queue)
@@ -134,16 +118,8 @@ class Code:
         """Return the instructions of one thread on the shortest path through the loop that reads the most values.
 
         The shortest path is the usual one: it skips the code for cut-off tiles and padding. The path goes ``passes``
-        times through the outermost loop, and through the loop that reads as often as ``values`` reads take.
-
-        Args:
-            reader: the source function that reads.
-            size: bytes of one value.
-            passes: passes of the outermost loop around the reads.
-            values: values that the thread reads in each of these passes.
-
-        Returns:
-            The number of instructions, or ``None`` if the function reads nothing in a loop.
+        times through the outermost loop, and in each of these passes through the inner loop until ``values`` values of
+        ``size`` bytes are read. Returns ``None`` if the source function ``reader`` reads nothing in a loop.
         """
 
         def values_in(block: int) -> float:

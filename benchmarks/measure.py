@@ -1,25 +1,23 @@
-"""How speed is measured: in turns, as medians, with the spread of ratios; also memory and the speed of a plain copy."""
+"""Measures speed (in turns, as medians, with the spread of ratios), memory, and the speed of a plain copy."""
 
 import argparse
 import gc
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 Call = Callable[[], Any]
-Clock = Callable[[Call, int], float]
-"""``(call, repeats)`` to the mean seconds of one call."""
+Clock = Callable[[Call, int], float]  # (call, repeats) to the mean seconds of one call
 
-TURN_SECONDS = 2e-3
-"""Shortest turn, so that the cost of the clock itself does not count."""
-
+TURN_SECONDS = 2e-3  # the shortest turn, so that the cost of the clock itself does not count
 COPIED_BYTES = 2**28
 
 
@@ -43,38 +41,26 @@ def speedup(baseline: Sequence[float], own: Sequence[float]) -> Spread:
 
 
 def take_turns(calls: Mapping[str, Call], clock: Clock, rounds: int) -> dict[str, list[float]]:
-    """Time calls against each other.
+    """Return the seconds per call in each round.
 
     Each call has one turn per round, so a slow phase of the machine slows all calls. The order changes from round to
     round, so no call always follows the same other one.
-
-    Returns:
-        Seconds per call, one number per round.
     """
-    repeats = {name: _repeats(call, clock) for name, call in calls.items()}
+    repeats: dict[str, int] = {}
+    for name, call in calls.items():
+        clock(call, 2)  # the first calls are slow
+        repeats[name] = max(1, round(TURN_SECONDS / max(clock(call, 2), 1e-9)))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     order = random.Random(0)
-    with _no_collection():
-        for _ in range(rounds):
-            for name in order.sample(list(calls), len(calls)):
-                seconds[name].append(clock(calls[name], repeats[name]))
-    return seconds
-
-
-def _repeats(call: Call, clock: Clock) -> int:
-    """Warm the call up and return how often it fits into a turn."""
-    clock(call, 2)
-    return max(1, round(TURN_SECONDS / max(clock(call, 2), 1e-9)))
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
     gc.collect()
     gc.disable()
     try:
-        yield
+        for _ in range(rounds):
+            for name in order.sample(list(calls), len(calls)):
+                seconds[name].append(clock(calls[name], repeats[name]))
     finally:
         gc.enable()
+    return seconds
 
 
 def cpu_clock(call: Call, repeats: int) -> float:
@@ -85,28 +71,25 @@ def cpu_clock(call: Call, repeats: int) -> float:
     return (time.perf_counter() - started) / repeats
 
 
-class CudaClock:
-    """Times calls on the GPU; its L2 cache is overwritten before each call."""
-
-    def __init__(self) -> None:
-        cache = torch.cuda.get_device_properties("cuda").L2_cache_size
-        self._other = torch.empty(4 * cache, dtype=torch.uint8, device="cuda")
-
-    def __call__(self, call: Call, repeats: int) -> float:
-        """Return the mean time between two events around the call, in seconds."""
-        pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
-        for start, end in pairs:
-            self._other.zero_()
-            start.record()
-            call()
-            end.record()
-        torch.cuda.synchronize()
-        return float(sum(start.elapsed_time(end) for start, end in pairs)) / repeats / 1e3
+@cache
+def _larger_than_l2() -> Tensor:
+    size = 4 * torch.cuda.get_device_properties("cuda").L2_cache_size
+    return torch.empty(size, dtype=torch.uint8, device="cuda")
 
 
-def clock_for(device: str) -> Clock:
-    """Return the clock of a device."""
-    return CudaClock() if device == "cuda" else cpu_clock
+def cuda_clock(call: Call, repeats: int) -> float:
+    """Time calls by events on the GPU; its L2 cache is overwritten before each call."""
+    pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(repeats)]
+    for start, end in pairs:
+        _larger_than_l2().zero_()
+        start.record()
+        call()
+        end.record()
+    torch.cuda.synchronize()
+    return float(sum(start.elapsed_time(end) for start, end in pairs)) / repeats / 1e3
+
+
+CLOCKS: dict[str, Clock] = {"cpu": cpu_clock, "cuda": cuda_clock}
 
 
 def replay(call: Call) -> Call:
@@ -133,12 +116,11 @@ def peak_bytes(call: Call) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
-def copy_gigabytes_per_second(device: str, clock: Clock) -> float:
+def copy_gigabytes_per_second(device: str) -> float:
     """Return the speed of a plain copy, bytes read plus bytes written, of more data than a cache holds."""
     source = torch.zeros(COPIED_BYTES, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    target.copy_(source)
-    seconds = median(clock(lambda: target.copy_(source), 1) for _ in range(9))
+    target = source.clone()
+    seconds = median(CLOCKS[device](lambda: target.copy_(source), 1) for _ in range(9))
     return 2 * COPIED_BYTES / seconds / 1e9
 
 

@@ -2,12 +2,12 @@
 
     python benchmarks/pipeline.py --device cpu|cuda [--quick | --full] [--json FILE]
 
-The stages: preparing a video (decoding, flow, windows), searching motion maps for the best window, temporal correlation
-pooling, and feature extraction. Only right answers are timed, in turns. The results become a JSON file and a table;
-`python benchmarks/tables.py` updates the one in docs/speed.md.
+Only right answers are timed, in turns. The results become a JSON file and a table.
 """
 
+import io
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,12 +21,10 @@ from threadpoolctl import threadpool_limits
 from benchmarks import measure
 from benchmarks.pipeline_plan import PLANS
 from benchmarks.pipeline_stages import Solution, Stage, stages
-from benchmarks.records import PACKAGES, Row, provenance, results_file, save
+from benchmarks.records import Row, provenance, results_file, save
 from benchmarks.timing_tables import pipeline_table
 
-LONG_SECONDS = 30
-"""A contestant that takes longer has a single turn, before the others."""
-
+LONG_SECONDS = 30  # a contestant that takes longer has a single turn, before the others
 ROUNDS, QUICK_ROUNDS = 5, 2
 
 
@@ -63,10 +61,10 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
     rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
-    packages = (*PACKAGES, "numpy", "av", "opencv-contrib-python-headless")
-    header = provenance(device, arguments.threads, packages) | {"rounds": rounds}
-    clock, rows = measure.clock_for(device), []
-    with TemporaryDirectory() as folder, threadpool_limits(arguments.threads):
+    header = provenance(device, arguments.threads) | {"rounds": rounds}
+    clock, rows = measure.CLOCKS[device], []
+    hidden = redirect_stderr(io.StringIO())  # the progress bars
+    with TemporaryDirectory() as folder, threadpool_limits(arguments.threads), hidden:
         for stage in stages(PLANS[device][arguments.plan], device, Path(folder)):
             print(stage.name, flush=True)
             rows.append(run_stage(stage, clock, rounds))

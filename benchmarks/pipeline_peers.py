@@ -11,20 +11,12 @@ Found = tuple[Any, Any, Any]
 """For each map: the best score, and the left column and top row of its window."""
 
 
-def pooled_squares(motion: Tensor, side: int) -> Found:
-    """Search with one pass of torch over whole windows."""
-    return _largest(F.avg_pool2d(motion, side, stride=1, divisor_override=1))
-
-
-def pooled_strips(motion: Tensor, side: int) -> Found:
-    """Search with two passes of torch: sums down the rows of each window first, then across its columns."""
-    strips = F.avg_pool2d(motion, (side, 1), stride=1, divisor_override=1)
-    return _largest(F.avg_pool2d(strips, (1, side), stride=1, divisor_override=1))
-
-
-def _largest(scores: Tensor) -> Found:
-    score, place = scores.flatten(1).max(1)
-    return score, place % scores.shape[2], place // scores.shape[2]
+def pooled(motion: Tensor, *kernels: tuple[int, int]) -> Found:
+    """Search with torch: one pass over whole windows, or two, which first sum down each window and then across it."""
+    for kernel in kernels:
+        motion = F.avg_pool2d(motion, kernel, stride=1, divisor_override=1)
+    score, place = motion.flatten(1).max(1)
+    return score, place % motion.shape[2], place // motion.shape[2]
 
 
 def box_filtered(maps: list[np.ndarray], side: int) -> Found:
@@ -48,12 +40,9 @@ def exact_scores(motion: np.ndarray, side: int) -> np.ndarray:
 
 
 def search_error(score: np.ndarray, found: np.ndarray, best: np.ndarray) -> float:
-    """Return the largest error of found windows, relative to the best score of their map.
+    """Return the largest error of windows, relative to the best score of their map; all arguments are (map, ...).
 
-    Args:
-        score: the reported scores, (map, ...).
-        found: the true scores of the reported windows, (map, ...).
-        best: the true scores of the best windows, (map, ...).
+    ``score`` is the reported score, ``found`` the true score of the reported window, ``best`` that of the best window.
     """
     largest = np.maximum(best.reshape(len(best), -1).max(1), 1).reshape(-1, *[1] * (best.ndim - 1))
     return float((np.maximum(np.abs(score - best), best - found) / largest).max())
@@ -68,8 +57,7 @@ def described_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
     matrix = 0.999 * matrix + 0.001 * np.trace(matrix) / channels * np.eye(channels)
     eigenvalues, vectors = np.linalg.eigh(matrix + 1e-6 * np.trace(matrix) / channels * np.eye(channels))
     logarithm = vectors * np.log(eigenvalues) @ vectors.T
-    rows, columns = np.triu_indices(channels, 1)
-    vector = np.concatenate((np.diag(logarithm), np.sqrt(2) * logarithm[rows, columns]))
+    vector = np.concatenate((np.diag(logarithm), np.sqrt(2) * logarithm[np.triu_indices(channels, 1)]))
     descriptor: np.ndarray = np.sign(vector) * np.sqrt(np.abs(vector))
     descriptor /= np.linalg.norm(descriptor)
     return descriptor

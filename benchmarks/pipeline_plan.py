@@ -7,42 +7,25 @@ from examples.mpii_cooking.config import PAPER, QUICK, SMOKE, Preset
 
 @dataclass(frozen=True)
 class Scene:
-    """A video that is prepared and described at one scale.
-
-    Attributes:
-        preset: sizes and networks.
-        prepared: frames on which preparation is timed.
-        described: frames whose features are computed.
-        levels: names of the levels whose features are computed.
-    """
+    """A video that is prepared and described at one scale."""
 
     preset: Preset
-    prepared: int
-    described: int
-    levels: tuple[str, ...] = ("general", "middle", "detail")
+    prepared: int  #: frames on which preparation is timed
+    described: int  #: frames whose features are computed
+    levels: tuple[str, ...] = ("general", "middle", "detail")  #: whose features are computed
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The sizes of all stages.
-
-    Attributes:
-        scenes: videos.
-        maps: number of motion maps that are searched at once.
-        map_size: their (height, width).
-        window: side of the window.
-        clips: number of clips that are pooled at once.
-        clip_frames: frames of the longest clip.
-        channels: channels of their features, one stage for each number.
-    """
+    """The sizes of all stages."""
 
     scenes: tuple[Scene, ...]
-    maps: int = 2
-    map_size: tuple[int, int] = (896, 1189)
-    window: int = 224
-    clips: int = 16
-    clip_frames: int = 100
-    channels: tuple[int, ...] = (32, 256)
+    maps: int = 2  #: motion maps that are searched at once
+    map_size: tuple[int, int] = (896, 1189)  #: (height, width)
+    window: int = 224  #: side of the searched window
+    clips: int = 16  #: that are pooled at once
+    clip_frames: int = 100  #: of the longest clip
+    channels: tuple[int, ...] = (32, 256)  #: of the clips' features, one stage for each number
 
 
 # Enough frames for several batches: nothing is computed while the first one is read.

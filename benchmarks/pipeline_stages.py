@@ -1,10 +1,8 @@
 """The timed stages of the paper's pipeline: in each, our way, other ways, and the error of an answer."""
 
 import copy
-import io
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,23 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import pipeline_peers as peers
 from benchmarks.budgets import EXACT, FLOAT32_SUM, rounding
 from benchmarks.measure import Call
-from benchmarks.pipeline_peers import (
-    Found,
-    box_filtered,
-    described_by_numpy,
-    exact_scores,
-    pooled_squares,
-    pooled_strips,
-    search_error,
-)
 from benchmarks.pipeline_plan import Plan, Scene
 from examples.mpii_cooking.config import DataSettings, KitchenSize, Level, Preset, SeedPlan
 from examples.mpii_cooking.data import flow, video
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.kitchen import make_kitchen
-from examples.mpii_cooking.data.preparation import VideoCache, prepare, resize, window_side
+from examples.mpii_cooking.data.preparation import prepare, resize, window_side
 from examples.mpii_cooking.data.samples import FrameSamples, Sample
 from examples.mpii_cooking.evaluation.features import Shard, Stream, compute_shard, load_features, region_runs
 from examples.mpii_cooking.evaluation.predictions import evaluation_batches
@@ -42,38 +32,28 @@ from examples.mpii_cooking.training.runs import Run, build
 from examples.mpii_cooking.variants import Modality, Region
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import MotionWindowTarget, TemporalCorrelationPooling, affine_sample
-from supervised_st.motion import WindowProfile, motion_map, window_profile, window_scores
+from supervised_st.motion import motion_map, window_profile, window_scores
 from supervised_st.pooling import median_gamma
 
+# Relative error of a window's score if the map is not integer: `window_scores` rounds each of up to 224^2 pixels to
+# 2^-52 of the map's total, and many pixels are alike.
 SEARCHED = 1e-10
-"""Relative error of a window's score if the map is not integer: `window_scores` rounds each of up to 224^2 pixels to
-2^-52 of the map's total, and many pixels are alike."""
-
+# Largest difference between entries of two descriptors of length 1. Both are float64, but the logarithm magnifies the
+# rounding of small eigenvalues, and the square root that of small entries.
 POOLED = 1e-9
-"""Largest difference between entries of two descriptors of length 1. Both are float64, but the logarithm magnifies the
-rounding of small eigenvalues, and the square root that of small entries."""
-
+# Standard deviation, of 255, of noise on enlarged frames, so that they compress no better than a camera's.
 NOISE = 3.0
-"""Standard deviation, of 255, of noise on enlarged frames, so that they compress no better than a camera's."""
-
 VIDEO = "s"
 
 
 @dataclass(frozen=True)
 class Solution:
-    """One way to the answer, or a part of ours.
+    """One way to the answer, or a part of ours."""
 
-    Attributes:
-        call: returns the answer; this is timed.
-        error: returns the distance of an answer from the truth.
-        budget: the largest distance that counts as right.
-        role: another way ("peer"), a part of ours ("part"), or the part that every way needs ("floor").
-    """
-
-    call: Call
-    error: Callable[[Any], float]
-    budget: float
-    role: Literal["peer", "part", "floor"] = "peer"
+    call: Call  #: returns the answer; this is timed
+    error: Callable[[Any], float]  #: of an answer to its distance from the truth
+    budget: float  #: the largest distance that counts as right
+    role: Literal["peer", "part", "floor"] = "peer"  #: another way, a part of ours, or what every way needs
 
 
 @dataclass(frozen=True)
@@ -82,8 +62,7 @@ class Stage:
 
     name: str
     unit: str
-    count: int
-    """Units of work in one call."""
+    count: int  #: of units in one call
     contestants: Mapping[str, Solution]
 
 
@@ -111,21 +90,15 @@ def _dataset(film: Path, frames: int, size: KitchenSize, path: Path) -> Dataset:
     rng = np.random.default_rng(0)
     with video.new_video(path, "mpeg4") as writer:
         for frame in itertools.islice(video.decode(film), frames):
-            writer.write(frame if frame.shape[0] == size.height else _enlarged(frame, size, rng))
+            if frame.shape[0] != size.height:
+                large = resize(frame, (size.height, size.width))
+                frame = np.clip(large + rng.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
+            writer.write(frame)
     return Dataset(VIDEO, {VIDEO: path}, ("class",), (), (Clip(VIDEO, 0, frames, label=0),), "none", False)
 
 
-def _enlarged(frame: np.ndarray, size: KitchenSize, rng: np.random.Generator) -> np.ndarray:
-    large = resize(frame, (size.height, size.width))
-    return np.clip(large + rng.normal(0, NOISE, large.shape), 0, 255).astype(np.uint8)
-
-
-def _prepared(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
-    with redirect_stderr(io.StringIO()):  # hides its progress bar
-        return prepare(dataset, settings, workspace)
-
-
-Profiles = dict[Level, WindowProfile]
+Profiles = dict[Level, list[tuple[np.ndarray, np.ndarray]]]
+"""For each frame: the score and the row of the best window for every left column."""
 
 
 def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
@@ -133,15 +106,16 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
     settings, kitchen, frames = scene.preset.data, scene.preset.kitchen, scene.prepared
     dataset = _dataset(film, frames, kitchen, folder / "prepared.avi")
     path, numbers = dataset.videos[VIDEO], itertools.count()
-    grays = [_gray(frame, settings.flow_height) for frame in video.decode(path)]
+    height, width = settings.flow_height, round(kitchen.width * settings.flow_height / kitchen.height)
+    grays = [cv2.cvtColor(resize(frame, (height, width)), cv2.COLOR_RGB2GRAY) for frame in video.decode(path)]
     method = flow.estimator(settings.flow)
     flows = list(flow.flows(grays, method, settings.flow_bound))
     error = _profiles_error(flows, settings)
 
     def whole() -> Profiles:
         workspace = Workspace(folder / "preparation" / str(next(numbers)))
-        cache = _prepared(dataset, settings, workspace)[VIDEO]
-        return {level: _stacked([cache.profile(level, frame) for frame in range(frames)]) for level in settings.levels}
+        cache = prepare(dataset, settings, workspace)[VIDEO]
+        return {level: [cache.profile(level, frame) for frame in range(frames)] for level in settings.levels}
 
     contestants = {
         "`prepare`": Solution(whole, error, SEARCHED),
@@ -149,9 +123,8 @@ def preparation(scene: Scene, film: Path, folder: Path) -> Stage:
         f"flow, {settings.flow}": _counted(lambda: flow.flows(grays, method, settings.flow_bound), frames),
         "windows": Solution(lambda: _windows(flows, settings), error, SEARCHED, "part"),
     }
-    height, width = kitchen.height, kitchen.width
-    grid = f"{grays[0].shape[1]}x{grays[0].shape[0]}"
-    return Stage(f"prepare {frames} frames, {width}x{height}, flow at {grid}", "frames", frames, contestants)
+    name = f"prepare {frames} frames, {kitchen.width}x{kitchen.height}, flow at {width}x{height}"
+    return Stage(name, "frames", frames, contestants)
 
 
 def _counted(items: Callable[[], Iterator[Any]], count: int) -> Solution:
@@ -159,86 +132,74 @@ def _counted(items: Callable[[], Iterator[Any]], count: int) -> Solution:
     return Solution(lambda: sum(1 for _ in items()), lambda found: abs(found - count), 0, "part")
 
 
-def _gray(frame: np.ndarray, height: int) -> np.ndarray:
-    width = round(frame.shape[1] * height / frame.shape[0])
-    return cv2.cvtColor(resize(frame, (height, width)), cv2.COLOR_RGB2GRAY)
-
-
-def _stacks(count: int, stack: int) -> Iterator[list[int]]:
-    """Yield the indices of the flows around each frame; the first and the last flow repeat at the ends."""
-    for frame in range(count):
-        first = frame - stack // 2
-        yield [min(max(number, 0), count - 1) for number in range(first, first + stack)]
+def _stacks(count: int, stack: int) -> np.ndarray:
+    """Return the numbers of the flows around each frame; the first and the last flow repeat at the ends."""
+    numbers: np.ndarray = np.arange(count)[:, None] + np.arange(stack) - stack // 2
+    return numbers.clip(0, count - 1)
 
 
 def _windows(flows: list[np.ndarray], settings: DataSettings) -> Profiles:
     singles = [motion_map(torch.from_numpy(uv)[None, None], bound=settings.flow_bound) for uv in flows]
-    profiles: dict[Level, list[tuple[np.ndarray, np.ndarray]]] = {level: [] for level in settings.levels}
+    profiles: Profiles = {level: [] for level in settings.levels}
     for stack in _stacks(len(flows), settings.stack):
         motion = sum((singles[number] for number in stack), torch.zeros(())) / settings.stack
         for level, of in profiles.items():
             side = window_side(settings, level)
             profile = window_profile(window_scores(motion, (side, side)))
             of.append((profile.score[0].numpy(), profile.row[0].numpy()))
-    return {level: _stacked(of) for level, of in profiles.items()}
-
-
-def _stacked(profiles: list[tuple[np.ndarray, np.ndarray]]) -> WindowProfile:
-    score, row = (torch.from_numpy(np.stack(part)) for part in zip(*profiles, strict=True))
-    return WindowProfile(score, row.long())
+    return profiles
 
 
 def _profiles_error(flows: list[np.ndarray], settings: DataSettings) -> Callable[[Profiles], float]:
     """Return the distance of profiles from an integer brute-force search, over all frames, levels and columns."""
     steps = np.stack(flows).astype(np.int64) - 128
-    energy = (steps**2).sum(1)
-    motion = np.stack([energy[stack].sum(0) for stack in _stacks(len(flows), settings.stack)])
+    motion = (steps**2).sum(1)[_stacks(len(flows), settings.stack)].sum(1)
     unit = (2 * settings.flow_bound / 255) ** 2 / settings.stack
 
     def error(profiles: Profiles) -> float:
-        return max(of_level(level, profile) for level, profile in profiles.items())
-
-    def of_level(level: Level, profile: WindowProfile) -> float:
-        scores = exact_scores(motion, window_side(settings, level))
-        found = np.take_along_axis(scores, profile.row.numpy()[:, None], axis=1)[:, 0]
-        return search_error(profile.score.numpy() / unit, found, scores.max(1))
+        errors = []
+        for level, of in profiles.items():
+            score, row = (np.stack(part) for part in zip(*of, strict=True))
+            scores = peers.exact_scores(motion, window_side(settings, level))
+            found = np.take_along_axis(scores, row[:, None].astype(np.int64), axis=1)[:, 0]
+            errors.append(peers.search_error(score / unit, found, scores.max(1)))
+        return max(errors)
 
     return error
 
 
 def window_search(plan: Plan, device: str) -> Stage:
-    """Return the search for the best window of motion maps.
-
-    The maps are squared lengths of 8-bit flow: integers, whose float64 sums are exact.
-    """
+    """Return the search of motion maps, squared lengths of 8-bit flow: integers, whose float64 sums are exact."""
     side, (height, width) = plan.window, plan.map_size
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(plan.maps, 2, -(-height // 16), -(-width // 16), generator=generator)
     steps = F.interpolate(30 * coarse, (height, width), mode="bicubic").round().clamp(-128, 127).long()
     energy = (steps**2).sum(1)
-    scores = exact_scores(energy.numpy(), side)
+    scores = peers.exact_scores(energy.numpy(), side)
     motion = energy.double().to(device)
     single = motion.float()
     target = MotionWindowTarget(side)
     start = torch.zeros(plan.maps, dtype=torch.int64, device=device)
 
-    def ours() -> Found:
+    def ours() -> peers.Found:
         profile = window_profile(window_scores(motion, (side, side)))
         result = target.from_profile(profile, crop_x=start, crop_size=(height, width))
         return result.score, result.window[:, 0], result.window[:, 1]
 
-    def error(found: Found) -> float:
+    def error(found: peers.Found) -> float:
         score, x, y = (torch.as_tensor(part).cpu().numpy() for part in found)
-        return search_error(score, scores[range(plan.maps), y, x], scores.max((1, 2)))
+        return peers.search_error(score, scores[range(plan.maps), y, x], scores.max((1, 2)))
 
     contestants = {"`MotionWindowTarget`, float64": Solution(ours, error, EXACT)}
     if device == "cpu":
         maps = list(motion.numpy())
-        contestants["`cv2.boxFilter`, float64"] = Solution(lambda: box_filtered(maps, side), error, EXACT)
-    contestants["`F.avg_pool2d`, rows then columns, float64"] = Solution(
-        lambda: pooled_strips(motion, side), error, EXACT
-    )
-    contestants["`F.avg_pool2d`, float32"] = Solution(lambda: pooled_squares(single, side), error, FLOAT32_SUM)
+        contestants["`cv2.boxFilter`, float64"] = Solution(lambda: peers.box_filtered(maps, side), error, EXACT)
+    contestants |= {
+        "`F.avg_pool2d`, rows then columns, float64": Solution(
+            lambda: peers.pooled(motion, (side, 1), (1, side)), error, EXACT
+        ),
+        "`F.avg_pool2d`, float32": Solution(lambda: peers.pooled(single, (side, side)), error, FLOAT32_SUM),
+    }
     return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
 
 
@@ -250,18 +211,20 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
     clips = torch.randn(plan.clips, plan.clip_frames, channels, generator=generator, dtype=torch.float64).cumsum(1)
     gamma = median_gamma(clips, lengths)
     ours = TemporalCorrelationPooling("rbf", gamma=gamma)
-    features_, lengths_ = clips.to(device), lengths.to(device)
+    inputs = clips.to(device), lengths.to(device)
     trajectories = [clip[:length].numpy() for clip, length in zip(clips, lengths.tolist(), strict=True)]
-    truth = np.stack([described_by_numpy(clip, gamma) for clip in trajectories])
+
+    def by_numpy() -> np.ndarray:
+        return np.stack([peers.described_by_numpy(clip, gamma) for clip in trajectories])
+
+    truth = by_numpy()
 
     def error(descriptors: Tensor | np.ndarray) -> float:
         return float(np.abs(torch.as_tensor(descriptors).cpu().numpy() - truth).max())
 
     contestants = {
-        "`TemporalCorrelationPooling`": Solution(lambda: ours(features_, lengths_), error, POOLED),
-        "NumPy, clip by clip": Solution(
-            lambda: np.stack([described_by_numpy(clip, gamma) for clip in trajectories]), error, POOLED
-        ),
+        "`TemporalCorrelationPooling`": Solution(lambda: ours(*inputs), error, POOLED),
+        "NumPy, clip by clip": Solution(by_numpy, error, POOLED),
     }
     name = f"pool {plan.clips} clips of up to {plan.clip_frames} frames, {channels} channels, log-Euclidean"
     return Stage(name, "clips", plan.clips, contestants)
@@ -286,7 +249,7 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
     preset = replace(scene.preset, data=replace(scene.preset.data, flow="dis"))
     dataset = _dataset(film, scene.described, preset.kitchen, folder / "described.avi")
     workspace = Workspace(folder / "extraction")
-    caches = _prepared(dataset, preset.data, workspace)
+    caches = prepare(dataset, preset.data, workspace)
     experiment = Untrained(dataset, caches, preset, SeedPlan(0), workspace, torch.device(device))
     for modality, level in itertools.product(Modality, preset.data.levels):
         if level.name in scene.levels:
@@ -295,60 +258,54 @@ def extraction(scene: Scene, film: Path, folder: Path, device: str) -> Iterator[
 
 def _stream(experiment: Experiment, stream: Stream) -> Stage:
     """Return the features of one stream by the example's loop, and by the bare networks on inputs in memory."""
-    preset, clips = experiment.preset, experiment.dataset.test
+    preset, clips, numbers = experiment.preset, experiment.dataset.test, itertools.count()
     modality, level = stream
-    numbers = itertools.count()
     attending, hard_coded = (experiment.trained(run) for run in region_runs(experiment, stream).values())
     transformer, classifiers = attending.transformer, (attending.classifier, hard_coded.classifier)
     size = (preset.data.glimpse, preset.data.glimpse)
 
-    def cold() -> Experiment:
-        """Return an experiment without frames in memory and without files of features."""
-        # A copy of the caches starts with an empty memory.
-        root = experiment.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
-        return replace(experiment, caches=copy.deepcopy(experiment.caches), workspace=Workspace(root))
-
     def samples() -> FrameSamples:
+        # A copy of the caches starts with an empty memory of frames.
         return FrameSamples(clips, copy.deepcopy(experiment.caches), level, modality, preset)
 
-    def ready() -> Iterator[tuple[Tensor, list[Tensor]]]:
+    frames = len(samples())
+    inputs = []
+    with torch.inference_mode():
         for batch in evaluation_batches(samples()):
             sample = Sample(*(field.to(experiment.device) for field in batch))
             thetas = transformer.localize(sample.image), sample.theta
-            yield sample.image, [affine_sample(sample.image, theta, size) for theta in thetas]
+            inputs.append((sample.image, [affine_sample(sample.image, theta, size) for theta in thetas]))
 
     @torch.inference_mode()
     def bare() -> Tensor:
         found = []
         for image, glimpses in inputs:
             transformer.localize(image)
-            described = (classifier.fc6(glimpse) for classifier, glimpse in zip(classifiers, glimpses, strict=True))
-            found.append(torch.stack(list(described)))
+            both = zip(classifiers, glimpses, strict=True)
+            found.append(torch.stack([classifier.fc6(glimpse) for classifier, glimpse in both]))
         return torch.cat(found, 1)
 
-    with torch.inference_mode():
-        inputs = list(ready())
     truth = bare().cpu()
 
     def error(found: Tensor) -> float:
         return ((found.float().cpu() - truth).abs().max() / truth.abs().max()).item()
 
     def whole() -> Experiment:
-        fresh = cold()
+        root = experiment.workspace.root / f"{modality}-{level.name}-{next(numbers)}"
+        fresh = replace(experiment, caches=copy.deepcopy(experiment.caches), workspace=Workspace(root))
         compute_shard(fresh, stream, Shard("test-0000", clips))
         return fresh
 
     def written(fresh: Experiment) -> float:
-        files = [load_features(fresh, stream, region, "test")[0].features for region in Region]
-        return error(torch.from_numpy(np.stack(files)))
+        both = [load_features(fresh, stream, region, "test")[0].features for region in Region]
+        return error(torch.from_numpy(np.stack(both)))
 
     contestants = {
         "`compute_shard`": Solution(whole, written, rounding(torch.float16)),
         "bare networks": Solution(bare, error, FLOAT32_SUM, "floor"),
         "reading batches": _counted(
-            lambda: itertools.chain.from_iterable(batch.frame for batch in evaluation_batches(samples())),
-            len(samples()),
+            lambda: (frame for batch in evaluation_batches(samples()) for frame in batch.frame), frames
         ),
     }
-    name = f"features of {len(samples())} frames, {preset.name}, {modality}, {level.name}"
-    return Stage(name, "frames", len(samples()), contestants)
+    name = f"features of {frames} frames, {preset.name}, {modality}, {level.name}"
+    return Stage(name, "frames", frames, contestants)

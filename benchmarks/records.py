@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from benchmarks.cases import Case, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-PACKAGES = ("torch", "triton", "kornia", "torchvision", "supervised-st")
+PACKAGES = ("torch", "triton", "kornia", "supervised-st", "numpy", "av", "opencv-contrib-python-headless")
 
 Results = dict[str, Any]
 Row = dict[str, Any]
@@ -26,8 +27,7 @@ Row = dict[str, Any]
 
 def results_file(name: str, *, is_quick: bool = False) -> Path:
     """Return the file of some results. Those of a quick run are kept apart from the published ones."""
-    folder = ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__
-    return folder / f"{name}.json"
+    return (ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__) / f"{name}.json"
 
 
 def save(path: Path, results: Results) -> Results:
@@ -44,23 +44,33 @@ def save(path: Path, results: Results) -> Results:
     return results
 
 
-def provenance(device: str, threads: int, packages: Sequence[str] = PACKAGES) -> Results:
+def provenance(device: str, threads: int) -> Results:
     """Return the machine, the versions and the commit that results depend on."""
     return {
         "device": device,
         "machine": torch.cuda.get_device_name() if device == "cuda" else _processor(),
         "threads": threads,
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
+        "versions": {name: _version(name) for name in PACKAGES},
         "commit": _commit(),
     }
 
 
+def origin(results: Results) -> str:
+    """Return where and when results were measured."""
+    versions = results["versions"]
+    threads = f", {results['threads']} thread{'s' * (results['threads'] > 1)}" if results["device"] == "cpu" else ""
+    commit = results["commit"][:10] + results["commit"][40:]
+    return (
+        f"{results['machine']}{threads}; torch {versions['torch']}; supervised-st {versions['supervised-st']}, commit "
+        f"{commit}, {results['date']}"
+    )
+
+
 def _processor() -> str:
     known = Path("/proc/cpuinfo")
-    lines = known.read_text().splitlines() if known.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    name = re.search(r"model name\s*: (.+)", known.read_text()) if known.exists() else None
+    return name[1].strip() if name else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:
@@ -80,13 +90,7 @@ def _commit() -> str:
 
 
 class Measured:
-    """The cases measured so far, kept in a file.
-
-    Args:
-        path: the file; cases in it are kept if they were measured under the same ``header``.
-        header: what the measurements depend on.
-        fresh: whether to forget the cases in the file.
-    """
+    """The cases measured so far, kept in a file; ``header`` is what they depend on, ``fresh`` forgets them."""
 
     def __init__(self, path: Path, header: Results, *, fresh: bool) -> None:
         self.path, self.header = path, header

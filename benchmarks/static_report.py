@@ -2,16 +2,9 @@
 
     python benchmarks/static_report.py [--check] [--full] [--json FILE]
 
-Each row is one variant of a kernel:
-
-- registers and stack bytes per thread (the stack holds spilled registers), and shared memory bytes per program,
-- the number of loads and stores of local memory,
-- the narrowest access to each tensor in bytes,
-- instructions per element: those of all threads on the shortest path through the machine code, divided by the values
-  of the output, or of its gradient in the theta gradient. Tiles that are whole and lie inside the image take this path,
-  for affine transforms of scale one.
-
-``--check`` fails on spills, on local memory and on accesses that are narrower than they can be.
+Each row is one variant of a kernel; its stack holds spilled registers. Instructions per element are those of all
+threads on the shortest path through the machine code, divided by the values of the output, or of its gradient in the
+theta gradient. Whole tiles inside the image take this path, for affine transforms of scale one.
 """
 
 import argparse
@@ -21,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -47,30 +40,23 @@ from supervised_st._sampler import fused, kernels, launches, operators
 ARCHITECTURES = (80, 90, 100)
 KERNELS = ("forward", "theta_gradient", "image_gradient")
 DTYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
-LAYOUTS = ((3, False), (64, True))
-"""Channels, and whether the layout is channels_last."""
-
-IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15
-"""Images and outputs are square. The large ones need 64-bit offsets."""
-
-CANDIDATES = {"bilinear": 9, "nearest": 4}
-"""Output pixels that the image gradient looks at for each input pixel and affine transform of scale one."""
-
+LAYOUTS = ((3, False), (64, True))  # channels, and whether the layout is channels_last
+IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15  # images and outputs are square; the large ones need 64-bit offsets
 TAPS = {"bilinear": 4, "nearest": 1}
+# Output pixels that the image gradient looks at for each input pixel and affine transform of scale one.
+CANDIDATES = {"bilinear": 9, "nearest": 4}
 
 READERS = ("inside_taps", "_masked_tap")
+# By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it. The loop that
+# counts is the one in which the first tensor is read, by its first function that reads at all: float64 has no fast path
+# inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs (_add_block)
+# may read values one by one.
 ACCESSES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "forward": {"image": ("LDG", READERS), "out": ("STG", ("forward_kernel",))},
     "theta_gradient": {"image": ("LDG", READERS), "grad": ("LDG", ("theta_gradient_kernel",))},
     "image_gradient": {"grad": ("LDG", ("_add",)), "out": ("STG", ("image_gradient_kernel",))},
     "theta_reduction": {},
 }
-"""By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it.
-
-The loop that counts is the one in which the first tensor is read, by its first function that reads at all: float64 has
-no fast path inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs
-(``_add_block``) may read values one by one.
-"""
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -102,37 +88,29 @@ class Variant:
     @property
     def is_usual(self) -> bool:
         """Whether everything but kernel, dtype, layout and architecture has its default."""
-        kept = ("dtype", "channels", "channels_last", "architecture")
-        return self == replace(Variant(self.kernel), **{name: getattr(self, name) for name in kept})
+        options = (self.mode, self.padding_mode, self.align_corners, self.transforms, self.is_large)
+        return options == ("bilinear", "zeros", False, 1, False)
 
 
 def variants(*, is_full: bool) -> list[Variant]:
     """Return all dtypes, layouts and architectures with the usual options, and some of them with all options."""
-    return list(dict.fromkeys(_variants(is_full)))
-
-
-def _variants(is_full: bool) -> Iterator[Variant]:
     formats = [
         Variant(kernel, dtype, channels, last, architecture=architecture)
         for kernel, dtype, (channels, last), architecture in itertools.product(KERNELS, DTYPES, LAYOUTS, ARCHITECTURES)
         if (kernel, dtype) != ("image_gradient", "uint8")
     ]
-    yield from formats
-    yield from vary(Variant("theta_reduction"), architecture=ARCHITECTURES)
+    found = [*formats, *vary(Variant("theta_reduction"), architecture=ARCHITECTURES)]
+    paddings = ("zeros", "border", "reflection", "fill")
     for variant in formats if is_full else map(Variant, KERNELS):
-        paddings = ("zeros", "border", "reflection", "fill")
-        yield from vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
+        found += vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
     for kernel, (channels, last) in itertools.product(KERNELS, LAYOUTS):
         layout = Variant(kernel, channels=channels, channels_last=last)
-        yield from vary(layout, transforms=(4,))
-        yield from vary(layout, is_large=(True,))
+        found += [replace(layout, transforms=4), replace(layout, is_large=True)]
         if last:
-            yield from vary(layout, padding_mode=("reflection", "fill"))
-            yield from vary(layout, mode=("nearest",))
-            yield replace(layout, channels=3)
-            yield from vary(replace(layout, channels=16), dtype=("float32", "float16"))
-        else:
-            yield from vary(replace(layout, channels=20), dtype=("float32", "float16"))
+            found += vary(layout, padding_mode=("reflection", "fill"))
+            found += [replace(layout, mode="nearest"), replace(layout, channels=3)]
+        found += vary(replace(layout, channels=16 if last else 20), dtype=("float32", "float16"))
+    return list(dict.fromkeys(found))
 
 
 class Launch(NamedTuple):
@@ -141,11 +119,6 @@ class Launch(NamedTuple):
     kernel: Any  #: `triton.JITFunction`, which has no type
     programs: int
     arguments: dict[str, Any]  #: by name; those of the compiler too
-
-    @property
-    def threads(self) -> int:
-        """Threads of one program."""
-        return 32 * int(self.arguments["num_warps"])
 
 
 def launch_of(variant: Variant) -> Launch:
@@ -180,21 +153,16 @@ def launch_of(variant: Variant) -> Launch:
     return found[f"{variant.kernel}_kernel"]
 
 
-def compiled(launch: Launch, architecture: int) -> Any:  # noqa: ANN401 - Triton is untyped
-    """Compile a launch as Triton does, with a stand-in for the driver of the GPU."""
+def report(variant: Variant) -> Row:
+    """Compile one variant as Triton does, with a stand-in for the driver of the GPU, and read its machine code."""
     driver = SimpleNamespace(
-        get_current_target=lambda: GPUTarget("cuda", architecture, 32),
-        get_current_device=lambda: architecture,  # a cache of its own for each
+        get_current_target=lambda: GPUTarget("cuda", variant.architecture, 32),
+        get_current_device=lambda: variant.architecture,  # a cache of its own for each
         get_current_stream=lambda device: 0,
     )
     triton.runtime.driver.set_active(driver)
-    return launch.kernel.run(grid=None, warmup=True, **launch.arguments)
-
-
-def report(variant: Variant) -> Row:
-    """Compile one variant and read its machine code."""
     launch = launch_of(variant)
-    kernel = compiled(launch, variant.architecture)
+    kernel = launch.kernel.run(grid=None, warmup=True, **launch.arguments)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -230,8 +198,8 @@ def report(variant: Variant) -> Row:
 def instructions_per_element(variant: Variant, launch: Launch, code: Code) -> float | None:
     """Return the instructions of all threads over the output's elements, or ``None`` if no loop reads values."""
     given, accesses = launch.arguments, ACCESSES[variant.kernel]
-    build = given["BUILD"]
-    pixels = build.block / launch.threads
+    build, threads = given["BUILD"], 32 * given["num_warps"]
+    pixels = build.block / threads
     # A thread passes over the affine transforms in the image gradient, and over the blocks of its tile elsewhere.
     if variant.kernel == "image_gradient":
         passes, values = given["transforms"], pixels * build.vector * build.groups * CANDIDATES[variant.mode]
@@ -240,30 +208,19 @@ def instructions_per_element(variant: Variant, launch: Launch, code: Code) -> fl
     first, last = given[next(iter(accesses))], given[list(accesses)[-1]]
     _, readers = next(iter(accesses.values()))
     counts = (code.instructions(reader, first.itemsize, passes=passes, values=values) for reader in readers)
-    count = next((count for count in counts if count is not None), None)
-    return None if count is None else count * launch.programs * launch.threads / last.numel()
+    return next((count * launch.programs * threads / last.numel() for count in counts if count is not None), None)
 
 
 def problems(row: Row) -> list[str]:
     """Return what is wrong with a variant."""
-    found = []
-    if row["stack_bytes"]:
-        found.append(f"{row['stack_bytes']} bytes of stack")
-    if row["local_accesses"]:
-        found.append(f"{row['local_accesses']} accesses to local memory")
+    unwanted = {"stack_bytes": "bytes of stack", "local_accesses": "accesses to local memory"}
+    found = [f"{row[key]} {what}" for key, what in unwanted.items() if row[key]]
     for name, width in row["access_bytes"].items():
-        full = row["full_access_bytes"][name]
-        if width < full:
+        if width < (full := row["full_access_bytes"][name]):
             found.append(f"accesses to {name} of {width} bytes, not {full}")
     if row["access_bytes"] and row["instructions_per_element"] is None:
         found.append("no loop that reads")
     return [f"{row['name']}: {what}" for what in found]
-
-
-def check(rows: Sequence[Row]) -> None:
-    """Exit with the names of the variants that have problems."""
-    if found := [problem for row in rows for problem in problems(row)]:
-        sys.exit("\n".join(found))
 
 
 def cells(row: Row) -> list[str]:
@@ -272,12 +229,6 @@ def cells(row: Row) -> list[str]:
     widths = ", ".join(f"{name} {width}" for name, width in row["access_bytes"].items())
     numbers = (row[name] for name in ("registers", "stack_bytes", "shared_bytes", "local_accesses"))
     return [row["name"], *map(str, numbers), widths, "" if count is None else f"{count:.1f}"]
-
-
-def ptxas_versions() -> str:
-    """Return the versions of the assemblers in use."""
-    found = {re.search(r"release [\d.]+, V([\d.]+)", get_ptxas_version(architecture)) for architecture in ARCHITECTURES}
-    return ", ".join(sorted({match[1] for match in found if match}))
 
 
 def main() -> None:
@@ -294,11 +245,13 @@ def main() -> None:
     header = ["variant", "registers", "stack", "shared", "local", "bytes per access", "instructions per element"]
     print(markdown_table(header, map(cells, rows)))
     if chosen.json:
-        versions = {"triton": triton.__version__, "ptxas": ptxas_versions(), "supervised-st": supervised_st.__version__}
+        assemblers = re.findall(r"release [\d.]+, V([\d.]+)", "".join(map(get_ptxas_version, ARCHITECTURES)))
+        ptxas = ", ".join(sorted(set(assemblers)))
+        versions = {"triton": triton.__version__, "ptxas": ptxas, "supervised-st": supervised_st.__version__}
         scenario = f"{IMAGES} images of {SIDE} x {SIDE} pixels, sampled at the same size"
         save(chosen.json, {"versions": versions, "scenario": scenario, "rows": rows})
-    if chosen.check:
-        check(rows)
+    if chosen.check and (found := [problem for row in rows for problem in problems(row)]):
+        sys.exit("\n".join(found))
 
 
 if __name__ == "__main__":

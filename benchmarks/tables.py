@@ -25,11 +25,9 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 def newest(name: str) -> Results | None:
     """Return the results with this name of the newest version that has them."""
-    paths = sorted(
-        RESULTS.glob(f"*/{name}.json"), key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-2])]
-    )
-    results: Results | None = json.loads(paths[-1].read_text()) if paths else None
-    return results
+    paths = RESULTS.glob(f"*/{name}.json")
+    path = max(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-2])], default=None)
+    return json.loads(path.read_text()) if path else None
 
 
 def static_table(results: Results) -> str:
@@ -54,11 +52,7 @@ def static_table(results: Results) -> str:
 
 
 def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
-    def text() -> str:
-        results = newest(name)
-        return table(results) if results else "Not measured yet."
-
-    return text
+    return lambda: table(results) if (results := newest(name)) else "Not measured yet."
 
 
 def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
@@ -92,8 +86,7 @@ def rendered(text: str) -> str:
     """Return a page with all its tables updated."""
 
     def update(match: re.Match[str]) -> str:
-        made = TABLES[match["name"]]()
-        return "\n".join(filter(None, (match["start"], made, match["end"])))
+        return "\n".join(filter(None, (match["start"], TABLES[match["name"]](), match["end"])))
 
     return re.sub(r"(?P<start><!-- table: (?P<name>[^>]+?) -->)\n.*?(?P<end><!-- end -->)", update, text, flags=re.S)
 
@@ -102,8 +95,7 @@ def main() -> None:
     """Rewrite the pages that changed."""
     for page in PAGES:
         before = page.read_text()
-        after = rendered(before)
-        if after != before:
+        if (after := rendered(before)) != before:
             page.write_text(after)
             print(f"{page.relative_to(ROOT)}: tables updated")
 

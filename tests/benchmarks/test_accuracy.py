@@ -37,7 +37,7 @@ def test_aten_is_about_as_far_from_the_truth_as_the_baseline(measured):
 
 def test_images_come_back_bit_for_bit_from_the_reference():
     found = accuracy.exactness("cpu", sizes=(1, 2, 3, 7, 224, 1000, 4095, 65_536))
-    assert found["failures"]["reference"] == {name: {"count": 0, "first": []} for name in ("identity", "shift")}
+    assert found["failures"]["reference"] == {name: {"count": 0} for name in ("identity", "shift")}
     # The test can fail: the baseline's images do not come back.
     assert found["failures"]["baseline"]["identity"]["count"] > 0
 
@@ -60,16 +60,15 @@ def test_errors_beyond_the_budget_are_counted_and_named(monkeypatch):
     results = accuracy.random_transforms("float32", "cpu", 5)["wrong"]
     assert results["over_budget"] == 1
     assert results["max"] == pytest.approx(2 * RANDOM_TRANSFORMS, rel=0.1)
-    assert results["worst"]["case"] == 3
+    assert results["worst"] == 3
 
 
 def test_a_run_of_fewer_cases_is_the_beginning_of_a_longer_one():
     few, many = list(accuracy.batches(50)), list(accuracy.batches(200))
-    assert [batch.index for batch in few] == [0, 1]
-    assert few[0] == many[0]
-    assert few[1].image_size == many[1].image_size
-    again = [many[0].inputs(), many[0].inputs()]
-    assert all(torch.equal(*both) for both in zip(*again, strict=True))
+    assert [len(image) for image, *_ in few] == [40, 10]
+    assert all(torch.equal(*both) for both in zip(few[0][:2], many[0][:2], strict=True))
+    assert few[0][2:] == many[0][2:]
+    assert few[1][0].shape[2:] == many[1][0].shape[2:]
 
 
 def test_the_table_shows_every_contestant_and_every_count(monkeypatch):
