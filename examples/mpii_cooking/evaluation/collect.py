@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from examples.mpii_cooking.evaluation import schema
-from examples.mpii_cooking.evaluation.cells import FrameCell
+from examples.mpii_cooking.evaluation.cells import FrameCell, PooledCell
 from examples.mpii_cooking.evaluation.estimates import mean_of_known
-from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
+from examples.mpii_cooking.evaluation.predictions import answered_runs, guidance_runs, load_answers, load_overlaps
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels, load_scores
 from examples.mpii_cooking.training.experiment import Experiment
@@ -34,7 +34,7 @@ def collect(
         probe_frames=tuple(_probe_frames(first)),
         window_paths=tuple(row for each in experiments for row in _window_paths(each)),
         scores={
-            (each.seed, schema.PooledCell(pooling, cell)): scores
+            (each.seed, PooledCell(pooling, cell)): scores
             for each in experiments
             for pooling in each.preset.evaluation.poolings
             for cell, scores in load_scores(each, pooling).items()
@@ -49,9 +49,9 @@ def _frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
 
 
 def _overlaps(experiment: Experiment) -> Iterator[schema.Overlap]:
-    for modality, level in overlap_streams(experiment):
-        guided, center = load_overlaps(experiment, modality, level)
-        yield schema.Overlap(experiment.seed, modality, level.name, guided, mean_of_known(center))
+    for run in guidance_runs(experiment):
+        guided, center = load_overlaps(experiment, run)
+        yield schema.Overlap(experiment.seed, run.modality, run.level.name, guided, mean_of_known(center))
 
 
 def _curves(experiment: Experiment) -> Iterator[schema.Curve]:

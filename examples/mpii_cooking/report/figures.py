@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -19,37 +19,22 @@ PIXELS = 100
 """CSS pixels for an inch of a figure."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure on disk and the words that go with it.
+class Drawing(NamedTuple):
+    """A figure on disk and the words that go with it."""
 
-    Attributes:
-        file: its name in the output folder.
-        title: what it is.
-        caption: how to read it.
-        alt: for those who cannot see it: what is drawn, and where its numbers are.
-        width: at which its text has the size of the page's small print, in CSS pixels.
-    """
-
-    file: str
+    file: str  # its name in the output folder
     title: str
-    caption: str
-    alt: str
-    width: int
+    caption: str  # how to read it
+    alt: str  # for those who cannot see it: what is drawn, and where its numbers are
+    width: int  # at which its text has the size of the page's small print, in CSS pixels
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, Drawing]:
     """Draw every figure that ``results`` has numbers for, as PNG files in ``folder``."""
-    needed = {
-        "figure-7": results.probe_frames,
-        "figure-8": results.probe_frames,
-        "curves": results.curves,
-        "distortion": results.window_paths,
-    }
     drawings = {}
     with mpl.rc_context(STYLE):
         for name, (draw, title, caption, alt) in _FIGURES.items():
-            if needed.get(name, True):
+            if not name.startswith("figure-") or results.probe_frames:
                 figure = draw(results, folder)
                 figure.savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
                 drawings[name] = Drawing(f"{name}.png", title, caption, alt, round(PIXELS * figure.get_figwidth()))

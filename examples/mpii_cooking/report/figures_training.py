@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from examples.mpii_cooking.evaluation import windows
 from examples.mpii_cooking.evaluation.results import Results
@@ -36,10 +37,11 @@ def curves(results: Results) -> Figure:
     figure = Figure(figsize=(13, 5.2), layout="constrained")
     grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
     main = results.settings.scope.main_localizer
+    shown = [run for run in results.curves if run.variant in _PAPER_VARIANTS and run.seed in results.seeds]
     for row, modality in zip(grid, Modality, strict=True):
         for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
-            for run in results.curves:
-                if (run.phase, run.modality) == (phase, modality) and _is_shown(run, results):
+            for run in shown:
+                if (run.phase, run.modality) == (phase, modality):
                     _draw_curve(axes, run, is_bold=run.localizer in (main, None))
             is_overlap = phase is Phase.GUIDANCE
             axes.set_ylim(0, 1 if is_overlap else 100)
@@ -54,44 +56,31 @@ def curves(results: Results) -> Figure:
     return figure
 
 
-def _is_shown(run: Curve, results: Results) -> bool:
-    return run.variant in _PAPER_VARIANTS and run.seed in results.seeds
-
-
 def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
     values = run.measure if run.phase is Phase.GUIDANCE else [100 * accuracy for accuracy in run.measure]
-    axes.plot(
-        range(1, len(values) + 1),
-        values,
-        color=LEVEL_COLORS[run.level],
-        linestyle=":" if run.variant is Variant.STN else "-",
-        linewidth=2 if is_bold else 0.9,
-        alpha=1 if is_bold else 0.6,
-        marker="o",
-        markersize=2.5 if is_bold else 1.5,
-    )
+    width, alpha, size = (2, 1, 2.5) if is_bold else (0.9, 0.6, 1.5)
+    style: dict[str, Any] = {"linewidth": width, "alpha": alpha, "marker": "o", "markersize": size}
+    line = ":" if run.variant is Variant.STN else "-"
+    axes.plot(range(1, len(values) + 1), values, color=LEVEL_COLORS[run.level], linestyle=line, **style)
 
 
 def distortion(results: Results) -> Figure:
     """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
-    levels, glimpse = results.levels, results.settings.data.glimpse
+    levels, glimpse = results.settings.data.levels, results.settings.data.glimpse
+    colors = [VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED)]
     figure = Figure(figsize=(13, 2.1 * len(levels) + 0.6), layout="constrained")
     grid = figure.subplots(len(levels), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
     for row, level in zip(grid, levels, strict=True):
         undistorted = {"scale": glimpse / level.height, "anisotropy": 1, "rotation": 0, "outside": 0}
         for axes, measure in zip(row, _MEASURES, strict=True):
-            axes.axhline(
-                undistorted[measure],
-                color=VARIANT_COLORS[Variant.HARD_CODED],
-                linewidth=1.2,
-                linestyle=(0, (4, 3)),
-                zorder=1,
-            )
+            axes.axhline(undistorted[measure], color=colors[-1], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
         for path in results.window_paths:
             if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
                 shapes = windows.shapes(path.thetas, level.height, glimpse)
+                line = ":" if path.variant is Variant.STN else "-"
                 for axes, measure in zip(row, _MEASURES, strict=True):
-                    _draw_shape(axes, getattr(shapes, measure), path.variant)
+                    finite = np.where(np.isfinite(shapes[measure]), shapes[measure], np.nan)  # a gap
+                    axes.plot(finite, color=VARIANT_COLORS[path.variant], linestyle=line, linewidth=2, zorder=2)
         row[0].set_ylabel(level_label(level), fontsize=10)
     for axes, (measure, title) in zip(grid[0], _MEASURES.items(), strict=True):
         axes.set_title(title)
@@ -103,17 +92,10 @@ def distortion(results: Results) -> Figure:
     for axes in grid[-1]:
         axes.set_xlabel("epoch of joint training")
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
-    plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
-    lines = [
-        Line2D([], [], color=plain, lw=2, ls=":", label="STN"),
-        Line2D([], [], color=guided, lw=2, label="SSTN"),
-        Line2D([], [], color=hard_coded, lw=1.2, ls="--", label="hard-coded window R_h"),
+    names, lines = ("STN", "SSTN", "hard-coded window R_h"), (":", "-", "--")
+    handles = [
+        Line2D([], [], color=color, lw=width, ls=line, label=name)
+        for color, width, line, name in zip(colors, (2, 2, 1.2), lines, names, strict=True)
     ]
-    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
     return figure
-
-
-def _draw_shape(axes: Axes, values: NDArray[np.float64], variant: Variant) -> None:
-    finite = np.where(np.isfinite(values), values, np.nan)  # a gap
-    style = ":" if variant is Variant.STN else "-"
-    axes.plot(finite, color=VARIANT_COLORS[variant], linestyle=style, linewidth=2, zorder=2)

@@ -42,46 +42,41 @@ def quadrilateral(theta: ArrayLike, side: int) -> Picture:
     return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
-def _show_frame(axes: Axes, picture: Picture) -> None:
+def _show_frame(axes: Axes, results: Results, probe: ProbeFrames, index: int, folder: Path) -> Picture:
+    """Draw a probe frame under the name of its class, and return it."""
+    picture: Picture = mpl_image.imread(folder / probe.images[index])
     side = len(picture)
     axes.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
     axes.set(xlim=(-0.06 * side, 1.06 * side), ylim=(1.06 * side, -0.06 * side), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+    name = results.dataset.classes[results.labels[probe.clips[index]]]
+    axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
+    return picture
 
 
 def _outline(
-    axes: Axes, theta: ArrayLike, side: int, color: str, style: LineStyle = "-", *, width: float = 1.8
+    axes: Axes, theta: ArrayLike, side: int, color: str, *, style: LineStyle = "-", width: float = 1.8
 ) -> None:
     outline = Polygon(quadrilateral(theta, side), fill=False, edgecolor=color, linestyle=style, joinstyle="round")
     outline.set(linewidth=width, path_effects=[effects.withStroke(linewidth=width + 1.6, foreground="#00000099")])
     axes.add_patch(outline)
 
 
-def _caption_frame(axes: Axes, results: Results, clip: int) -> None:
-    name = results.dataset.classes[results.labels[clip]]
-    axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
-
-
 def figure_7(results: Results, folder: Path) -> Figure:
     """Draw the guided transformer's regions through joint training, and how far they drift."""
-    probes, shown, glimpse = results.probe_frames, SHOWN_IN_FIGURE_7, results.settings.data.glimpse
+    probes, window = results.probe_frames, results.settings.data.glimpse
+    shown = min(SHOWN_IN_FIGURE_7, len(probes[0].images))
     paths = [_path(results, probe, Variant.SSTN) for probe in probes]
-    drifts = [
-        drift(path, glimpse / results.level(probe.level).height) for path, probe in zip(paths, probes, strict=True)
-    ]
+    levels = [results.level(probe.level) for probe in probes]
+    drifts = [drift(path, window / level.height) for path, level in zip(paths, levels, strict=True)]
     figure = Figure(figsize=(13, 2.35 * len(probes) + 0.5), layout="constrained")
     grid = figure.subplots(len(probes), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
-    for row, probe, path, distances in zip(grid, probes, paths, drifts, strict=True):
+    for row, probe, path, level, distances in zip(grid, probes, paths, levels, drifts, strict=True):
         for index, axes in enumerate(row[:-1]):
-            if index < len(probe.images):
-                picture = mpl_image.imread(folder / probe.images[index])
-                _show_frame(axes, picture)
-                _caption_frame(axes, results, probe.clips[index])
-                _draw_path(axes, path[:, index], len(picture))
-                _outline(axes, probe.target[index], len(picture), VARIANT_COLORS[Variant.HARD_CODED], (0, (3, 3)))
-            else:
-                axes.set_axis_off()
-        row[0].set_ylabel(level_label(results.level(probe.level)), fontsize=10)
+            side = len(_show_frame(axes, results, probe, index, folder))
+            _draw_path(axes, path[:, index], side)
+            _outline(axes, probe.target[index], side, VARIANT_COLORS[Variant.HARD_CODED], style=(0, (3, 3)))
+        row[0].set_ylabel(level_label(level), fontsize=10)
         _draw_drift(row[-1], distances, max(each.max() for each in drifts))
     grid[0, -1].set_title("Center's distance from its start\n(% of the window's side)", fontsize=8.5)
     grid[-1, -1].set_xlabel("epoch of joint training")
@@ -117,22 +112,23 @@ def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> N
 
 def figure_8(results: Results, folder: Path) -> Figure:
     """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
-    probes, shown, side = results.probe_frames, SHOWN_IN_FIGURE_8, results.settings.data.glimpse
+    probes, side = results.probe_frames, results.settings.data.glimpse
+    shown = min(SHOWN_IN_FIGURE_8, len(probes[0].images))
     figure = Figure(figsize=(13, 2.45 * len(probes) + 0.5), layout="constrained")
     rows = figure.subfigures(len(probes), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
     for row, probe in zip(rows, probes, strict=True):
         label = level_label(results.level(probe.level))
         row[0].text(0.5, 0.5, label, rotation=90, ha="center", va="center", fontsize=10)
-        paths = {variant: _path(results, probe, variant) for variant in PAIR}
-        for index, cell in enumerate(row[1 : len(probe.images) + 1]):
+        for index, cell in enumerate(row[1:]):
             panels = cell.subplot_mosaic([["frame", "STN"], ["frame", "SSTN"]], width_ratios=[2, 0.95])
-            picture = mpl_image.imread(folder / probe.images[index])
-            _show_frame(panels["frame"], picture)
-            _caption_frame(panels["frame"], results, probe.clips[index])
-            for variant, path in paths.items():
-                theta, color = path[-1, index], VARIANT_COLORS[variant]
+            picture = _show_frame(panels["frame"], results, probe, index, folder)
+            for variant in PAIR:
+                theta, color = _path(results, probe, variant)[-1, index], VARIANT_COLORS[variant]
                 _outline(panels["frame"], theta, len(picture), color)
-                _show_glimpse(panels[variant.key], glimpse(picture, theta, side), color)
+                panel = panels[variant.key]
+                panel.imshow(glimpse(picture, theta, side), interpolation="nearest")
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set(visible=True, color=color, linewidth=2)
     lines = [Line2D([], [], color=VARIANT_COLORS[variant], lw=3, label=variant.key) for variant in PAIR]
     figure.legend(handles=lines, loc="outside upper left", ncols=2)
     return figure
@@ -141,17 +137,6 @@ def figure_8(results: Results, folder: Path) -> Figure:
 def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
     """Sample what the classifier sees, (side, side, 3) in [0, 1]; out of bounds is gray."""
     image = torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1)[None].float()
-    sampled = affine_sample(
-        image,
-        torch.tensor(np.asarray(theta, dtype=np.float32))[None],
-        (side, side),
-        padding_mode="fill",
-        fill_value=0.5,
-    )
+    window = torch.tensor(np.asarray(theta, dtype=np.float32))[None]
+    sampled = affine_sample(image, window, (side, side), padding_mode="fill", fill_value=0.5)
     return sampled[0].permute(1, 2, 0).clamp(0, 1).numpy()
-
-
-def _show_glimpse(axes: Axes, sampled: Picture, color: str) -> None:
-    axes.imshow(sampled, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=color, linewidth=2)
