@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PlainValidator, TypeAdapter
+from pydantic import ConfigDict, PlainValidator
 from pydantic_core import to_jsonable_python
 
 Json = Any
-"""What ``json`` reads and writes."""
-Kind = TypeVar("Kind")
-
 STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 """The ``__pydantic_config__`` of a dataclass that is read: no value is converted, no unknown field is ignored."""
 
 encode = partial(to_jsonable_python, fallback=np.ndarray.tolist)
 """Return a value as JSON has it: dataclasses and mappings are objects, sequences and arrays are lists."""
-
-
-def decode(kind: type[Kind], value: Json) -> Kind:
-    """Return a JSON value as ``kind`` has it; the inverse of ``encode``. Raises ``pydantic.ValidationError``."""
-    return TypeAdapter(kind).validate_json(json.dumps(value))
 
 
 def array_of(dtype: type[np.generic]) -> PlainValidator:

@@ -59,8 +59,8 @@ def described_streams(experiment: Experiment) -> list[Stream]:
 
 def shards(experiment: Experiment, part: str) -> list[Shard]:
     """Return all clips of a part, "train" or "test", in shards."""
-    clips = {"train": experiment.dataset.train, "test": experiment.dataset.test}[part]
-    return [Shard(f"{part}-{number:04d}", some) for number, some in enumerate(chunks(clips, SHARD))]
+    parts = chunks(getattr(experiment.dataset, part), SHARD)
+    return [Shard(f"{part}-{number:04d}", clips) for number, clips in enumerate(parts)]
 
 
 def compute_features(experiment: Experiment) -> None:
@@ -73,11 +73,7 @@ def compute_features(experiment: Experiment) -> None:
 
 
 def load_features(experiment: Experiment, stream: Stream, region: Region, part: str) -> list[Frames]:
-    """Return the features of each clip of a part, "train" or "test", as float16 memory maps.
-
-    Raises:
-        NotDoneError: if they were not computed.
-    """
+    """Return the features of each clip of a part, "train" or "test", as float16 memory maps."""
     clips: list[Frames] = []
     for unit in (_unit(experiment, stream, shard) for shard in shards(experiment, part)):
         features = np.load(unit.file(f"{region}.npy"), mmap_mode="r")

@@ -29,23 +29,18 @@ Overlaps = tuple[float | None, ...]
 
 
 def answered_runs(experiment: Experiment) -> list[Run]:
-    """Return the experiment's runs that classify RGB."""
+    """Return the runs that classify RGB."""
     return [run for run in experiment.runs if run.has_classifier and run.modality is Modality.SPATIAL]
 
 
 def compute_answers(experiment: Experiment) -> None:
     """Store the class that each of the tested runs sees in one frame of every test clip. Ranks share the runs."""
-    distributed.shared_map(
-        partial(_compute_answers, experiment), answered_runs(experiment), desc="single frames", unit="run"
-    )
+    runs = answered_runs(experiment)
+    distributed.shared_map(partial(_compute_answers, experiment), runs, desc="single frames", unit="run")
 
 
 def load_answers(experiment: Experiment, run: Run) -> list[int]:
-    """Return the class that ``run`` sees in one frame of every test clip.
-
-    Raises:
-        NotDoneError: if it was not computed.
-    """
+    """Return the class that ``run`` sees in one frame of every test clip."""
     answers: list[int] = _unit(experiment, "predictions", run).facts["answers"]
     return answers
 
@@ -58,21 +53,14 @@ def guidance_runs(experiment: Experiment) -> list[Run]:
 
 def compute_overlaps(experiment: Experiment) -> None:
     """Store how well guidance has taught the main localization network. Ranks share the streams."""
-    distributed.shared_map(
-        partial(_compute_overlaps, experiment),
-        guidance_runs(experiment),
-        desc="overlap with the window of most motion",
-        unit="stream",
-    )
+    runs, title = guidance_runs(experiment), "overlap with the window of most motion"
+    distributed.shared_map(partial(_compute_overlaps, experiment), runs, desc=title, unit="stream")
 
 
 def load_overlaps(experiment: Experiment, run: Run) -> tuple[Overlaps, Overlaps]:
     """Return how far two windows overlap the window of most motion, on the frames of ``load_answers``.
 
     They are the window that guidance has taught, in evaluation mode, and the center window, which knows nothing.
-
-    Raises:
-        NotDoneError: if they were not computed.
     """
     facts = _unit(experiment, "overlap", run).facts
     return tuple(facts["guided"]), tuple(facts["center"])

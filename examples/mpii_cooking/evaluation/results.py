@@ -16,7 +16,7 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import Level, Preset
@@ -32,7 +32,7 @@ from examples.mpii_cooking.evaluation.estimates import (
     mean_of_known,
 )
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
-from examples.mpii_cooking.typed_json import STRICT, decode, encode, laid_out
+from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
 from examples.mpii_cooking.variants import Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
@@ -42,6 +42,8 @@ FILE, SCORES_FILE = "results.json", "scores.npz"
 Scores = NDArray[np.float32]
 PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.SSTN)
 """The variants that every run tests at every level: the paper's, and what its classifiers start from."""
+
+Terms = Sequence[tuple[PooledCell, PooledCell | None]]
 
 
 class ResultsError(ValueError):
@@ -72,11 +74,7 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path) -> Results:
-        """Read what ``save`` has written to ``folder``.
-
-        Raises:
-            ResultsError: if a file is missing, is of another version or does not fit the schema.
-        """
+        """Read what ``save`` has written; ``ResultsError`` if a file is missing or does not fit the schema."""
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +87,7 @@ class Results:
                 "give the run's command again, finished work is reused"
             )
         try:
-            results = decode(cls, content)
+            results = TypeAdapter(cls).validate_json(json.dumps(content))
         except ValidationError as misfit:
             first = misfit.errors()[0]
             place = ".".join(map(str, first["loc"]))
@@ -155,11 +153,6 @@ class Results:
         """Top-1 accuracy, in percent, of always answering the largest training class."""
         return 100 * int((self.labels == self.majority).sum()) / len(self.labels)
 
-    @property
-    def seconds(self) -> float:
-        """What all stages took."""
-        return sum(row.seconds for row in self.timings)
-
     def cell(self, variant: Variant, level: str, localizer: str | None = None) -> FrameCell:
         """Return the cell of a variant at a level; transformers have the main localization network by default."""
         if variant.traits.window is not Window.TRANSFORMER:
@@ -176,8 +169,15 @@ class Results:
 
     def accuracies(self, cells: Sequence[FrameCell]) -> dict[FrameCell, Accuracy]:
         """Return the top-1 accuracies of cells, on one frame of each test clip."""
-        seeds = self._known_seeds(cells)
-        return {cell: self._accuracy(cell, seeds) for cell in cells}
+        seeds, found = self._known_seeds(cells), {}
+        for cell in cells:
+            answers = np.stack([self._answers[seed, cell] for seed in seeds])
+            correct = tuple((answers == self.labels).sum(1).tolist())
+            by_seed = tuple(self._percent(seed, cell) for seed in seeds)
+            clips = significance.wilson(float(np.mean(correct)), len(self.labels))
+            mean = Estimate(float(np.mean(by_seed)), clips, significance.seed_interval(by_seed)).within(0)
+            found[cell] = Accuracy(mean, by_seed, correct, answers)
+        return found
 
     def precisions(self, cells: Sequence[PooledCell]) -> dict[PooledCell, Precision]:
         """Return the mean average precisions of cells, on all frames of each test clip."""
@@ -270,14 +270,6 @@ class Results:
             return 100 * int((self._answers[seed, cell] == self.labels).sum()) / len(self.labels)
         return 100 * svm.mean_average_precision(self.outcome(seed, cell).precisions)
 
-    def _accuracy(self, cell: FrameCell, seeds: Sequence[int]) -> Accuracy:
-        answers = np.stack([self._answers[seed, cell] for seed in seeds])
-        correct = tuple((answers == self.labels).sum(1).tolist())
-        by_seed = tuple(self._percent(seed, cell) for seed in seeds)
-        clips = significance.wilson(float(np.mean(correct)), len(self.labels))
-        mean = Estimate(float(np.mean(by_seed)), clips, significance.seed_interval(by_seed)).within(0)
-        return Accuracy(mean, by_seed, correct, answers)
-
     def _precision(self, pooled: PooledCell, seeds: Sequence[int]) -> Precision:
         rows = [self.outcome(seed, pooled) for seed in seeds]
         by_seed = tuple(self._percent(seed, pooled) for seed in seeds)
@@ -296,19 +288,15 @@ class Results:
         """Return the mean of the pairs' differences over seeds and pairs."""
         sides = list(zip(*pairs, strict=True))
         if isinstance(pairs[0][0], FrameCell):
-            hits = [[[self._answers[s, it] == self.labels for s in seeds] for it in side] for side in sides]
-            better, worse = map(np.array, hits)
+            better, worse = (
+                np.array([[self._answers[s, it] == self.labels for s in seeds] for it in side]) for side in sides
+            )
             return significance.paired(better, worse, significance.draw(len(self.labels)))
         better, worse = (np.array([[self._percent(s, it) for it in side] for s in seeds]) for side in sides)
         terms = cast("Sequence[tuple[PooledCell, PooledCell]]", pairs)
         return self._estimate((better - worse).mean(1), terms, seeds).within(-100)
 
-    def _estimate(
-        self,
-        by_seed: Sequence[float] | Floats,
-        terms: Sequence[tuple[PooledCell, PooledCell | None]],
-        seeds: Sequence[int],
-    ) -> Estimate:
+    def _estimate(self, by_seed: Sequence[float] | Floats, terms: Terms, seeds: Sequence[int]) -> Estimate:
         """Return the mean over seeds of a mean over terms; a record knows its interval over clips."""
         value = float(np.mean(by_seed))
         if self.kept:
@@ -316,21 +304,20 @@ class Results:
             if clips is None:
                 raise KeyError(f"the record has no interval of {terms}: record the run again")
         else:
-            resampled = [
-                self._resampled(one, seeds) - (0 if other is None else self._resampled(other, seeds))
-                for one, other in terms
-            ]
+            resampled = [self._resampled(one, seeds) - self._resampled(other, seeds) for one, other in terms]
             clips = significance.bootstrap_interval(value, np.mean(resampled, axis=0))
         return Estimate(value, clips, significance.seed_interval(by_seed))
 
-    def _resampled(self, pooled: PooledCell, seeds: Sequence[int]) -> Floats:
+    def _resampled(self, pooled: PooledCell | None, seeds: Sequence[int]) -> Floats:
         """Return a cell's mean average precision over seeds in each resample of the test clips, (resamples,)."""
+        if pooled is None:
+            return np.zeros(significance.RESAMPLES)
         draws = significance.draw(len(self.labels))
         for key in ((seed, pooled) for seed in seeds):
             if key not in self._resampled_maps:
                 self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, draws)
-        maps: Floats = 100 * np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
-        return maps
+        maps: Floats = np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
+        return 100 * maps
 
 
 def _score_name(seed: int, pooled: PooledCell) -> str:

@@ -21,8 +21,7 @@ from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.variants import Modality, Region
 from examples.mpii_cooking.workspace import Unit
 
-Scores = NDArray[np.float32]
-"""(clips, classes) decision values."""
+Scores = NDArray[np.float32]  # (clips, classes) decision values
 
 
 class Descriptors(NamedTuple):
@@ -63,11 +62,7 @@ def compute_scores(experiment: Experiment) -> None:
 
 
 def load_scores(experiment: Experiment, pooling: str) -> Mapping[ClipCell, Scores]:
-    """Return the decision values of one kind of pooling: all cells of Table 3 for the main kind, one for the others.
-
-    Raises:
-        NotDoneError: if they were not computed.
-    """
+    """Return the decision values of one kind of pooling: all cells of Table 3 for the main kind, one for the others."""
     found: dict[ClipCell, Scores] = {}
     for machine in _machines(experiment):
         if machine.pooling == pooling:

@@ -37,12 +37,9 @@ class Estimate(NamedTuple):
     """A mean over seeds of a value or of a paired difference, and how far it could be chance."""
 
     value: float
-    clips: Interval
-    """95 % interval over the choice of test clips, for these networks."""
-    seeds: Interval | None
-    """95 % interval over the choice of seeds, for these clips; None for one seed, which says nothing about others."""
-    p: float | None = None
-    """Two-sided p-value of the exact test over clips; only for differences of top-1 accuracies."""
+    clips: Interval  # 95 % over the choice of test clips, for these networks
+    seeds: Interval | None  # 95 % over the choice of seeds, for these clips; None for one seed
+    p: float | None = None  # two-sided, of the exact test over clips; only for differences of top-1 accuracies
 
     @property
     def interval(self) -> Interval:

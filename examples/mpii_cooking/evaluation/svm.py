@@ -19,8 +19,7 @@ from supervised_st.pooling import median_gamma
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
-Frames = NDArray[np.floating]
-"""(frames, channels) features of one clip; may be a memory map."""
+Frames = NDArray[np.floating]  # (frames, channels) features of one clip; may be a memory map
 
 PCA_FRAMES = 50_000
 """PCA is fitted to about this many frames at most. In float64 with 4096 channels they take 1.6 GB."""
@@ -34,10 +33,8 @@ GAMMA_SPAN = 256
 class Gram(NamedTuple):
     """Inner products of clip descriptors. The Gram matrix of concatenated descriptors is the sum of theirs."""
 
-    train: Floats
-    """(train clips, train clips)."""
-    test: Floats
-    """(test clips, train clips)."""
+    train: Floats  # (train clips, train clips)
+    test: Floats  # (test clips, train clips)
 
     def joined(self, other: Gram) -> Gram:
         """Return the inner products of the concatenated descriptors."""

@@ -12,10 +12,7 @@ from examples.mpii_cooking.variants import Region, Variant
 
 # Okabe and Ito's color-blind-safe set for the variants; lightness alone carries an order (epochs, zoom levels).
 VARIANT_COLORS = {Variant.STN: "#0072B2", Variant.SSTN: "#D55E00", Variant.HARD_CODED: "#009E73"}
-REGION_COLORS = {
-    Region.LEARNED: VARIANT_COLORS[Variant.SSTN],
-    Region.HARD_CODED: VARIANT_COLORS[Variant.HARD_CODED],
-}
+REGION_COLORS = {Region.LEARNED: "#D55E00", Region.HARD_CODED: "#009E73"}
 LEVEL_COLORS = {"general": "#9ECAE1", "middle": "#4292C6", "detail": "#08306B"}
 GRAY, INK = "#666666", "#222222"
 STYLE: dict[Any, Any] = {

@@ -6,16 +6,18 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from examples.mpii_cooking.evaluation import windows
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Curve
 from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import GRAY, LEVEL_COLORS, VARIANT_COLORS, level_label
 from examples.mpii_cooking.variants import Modality, Phase, Variant
+from supervised_st import geometry
 
 _PHASES = {
     Phase.GUIDANCE: "Guidance",
@@ -64,6 +66,20 @@ def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
     axes.plot(range(1, len(values) + 1), values, color=LEVEL_COLORS[run.level], linestyle=line, **style)
 
 
+def shapes(thetas: NDArray[np.float64], crop: int, glimpse: int) -> dict[str, NDArray[np.float64]]:
+    """Return means of ``_MEASURES`` over the frames of each moment; of the ratio of sides it is the median.
+
+    ``thetas`` are (moments, frames, 2, 3), ``crop`` and ``glimpse`` sides in pixels.
+    """
+    measured = geometry.distortion(torch.from_numpy(thetas), (crop, crop), (glimpse, glimpse))
+    return {
+        "scale": measured.scale.mean(1).numpy(),
+        "anisotropy": np.median(measured.anisotropy.numpy(), axis=1),
+        "rotation": measured.rotation.abs().rad2deg().mean(1).numpy(),
+        "outside": measured.outside.mean(1).numpy(),
+    }
+
+
 def distortion(results: Results) -> Figure:
     """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
     levels, glimpse = results.settings.data.levels, results.settings.data.glimpse
@@ -76,10 +92,10 @@ def distortion(results: Results) -> Figure:
             axes.axhline(undistorted[measure], color=colors[-1], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
         for path in results.window_paths:
             if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
-                shapes = windows.shapes(path.thetas, level.height, glimpse)
+                measured = shapes(path.thetas, level.height, glimpse)
                 line = ":" if path.variant is Variant.STN else "-"
                 for axes, measure in zip(row, _MEASURES, strict=True):
-                    finite = np.where(np.isfinite(shapes[measure]), shapes[measure], np.nan)  # a gap
+                    finite = np.where(np.isfinite(measured[measure]), measured[measure], np.nan)  # a gap
                     axes.plot(finite, color=VARIANT_COLORS[path.variant], linestyle=line, linewidth=2, zorder=2)
         row[0].set_ylabel(level_label(level), fontsize=10)
     for axes, (measure, title) in zip(grid[0], _MEASURES.items(), strict=True):

@@ -18,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import ProbeFrames
 from examples.mpii_cooking.evaluation.tables import PAIR
-from examples.mpii_cooking.evaluation.windows import Thetas, drift
 from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
 from examples.mpii_cooking.variants import Variant
 from supervised_st import affine_sample, geometry
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 Picture = NDArray[np.floating]
+Thetas = NDArray[np.float64]  # (moments, frames, 2, 3)
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
@@ -101,6 +101,16 @@ def _draw_path(axes: Axes, path: Thetas, side: int) -> None:
     axes.plot(x, y, color="#00000099", linewidth=1, zorder=3)
     shades = np.linspace(0, 1, len(path))
     axes.scatter(x, y, c=shades, cmap=colors, s=13, edgecolors="black", linewidths=0.5, zorder=4)
+
+
+def drift(thetas: Thetas, side: float) -> NDArray[np.float64]:
+    """Return how far each window's center is from its start, (moments, frames), in percent of the window's side.
+
+    ``side`` is a fraction of the crop's.
+    """
+    centers = thetas[..., 2]  # from -1 to 1 across the crop
+    distances: NDArray[np.float64] = np.linalg.norm(centers - centers[0], axis=-1)
+    return 50 * distances / side
 
 
 def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> None:

@@ -24,7 +24,7 @@ def run_table(results: Results) -> str:
     return (
         f"`{results.command}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips} in {len(dataset.classes)} "
         f"classes; always answering the largest one of training is right in {results.majority_accuracy:.1f} %. "
-        f"{duration(results.seconds)} on {machine.cores} cores ({machine.cpu}, {machine.device}, torch "
+        f"{duration(sum(stage.seconds for stage in results.timings))} on {machine.cores} cores ({machine.cpu}, {machine.device}, torch "
         f"{machine.torch}), {commit}, {machine.date[:10]}."
     )
 
