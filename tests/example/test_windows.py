@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from examples.mpii_cooking.report.figures_training import shapes
-from examples.mpii_cooking.report.figures_windows import drift
+from examples.mpii_cooking.report.figures_windows import drift, shapes
 
 
 def test_shapes_of_known_windows_are_what_they_were_made_with():

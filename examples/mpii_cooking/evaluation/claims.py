@@ -61,12 +61,6 @@ def claims(results: Results) -> tuple[Claim, ...]:
     return tuple(found)
 
 
-def pooling_pairs(results: Results, cell: ClipCell) -> list[Pair]:
-    """Return the pairs of the main kind of pooling and each other one, in a cell of Table 3."""
-    main, *others = results.settings.evaluation.poolings
-    return [(results.pooled(cell, main), results.pooled(cell, kind)) for kind in others]
-
-
 def _printed(cell: Cell) -> float | None:
     """Return the paper's value of a cell, None where it has none."""
     if isinstance(cell, PooledCell):

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.report import figures_tables, figures_training, figures_windows
+from examples.mpii_cooking.report import figures_tables, figures_windows
 from examples.mpii_cooking.report.figures_style import STYLE
 
 Painter = Callable[[Results, Path], Figure]
@@ -94,7 +94,7 @@ _FIGURES: dict[str, tuple[Painter, str, str, str]] = {
         "Histograms of the overlap, one for each level and modality. Means are in the table above.",
     ),
     "distortion": (
-        lambda results, _: figures_training.distortion(results),
+        lambda results, _: figures_windows.distortion(results),
         "Distortion over joint training",
         "The shape of the regions on the test frames of Figure 7, before joint training and after each epoch of it: "
         "plain transformer (dotted) and guided one, a line for each seed. Each value is the mean over the frames; the "
@@ -104,7 +104,7 @@ _FIGURES: dict[str, tuple[Painter, str, str, str]] = {
         "for STN and SSTN. The windows behind it are in results.json, under window_paths.",
     ),
     "curves": (
-        lambda results, _: figures_training.curves(results),
+        lambda results, _: figures_tables.curves(results),
         "Training",
         "Left: agreement of the guided window with its target. The other columns: accuracy on training clips. "
         "Bold: the localization network of Table 3; thin: the other two. Dotted: plain transformer (STN). "

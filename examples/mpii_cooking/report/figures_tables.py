@@ -1,4 +1,4 @@
-"""The tables as charts: which variant is right how often, which classes are, and what the guided windows follow."""
+"""Numbers as charts: which variant is right how often, which classes are, what windows follow, and training."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sklearn.metrics import confusion_matrix
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import Curve
 from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
 from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table
 from examples.mpii_cooking.report.figures_style import (
@@ -28,7 +29,15 @@ from examples.mpii_cooking.report.figures_style import (
     name_rows,
     shortened,
 )
-from examples.mpii_cooking.variants import Modality, Region, Variant
+from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
+
+_PHASES = {
+    Phase.GUIDANCE: "Guidance",
+    Phase.RECOGNITION: "Recognition on random crops",
+    Phase.JOINT: "Joint training, guidance off",
+    Phase.BASELINE: "Recognition on R_h",
+}
+_PAPER_VARIANTS = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
 
 
 def pairs(results: Results) -> Figure:
@@ -154,3 +163,35 @@ def confusions(truth: Labels, answers: Labels) -> tuple[list[int], NDArray[np.fl
     counts = confusion_matrix(np.tile(truth, len(answers)), answers.ravel(), labels=classes)
     tested = counts.sum(1, keepdims=True)
     return classes, np.divide(100 * counts, tested, out=np.full(counts.shape, np.nan), where=tested > 0)
+
+
+def curves(results: Results) -> Figure:
+    """Draw what each phase of the paper's variants reached on training clips."""
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
+    main = results.settings.scope.main_localizer
+    shown = [run for run in results.curves if run.variant in _PAPER_VARIANTS and run.seed in results.seeds]
+    for row, modality in zip(grid, Modality, strict=True):
+        for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
+            for run in shown:
+                if (run.phase, run.modality) == (phase, modality):
+                    _draw_curve(axes, run, is_bold=run.localizer in (main, None))
+            is_overlap = phase is Phase.GUIDANCE
+            axes.set_ylim(0, 1 if is_overlap else 100)
+            axes.set_ylabel("IoU with the target window" if is_overlap else "accuracy, %")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+            axes.set_title(f"{title}: {modality}")
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    lines = [Line2D([], [], color=color, lw=2.5, label=level) for level, color in LEVEL_COLORS.items()]
+    lines.append(Line2D([], [], color=GRAY, lw=1.5, ls=":", label="STN"))
+    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+    return figure
+
+
+def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
+    values = run.measure if run.phase is Phase.GUIDANCE else [100 * accuracy for accuracy in run.measure]
+    width, alpha, size = (2, 1, 2.5) if is_bold else (0.9, 0.6, 1.5)
+    style: dict[str, Any] = {"linewidth": width, "alpha": alpha, "marker": "o", "markersize": size}
+    line = ":" if run.variant is Variant.STN else "-"
+    axes.plot(range(1, len(values) + 1), values, color=LEVEL_COLORS[run.level], linestyle=line, **style)

@@ -1,4 +1,4 @@
-"""Figures 7 and 8: where the transformers look, drawn on this run's own frames."""
+"""Where the transformers look: Figures 7 and 8 on this run's own frames, and what became of the windows' shape."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
 SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4
 """Frames of each level."""
+
+
+_MEASURES = {
+    "scale": "Side of the region\n(fraction of the frame's)",
+    "anisotropy": "Longest over shortest side\n(1 is undistorted)",
+    "rotation": "Rotation\n(degrees)",
+    "outside": "Fraction of the region\noutside the frame",
+}
 
 
 def _pixels(points: Picture, side: int) -> Picture:
@@ -150,3 +158,54 @@ def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
     window = torch.tensor(np.asarray(theta, dtype=np.float32))[None]
     sampled = affine_sample(image, window, (side, side), padding_mode="fill", fill_value=0.5)
     return sampled[0].permute(1, 2, 0).clamp(0, 1).numpy()
+
+
+def shapes(thetas: Thetas, crop: int, glimpse: int) -> dict[str, NDArray[np.float64]]:
+    """Return means of ``_MEASURES`` over the frames of each moment; of the ratio of sides it is the median.
+
+    ``thetas`` are (moments, frames, 2, 3), ``crop`` and ``glimpse`` sides in pixels.
+    """
+    measured = geometry.distortion(torch.from_numpy(thetas), (crop, crop), (glimpse, glimpse))
+    return {
+        "scale": measured.scale.mean(1).numpy(),
+        "anisotropy": np.median(measured.anisotropy.numpy(), axis=1),
+        "rotation": measured.rotation.abs().rad2deg().mean(1).numpy(),
+        "outside": measured.outside.mean(1).numpy(),
+    }
+
+
+def distortion(results: Results) -> Figure:
+    """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
+    levels, glimpse = results.settings.data.levels, results.settings.data.glimpse
+    colors = [VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED)]
+    figure = Figure(figsize=(13, 2.1 * len(levels) + 0.6), layout="constrained")
+    grid = figure.subplots(len(levels), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
+    for row, level in zip(grid, levels, strict=True):
+        undistorted = {"scale": glimpse / level.height, "anisotropy": 1, "rotation": 0, "outside": 0}
+        for axes, measure in zip(row, _MEASURES, strict=True):
+            axes.axhline(undistorted[measure], color=colors[-1], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        for path in results.window_paths:
+            if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
+                measured = shapes(path.thetas, level.height, glimpse)
+                line = ":" if path.variant is Variant.STN else "-"
+                for axes, measure in zip(row, _MEASURES, strict=True):
+                    finite = np.where(np.isfinite(measured[measure]), measured[measure], np.nan)  # a gap
+                    axes.plot(finite, color=VARIANT_COLORS[path.variant], linestyle=line, linewidth=2, zorder=2)
+        row[0].set_ylabel(level_label(level), fontsize=10)
+    for axes, (measure, title) in zip(grid[0], _MEASURES.items(), strict=True):
+        axes.set_title(title)
+        if measure == "anisotropy":  # a ratio: twice as long is as far from 1 as half as long
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch of joint training")
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+    names, lines = ("STN", "SSTN", "hard-coded window R_h"), (":", "-", "--")
+    handles = [
+        Line2D([], [], color=color, lw=width, ls=line, label=name)
+        for color, width, line, name in zip(colors, (2, 2, 1.2), lines, names, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    return figure

@@ -17,6 +17,7 @@ from examples.mpii_cooking.variants import Modality, Region
 def run_table(results: Results) -> str:
     """Say what was run: command, seeds, data, the accuracy of one constant answer, time and machine."""
     dataset, machine, seeds = results.dataset, results.environment, results.seeds
+    seconds = sum(stage.seconds for stage in results.timings)
     data = "a synthetic kitchen" if dataset.is_synthetic else dataset.name
     clips = f"{sum(dataset.train_clips)} training and {len(results.labels)} test clips"
     commit = machine.commit
@@ -24,8 +25,8 @@ def run_table(results: Results) -> str:
     return (
         f"`{results.command}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips} in {len(dataset.classes)} "
         f"classes; always answering the largest one of training is right in {results.majority_accuracy:.1f} %. "
-        f"{duration(sum(stage.seconds for stage in results.timings))} on {machine.cores} cores ({machine.cpu}, {machine.device}, torch "
-        f"{machine.torch}), {commit}, {machine.date[:10]}."
+        f"{duration(seconds)} on {machine.cores} cores ({machine.cpu}, {machine.device}, torch {machine.torch}), "
+        f"{commit}, {machine.date[:10]}."
     )
 
 

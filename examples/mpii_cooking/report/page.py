@@ -13,7 +13,6 @@ import numpy as np
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
-from examples.mpii_cooking.evaluation.claims import pooling_pairs
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.tables import baseline_table, clip_table, frame_table, variant_table
@@ -104,7 +103,7 @@ def region_rows(results: Results) -> list[Row]:
 def pooling_rows(results: Results) -> list[tuple[str, Precision, Difference | None]]:
     """Return what each kind of pooling leads to in one cell, and how much better the main kind, the first, is."""
     cells = [results.pooled(POOLING_CELL, kind) for kind in results.settings.evaluation.poolings]
-    found, pairs = results.precisions(cells), pooling_pairs(results, POOLING_CELL)
+    found, pairs = results.precisions(cells), [(cells[0], other) for other in cells[1:]]
     differences = results.compare(pairs).pairs if pairs else ()
     return [(it.pooling, found[it], better) for it, better in zip(cells, (None, *differences), strict=True)]
 
