@@ -1,7 +1,5 @@
 """Dataclasses as JSON, and back by their annotations; Pydantic names what does not fit by its place."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """The cells of the tables: a cell names what was tested, not what came out."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import product
 

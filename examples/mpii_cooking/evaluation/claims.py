@@ -1,7 +1,5 @@
 """What the paper claims, and what each part of its method would have to be worth, as pairs of cells."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -1,7 +1,5 @@
 """Put together what was computed for every seed of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Numbers that several seeds found, with their intervals: in percent or percentage points, but for overlaps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

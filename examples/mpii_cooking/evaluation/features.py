@@ -1,7 +1,5 @@
 """FC6 of every frame of every clip, the features behind Table 3."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
@@ -24,8 +22,7 @@ from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
 
-SHARD = 256
-"""Clips whose features are computed between two commits: the most that a killed run loses."""
+SHARD = 256  # clips whose features are computed between two commits: the most that a killed run loses
 
 
 class Stream(NamedTuple):

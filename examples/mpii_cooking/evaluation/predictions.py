@@ -1,7 +1,5 @@
 """What trained networks say about one frame of every test clip: its class, and where they look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -19,10 +17,8 @@ from examples.mpii_cooking.workspace import Unit
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou
 
-EVALUATION_BATCH = 4
-"""Sub-batches at once, since nothing is kept for a backward pass, unless they are larger than ``EVALUATION_BYTES``."""
-EVALUATION_BYTES = 2**28
-"""Largest batch of inputs. Loaders hold several."""
+EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass, unless they are larger than:
+EVALUATION_BYTES = 2**28  # loaders hold several batches
 
 Overlaps = tuple[float | None, ...]
 """Of each test clip, the IoU of a window with the window of most motion; None where nothing moved."""

@@ -36,8 +36,7 @@ from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
 from examples.mpii_cooking.variants import Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
-SCHEMA = 3
-"""Raised when the files change."""
+SCHEMA = 3  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
 Scores = NDArray[np.float32]
 PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.SSTN)

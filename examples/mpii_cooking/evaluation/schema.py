@@ -1,7 +1,5 @@
 """What ``results.json`` holds: facts about a run, and rows with what each seed found. Nothing here is computed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

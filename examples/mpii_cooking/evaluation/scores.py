@@ -1,7 +1,5 @@
 """The decision values behind Table 3, from features over pooled clips to linear SVMs and their late fusion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from itertools import product

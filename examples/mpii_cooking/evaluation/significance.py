@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 SIGNIFICANCE = 0.05
-RESAMPLES = 1000
-"""Resamples of the test clips behind an interval: 25 lie beyond each end."""
+RESAMPLES = 1000  # of the test clips behind an interval: 25 lie beyond each end
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]

@@ -1,7 +1,5 @@
 """What each table shows: row -> cell -> numbers, from left to right. Page, figures and documentation share them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TypeVar
@@ -12,8 +10,7 @@ from examples.mpii_cooking.evaluation.estimates import Accuracy, Precision
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.variants import Region, Variant
 
-PAIR = (Variant.STN, Variant.SSTN)
-"""Below each level of Table 2."""
+PAIR = (Variant.STN, Variant.SSTN)  # below each level of Table 2
 Name = TypeVar("Name")
 Cell = TypeVar("Cell")
 Found = TypeVar("Found")

@@ -1,7 +1,5 @@
 """Where a run departs from what the paper states."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from examples.mpii_cooking import paper

@@ -1,7 +1,5 @@
 """The report's pictures, with the words that go with them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +11,8 @@ from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.report import figures_tables, figures_windows
 from examples.mpii_cooking.report.figures_style import STYLE
 
-Painter = Callable[[Results, Path], Figure]
-"""Draws results; images of the probe frames are in the folder."""
-PIXELS = 100
-"""CSS pixels for an inch of a figure."""
+Painter = Callable[[Results, Path], Figure]  # images of the probe frames are in the folder
+PIXELS = 100  # of CSS for an inch of a figure
 
 
 class Drawing(NamedTuple):

@@ -1,7 +1,5 @@
 """Numbers as charts: which variant is right how often, which classes are, what windows follow, and training."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,18 +17,10 @@ from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Curve
 from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
 from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table
-from examples.mpii_cooking.report.figures_style import (
-    GRAY,
-    INK,
-    LEVEL_COLORS,
-    MANY_CLASSES,
-    REGION_COLORS,
-    VARIANT_COLORS,
-    name_rows,
-    shortened,
-)
+from examples.mpii_cooking.report.figures_style import GRAY, INK, LEVEL_COLORS, REGION_COLORS, VARIANT_COLORS, shortened
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 
+MANY_CLASSES = 20  # with more, rows are drawn closer together and cells have no text
 _PHASES = {
     Phase.GUIDANCE: "Guidance",
     Phase.RECOGNITION: "Recognition on random crops",
@@ -61,7 +51,7 @@ def pairs(results: Results) -> Figure:
     for axes, title in ((ours, "This run"), (theirs, "The paper (MPII Cooking, full scale)")):
         axes.set(title=title, xlabel="top-1 accuracy, %")
         axes.set_xlim(left=0)
-        name_rows(axes)
+        _name_rows(axes)
     marker: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
     lines = [
         Line2D([], [], color=plain, markerfacecolor="white", label="STN", **marker),
@@ -71,6 +61,12 @@ def pairs(results: Results) -> Figure:
     ]
     figure.legend(handles=lines, loc="outside lower center", ncols=4)
     return figure
+
+
+def _name_rows(axes: Axes) -> None:
+    """Let the labels of a chart's rows stand alone, without ticks or a line."""
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
 
 
 def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Interval]]) -> None:
@@ -118,7 +114,7 @@ def average_precision(results: Results) -> Figure:
         axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=7.5 if tall > 0.3 else 6, color=GRAY)
     axes.set_yticks(positions, [f"{shortened(names[label], 44)} ({clips[label]})" for label in classes])
     axes.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="average precision, %", ylim=(-0.6, len(classes) - 0.4))
-    name_rows(axes)
+    _name_rows(axes)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 

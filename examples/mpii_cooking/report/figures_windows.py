@@ -1,7 +1,5 @@
 """Where the transformers look: Figures 7 and 8 on this run's own frames, and what became of the windows' shape."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,8 +26,7 @@ Thetas = NDArray[np.float64]  # (moments, frames, 2, 3)
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
-SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4
-"""Frames of each level."""
+SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4  # frames of each level
 
 
 _MEASURES = {

@@ -1,7 +1,5 @@
 """A run's results as Markdown, for the documentation."""
 
-from __future__ import annotations
-
 from itertools import product
 
 from examples.mpii_cooking import paper

@@ -1,7 +1,5 @@
 """The report: one HTML page that needs no other file."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,8 +21,7 @@ from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
 from examples.mpii_cooking.workspace import written_aside
 
-TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}
-"""The page's color of a variant; others are gray."""
+TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}  # the page's colors; others are gray
 REGION_TONES = {Region.LEARNED: "sstn", Region.HARD_CODED: "r_h"}
 
 

@@ -1,7 +1,5 @@
 """Where results come from: data, machine, versions and time, for the report."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

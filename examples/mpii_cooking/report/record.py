@@ -6,8 +6,6 @@ reads the results in the folder RUN and writes ``examples/mpii_cooking/results/N
 and the folders of the machine stay behind.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,8 +26,7 @@ from examples.mpii_cooking.workspace import fingerprint
 
 FOLDER = Path(__file__).parents[1] / "results"
 SCRIPT = "examples/mpii_cooking/run_all.py"
-PATHS = ("--data", "--weights", "--raft-weights")
-"""Its options that take a path to something it reads."""
+PATHS = ("--data", "--weights", "--raft-weights")  # its options that take a path to something it reads
 
 
 def condensed(results: Results) -> Results:

@@ -1,7 +1,5 @@
 """Claims in words: what a run says about each, and about each of its pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from statistics import fmean
 from typing import NamedTuple
