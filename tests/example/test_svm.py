@@ -78,11 +78,6 @@ def test_average_precision_is_the_mean_precision_at_each_positive_ties_included(
     assert svm.mean_average_precision(precisions) == pytest.approx(sum(present) / len(present))
 
 
-def test_late_fusion_is_the_mean_of_decision_values():
-    a, b = np.array([[1.0, -2.0]]), np.array([[3.0, 4.0]])
-    np.testing.assert_array_equal(svm.late_fusion([a, b]), [[2.0, 1.0]])
-
-
 def test_pca_keeps_what_there_is_when_frames_are_few():
     clips = clips_of(np.random.default_rng(4), [2, 1], channels=8)
     assert svm.fit_pca(clips, 32).n_components_ == 3

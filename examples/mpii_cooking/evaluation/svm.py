@@ -99,12 +99,6 @@ def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats
     return scores
 
 
-def late_fusion(scores: Sequence[Floats]) -> Floats:
-    """Return the mean of the decision values of several machines ("average fusion", sec. 4)."""
-    mean: Floats = np.mean(scores, axis=0)
-    return mean
-
-
 def average_precisions(scores: NDArray[np.floating], labels: Labels) -> list[float | None]:
     """Return the non-interpolated average precision of each class, or None where no clip has the class.
 

@@ -55,10 +55,10 @@ def write_report(results: Results, folder: Path) -> Path:
     environment.filters.update(
         duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
-    drawings = figures.draw_all(results, folder)
+    widths = figures.draw_all(results, folder)
     path = folder / "report.html"
     with written_aside(path) as aside:
-        text = environment.get_template("page.html.jinja").render(_context(results), drawings=drawings)
+        text = environment.get_template("page.html.jinja").render(_context(results), widths=widths)
         aside.write_text(text, encoding="utf-8")
     return path
 
