@@ -24,10 +24,7 @@ def collect(
     command: str,
     folder: Path,
 ) -> Results:
-    """Return the results of experiments of which everything is computed; timings and files are left out.
-
-    The images of the probe frames are written to ``folder``.
-    """
+    """Return the results of finished experiments, without timings and files; write the probe frames to ``folder``."""
     first = experiments[0]
     return Results(
         settings=first.preset,

@@ -20,8 +20,7 @@ from supervised_st.geometry import window_iou
 EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass, unless they are larger than:
 EVALUATION_BYTES = 2**28  # loaders hold several batches
 
-Overlaps = tuple[float | None, ...]
-"""Of each test clip, the IoU of a window with the window of most motion; None where nothing moved."""
+Overlaps = tuple[float | None, ...]  # IoU with the window of most motion in each test clip; None where nothing moved
 
 
 def answered_runs(experiment: Experiment) -> list[Run]:
@@ -54,10 +53,7 @@ def compute_overlaps(experiment: Experiment) -> None:
 
 
 def load_overlaps(experiment: Experiment, run: Run) -> tuple[Overlaps, Overlaps]:
-    """Return how far two windows overlap the window of most motion, on the frames of ``load_answers``.
-
-    They are the window that guidance has taught, in evaluation mode, and the center window, which knows nothing.
-    """
+    """Return the overlaps of the window that guidance has taught, and of the center window, which knows nothing."""
     facts = _unit(experiment, "overlap", run).facts
     return tuple(facts["guided"]), tuple(facts["center"])
 

@@ -124,12 +124,9 @@ class WindowPath:
 
 @dataclass(frozen=True)
 class KeptInterval:
-    """The 95 % interval over test clips, in percent, of a mean over terms.
+    """The 95 % interval over test clips, in percent, of a mean over terms."""
 
-    A term is a mean average precision, or with a second cell the difference of two.
-    """
-
-    terms: tuple[tuple[PooledCell, PooledCell | None], ...]
+    terms: tuple[tuple[PooledCell, PooledCell | None], ...]  # mean average precisions, or with two cells differences
     interval: Interval
 
 

@@ -39,10 +39,7 @@ class Gram(NamedTuple):
 
 
 def fit_pca(clips: Sequence[Frames], components: int) -> PCA:
-    """Fit a PCA to about ``PCA_FRAMES`` frames, spread evenly over every clip.
-
-    If there are fewer frames or channels than ``components``, all possible components are kept.
-    """
+    """Fit a PCA to about ``PCA_FRAMES`` frames, spread over every clip; to all components if there are fewer."""
     per_clip = -(-PCA_FRAMES // len(clips))
     sample = np.concatenate([clip[_spread(len(clip), per_clip)].astype(np.float64) for clip in clips])
     return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
@@ -100,10 +97,7 @@ def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats
 
 
 def average_precisions(scores: NDArray[np.floating], labels: Labels) -> list[float | None]:
-    """Return the non-interpolated average precision of each class, or None where no clip has the class.
-
-    Clips with equal scores are one step of the ranking, so a constant score has the class's frequency as its precision.
-    """
+    """Return each class's non-interpolated average precision, None without clips; equal scores are one step."""
     truths = labels[:, None] == np.arange(scores.shape[1])
     return [
         float(average_precision_score(truth, score)) if truth.any() else None

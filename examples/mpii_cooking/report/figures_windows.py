@@ -109,10 +109,7 @@ def _draw_path(axes: Axes, path: Thetas, side: int) -> None:
 
 
 def drift(thetas: Thetas, side: float) -> NDArray[np.float64]:
-    """Return how far each window's center is from its start, (moments, frames), in percent of the window's side.
-
-    ``side`` is a fraction of the crop's.
-    """
+    """Return how far each center is from its start, (moments, frames), in percent of the side, a crop's fraction."""
     centers = thetas[..., 2]  # from -1 to 1 across the crop
     distances: NDArray[np.float64] = np.linalg.norm(centers - centers[0], axis=-1)
     return 50 * distances / side
@@ -158,10 +155,7 @@ def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
 
 
 def shapes(thetas: Thetas, crop: int, glimpse: int) -> dict[str, NDArray[np.float64]]:
-    """Return means of ``_MEASURES`` over the frames of each moment; of the ratio of sides it is the median.
-
-    ``thetas`` are (moments, frames, 2, 3), ``crop`` and ``glimpse`` sides in pixels.
-    """
+    """Return means of ``_MEASURES`` over each moment's frames, of the ratio the median; sides are in pixels."""
     measured = geometry.distortion(torch.from_numpy(thetas), (crop, crop), (glimpse, glimpse))
     return {
         "scale": measured.scale.mean(1).numpy(),

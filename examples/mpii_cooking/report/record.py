@@ -1,9 +1,6 @@
-"""Keep what the documentation shows of a run.
+"""Keep what the documentation shows of a run: no decision values, curves, windows or folders of the machine.
 
-    python examples/mpii_cooking/report/record.py RUN NAME
-
-reads the results in the folder RUN and writes ``examples/mpii_cooking/results/NAME``. Decision values, curves, windows
-and the folders of the machine stay behind.
+python examples/mpii_cooking/report/record.py RUN NAME    from the folder RUN to examples/mpii_cooking/results/NAME
 """
 
 import shlex
