@@ -28,7 +28,7 @@ from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
 from examples.mpii_cooking.evaluation.scores import compute_scores
-from examples.mpii_cooking.report import frames, page, provenance
+from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.stopping import stoppable
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
@@ -131,7 +131,7 @@ def run(
             compute_scores(experiment)
     if distributed.is_main():
         facts = provenance.describe_dataset(dataset, videos, caches, is_synthetic=data is None)
-        found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]))
+        found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]), folder)
         files = {
             "checkpoints": "seed-*/models",
             "features": "seed-*/features",
@@ -140,7 +140,6 @@ def run(
             "decision values": "scores.npz",
         }
         results = replace(found, timings=timings.rows(), files=files)
-        frames.write_frames(results, dataset, caches, folder)
         results.save(folder)
         print(f"report: {page.write_report(results, folder)}")
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.cells import POOLING_CELL
-from examples.mpii_cooking.evaluation.claims import claims, pooling_pairs
+from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.significance import Verdict
 from examples.mpii_cooking.variants import Variant
 from tests.helpers.made_up import made_up_results
@@ -82,9 +81,3 @@ def test_more_seeds_of_the_largest_difference_are_a_claim_of_their_own():
     assert more.title == "SSTN beats STN at detail level with VGG-16, 3 seeds"
     assert more.paper == (pytest.approx(32.32 - 6.39),)
     assert "seeds" not in claims(made_up_results(2))[-1].title
-
-
-def test_the_main_pooling_is_compared_with_the_others(results):
-    ((main, other),) = pooling_pairs(results, POOLING_CELL)
-    assert (main.pooling, other.pooling) == results.settings.evaluation.poolings
-    assert main.cell == other.cell == POOLING_CELL

@@ -18,7 +18,7 @@ from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.data import mpii, preparation
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.tables import baseline_rows, frame_rows
+from examples.mpii_cooking.evaluation.tables import baseline_table, frame_table
 from examples.mpii_cooking.training.runs import all_runs, extra_runs
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
@@ -64,8 +64,8 @@ def test_results_have_every_cell_of_every_table(smoke):
     results = Results.load(smoke)
     assert [row.seed for row in results.frame_answers] == [0] * 28
     assert results.localizers == ("vgg-f", "vgg-m", "vgg-16")
-    assert len(results.accuracies([cell for row in frame_rows(results).values() for cell in row])) == 18
-    assert len(results.accuracies([cell for row in baseline_rows(results).values() for cell in row])) == 6
+    assert len([found for row in frame_table(results).values() for found in row.values()]) == 18
+    assert len([found for row in baseline_table(results).values() for found in row.values()]) == 6
     extra = [FrameCell(run.variant, run.level.name, run.localizer) for run in extra_runs(PRESETS["smoke"])]
     assert len(results.accuracies(extra)) == 4
     main, other = PRESETS["smoke"].evaluation.poolings

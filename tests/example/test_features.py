@@ -54,9 +54,9 @@ def test_the_overlap_is_that_of_the_guided_window_with_the_one_of_most_motion(tm
     corner, side = (GENERAL.height - PRESET.data.glimpse) / 2, PRESET.data.glimpse
     middle = window_to_theta(torch.tensor([[corner, corner, side, side]]), (GENERAL.height,) * 2)
     center = window_iou(middle.expand_as(batch.theta), batch.theta).tolist()
-    assert predictions.overlap_streams(experiment) == ((Modality.SPATIAL, GENERAL),)
+    assert predictions.guidance_runs(experiment) == [GUIDE]
     predictions.compute_overlaps(experiment)
-    found = predictions.load_overlaps(experiment, Modality.SPATIAL, GENERAL)
+    found = predictions.load_overlaps(experiment, GUIDE)
     assert found == (
         (pytest.approx(expected[0]), None, pytest.approx(expected[2])),
         (pytest.approx(center[0]), None, pytest.approx(center[2])),
@@ -69,7 +69,7 @@ def test_what_was_not_computed_is_not_loaded(tmp_path, monkeypatch):
     stream = Stream(Modality.SPATIAL, GENERAL)
     monkeypatch.setattr(features, "shards", lambda experiment, part: [Shard(part, [])])
     loads = (
-        lambda: predictions.load_overlaps(experiment, *stream),
+        lambda: predictions.load_overlaps(experiment, GUIDE),
         lambda: predictions.load_answers(experiment, Run(Phase.RECOGNITION, *stream)),
         lambda: features.load_features(experiment, stream, Region.LEARNED, "test"),
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL
-from examples.mpii_cooking.report import figures_style, figures_tables, figures_training, figures_windows
+from examples.mpii_cooking.report import figures_style, figures_tables, figures_windows
 from tests.helpers.made_up import made_up_results
 
 
@@ -31,13 +31,13 @@ def test_a_confusion_matrix_has_numbers_in_its_cells_only_where_they_can_be_read
 
 
 def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed():
-    figure = figures_training.distortion(made_up_results(2))
+    figure = figures_windows.distortion(made_up_results(2))
     styles = [[line.get_linestyle() for line in axes.lines] for axes in figure.axes]
     assert styles == [["--", ":", "-", ":", "-"]] * 12
 
 
 def test_an_infinite_ratio_is_a_gap_in_its_line():
-    ratios = figures_training.distortion(made_up_results()).axes[1].lines[1].get_ydata()
+    ratios = figures_windows.distortion(made_up_results()).axes[1].lines[1].get_ydata()
     np.testing.assert_array_equal(np.isnan(ratios), [False] * 4 + [True])
 
 

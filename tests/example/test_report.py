@@ -113,6 +113,14 @@ def test_the_higher_of_each_pair_is_marked():
         assert not any(entry.is_best for entry in row.entries)
 
 
+def test_the_main_pooling_is_compared_with_the_others():
+    results = made_up_results()
+    (main, found, nothing), (other, *_, better) = page.pooling_rows(results)
+    assert (main, other) == results.settings.evaluation.poolings
+    assert nothing is None
+    assert better.better == found.by_seed
+
+
 def test_a_report_of_several_seeds_shows_each(words):
     results = made_up_results(3)
     text = words(results)

@@ -211,9 +211,12 @@ def drop(content, name):
     [
         (lambda content: content.update(schema=2), "has schema 2, expected 3.*run's command again"),
         (lambda content: drop(content, "schema"), "has schema None, expected 3"),
-        (lambda content: content.update(arms=[]), "unknown field arms"),
-        (lambda content: drop(content, "labels"), "missing field labels"),
-        (lambda content: content["overlaps"][3].update(modality="sound"), r"overlaps\[3\].modality: expected one of"),
+        (lambda content: content.update(arms=[]), "arms: Unexpected"),
+        (lambda content: drop(content, "labels"), "labels: Field required"),
+        (
+            lambda content: content["overlaps"][3].update(modality="sound"),
+            r"overlaps\.3\.modality: Input should be 'spatial' or 'temporal'",
+        ),
         (lambda content: content["labels"].pop(), "labels.*|answers of seed 0.* must be 59 classes below 8"),
         (lambda content: content["frame_answers"][0]["answers"].__setitem__(0, 8), "must be 60 classes below 8"),
     ],

@@ -9,12 +9,11 @@ from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
 from examples.mpii_cooking.evaluation import svm
-from examples.mpii_cooking.evaluation.svm import Frames, Gram
+from examples.mpii_cooking.evaluation.svm import Gram
 
 
 def clips_of(rng, lengths, channels):
-    lengths = np.asarray(lengths)
-    return Frames(rng.standard_normal((lengths.sum(), channels)).astype(np.float16), lengths)
+    return [rng.standard_normal((length, channels)).astype(np.float16) for length in lengths]
 
 
 def raw_svm_scores(train, test, labels, classes, c):
@@ -79,51 +78,34 @@ def test_average_precision_is_the_mean_precision_at_each_positive_ties_included(
     assert svm.mean_average_precision(precisions) == pytest.approx(sum(present) / len(present))
 
 
-def test_late_fusion_is_the_mean_of_decision_values():
-    a, b = np.array([[1.0, -2.0]]), np.array([[3.0, 4.0]])
-    np.testing.assert_array_equal(svm.late_fusion([a, b]), [[2.0, 1.0]])
-
-
-def test_principal_components_do_not_depend_on_how_clips_are_sharded():
-    rng = np.random.default_rng(3)
-    whole = clips_of(rng, [5, 1, 9, 4], channels=6)
-    halves = [Frames(whole.features[:6], whole.lengths[:2]), Frames(whole.features[6:], whole.lengths[2:])]
-    one, two = svm.fit_pca([whole], 3), svm.fit_pca(halves, 3)
-    np.testing.assert_array_equal(one.components_, two.components_)
-    np.testing.assert_allclose(one.mean_, whole.features.astype(float).mean(0), atol=1e-12)
-
-
 def test_pca_keeps_what_there_is_when_frames_are_few():
-    frames = clips_of(np.random.default_rng(4), [2, 1], channels=8)
-    assert svm.fit_pca([frames], 32).n_components_ == 3
+    clips = clips_of(np.random.default_rng(4), [2, 1], channels=8)
+    assert svm.fit_pca(clips, 32).n_components_ == 3
 
 
 def test_pca_takes_an_even_share_of_frames_from_long_clips(monkeypatch):
     monkeypatch.setattr(svm, "PCA_FRAMES", 6)
     values = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100, 200], dtype=np.float16)
-    frames = Frames(values[:, None], np.array([8, 2]))
     kept = [0, 4, 7, 100, 200]  # three of eight, evenly spaced (3.5 rounds to even), and both of two
-    assert svm.fit_pca([frames], 1).mean_[0] == pytest.approx(np.mean(kept))
+    assert svm.fit_pca([values[:8, None], values[8:, None]], 1).mean_[0] == pytest.approx(np.mean(kept))
 
 
-def test_trajectories_are_each_clips_own_components_in_order(monkeypatch):
+def test_trajectories_are_each_clip_s_own_components_in_order(monkeypatch):
     monkeypatch.setattr(svm, "FRAMES_AT_ONCE", 2)
-    frames = clips_of(np.random.default_rng(5), [3, 1, 4], channels=5)
-    pca = svm.fit_pca([frames], 5)
-    clips = [[*parts] for parts in svm.trajectories(frames, pca)]
-    assert [[len(part) for part in parts] for parts in clips] == [[2, 1], [1], [2, 2]]
-    exact = (frames.features.astype(float) - pca.mean_) @ pca.components_.T
-    torch.testing.assert_close(
-        torch.cat([part for parts in clips for part in parts]), torch.from_numpy(exact), rtol=0, atol=1e-12
-    )
+    clips = clips_of(np.random.default_rng(5), [3, 1, 4], channels=5)
+    pca = svm.fit_pca(clips, 5)
+    found = [[*svm.trajectory(clip, pca)] for clip in clips]
+    assert [[len(part) for part in parts] for parts in found] == [[2, 1], [1], [2, 2]]
+    for parts, clip in zip(found, clips, strict=True):
+        exact = (clip.astype(float) - pca.mean_) @ pca.components_.T
+        torch.testing.assert_close(torch.cat(parts), torch.from_numpy(exact), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["distance", "rbf"])
 def test_descriptors_are_each_clip_s_however_its_frames_are_read(monkeypatch, kind):
     monkeypatch.setattr(svm, "FRAMES_AT_ONCE", 7)
-    shards = [clips_of(np.random.default_rng(seed), [30, 1, 9], channels=6) for seed in range(2)]
-    pca = svm.fit_pca(shards, 4)
-    pooling = svm.make_pooling(kind, shards, pca)
-    clips = [clip for shard in shards for clip in np.split(shard.features, np.cumsum(shard.lengths)[:-1])]
+    clips = clips_of(np.random.default_rng(0), [30, 1, 9, 30, 1, 9], channels=6)
+    pca = svm.fit_pca(clips, 4)
+    pooling = svm.make_pooling(kind, clips, pca)
     expected = [pooling(torch.from_numpy(pca.transform(clip.astype(float)))[None])[0] for clip in clips]
-    np.testing.assert_allclose(svm.describe(shards, pca, pooling), np.stack(expected), atol=1e-9)
+    np.testing.assert_allclose(svm.describe(clips, pca, pooling), np.stack(expected), atol=1e-9)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from examples.mpii_cooking.evaluation.windows import drift, shapes
+from examples.mpii_cooking.report.figures_windows import drift, shapes
 
 
 def test_shapes_of_known_windows_are_what_they_were_made_with():
@@ -16,10 +16,10 @@ def test_shapes_of_known_windows_are_what_they_were_made_with():
     moments = [[window] * 3, [window, half_outside, half_outside], [turned, turned_back, turned]]
     moments += [[window, stretched, stretched], [line] * 3]
     found = shapes(np.array(moments), crop=112, glimpse=28)
-    assert found.scale == pytest.approx([0.25, 0.25, 0.25, 0.25, 0])
-    assert found.anisotropy == pytest.approx([1, 1, 1, 4, np.inf])
-    assert found.rotation[:4] == pytest.approx([0, 0, 30, 0])
-    assert found.outside[:4] == pytest.approx([0, 1 / 3, 0, 0])
+    assert found["scale"] == pytest.approx([0.25, 0.25, 0.25, 0.25, 0])
+    assert found["anisotropy"] == pytest.approx([1, 1, 1, 4, np.inf])
+    assert found["rotation"][:4] == pytest.approx([0, 0, 30, 0])
+    assert found["outside"][:4] == pytest.approx([0, 1 / 3, 0, 0])
 
 
 def test_drift_is_measured_in_window_sides():

@@ -1,8 +1,7 @@
-"""The cells of the two tables: a cell names what was tested, not what came out."""
-
-from __future__ import annotations
+"""The cells of the tables: a cell names what was tested, not what came out."""
 
 from dataclasses import dataclass
+from itertools import product
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.variants import Region, Variant
@@ -10,40 +9,36 @@ from examples.mpii_cooking.variants import Region, Variant
 
 @dataclass(frozen=True)
 class FrameCell:
-    """A cell of Table 2 and its kin: top-1 accuracy on one frame of every test clip, from RGB.
-
-    Attributes:
-        variant: how the window was chosen.
-        level: name of the zoom level.
-        localizer: the localization network; None for variants that have none.
-    """
+    """A cell of Table 2 and its kin: top-1 accuracy on one frame of every test clip, from RGB."""
 
     variant: Variant
     level: str
-    localizer: str | None
+    localizer: str | None  # None for variants without a localization network
 
 
 @dataclass(frozen=True)
 class ClipCell:
-    """A cell of Table 3: mean average precision on all frames of every test clip.
+    """A cell of Table 3: mean average precision on all frames of every test clip."""
 
-    Attributes:
-        row: name of a zoom level, or ``paper.FUSION``.
-        stream: one of ``paper.STREAMS``: a modality, or both.
-        region: which window the features are from.
-    """
-
-    row: str
-    stream: str
+    row: str  # a zoom level, or ``paper.FUSION``
+    stream: str  # one of ``paper.STREAMS``: a modality, or both
     region: Region
 
 
-CLIP_CELLS = tuple(
-    ClipCell(row, stream, region)
-    for region in Region
-    for stream in paper.STREAMS
-    for row in (*paper.LEVELS, paper.FUSION)
-)
+@dataclass(frozen=True)
+class PooledCell:
+    """A cell of Table 3 under one kind of temporal correlation pooling."""
+
+    pooling: str
+    cell: ClipCell
+
+
+Cell = FrameCell | PooledCell
+Pair = tuple[Cell, Cell]
+"""Two cells of one kind, of which the first is claimed to be better."""
+
+CLIP_ROWS = (*paper.LEVELS, paper.FUSION)
+CLIP_CELLS = tuple(ClipCell(row, stream, region) for region, stream, row in product(Region, paper.STREAMS, CLIP_ROWS))
 """Table 3, in the order in which it is computed and stored."""
 POOLING_CELL = ClipCell(paper.FUSION, "S+T", Region.LEARNED)
 """The cell in which kinds of pooling are compared: it uses everything that the method has."""

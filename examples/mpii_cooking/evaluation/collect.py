@@ -1,25 +1,30 @@
 """Put together what was computed for every seed of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+import cv2
 import numpy as np
 
 from examples.mpii_cooking.evaluation import schema
-from examples.mpii_cooking.evaluation.cells import FrameCell
+from examples.mpii_cooking.evaluation.cells import FrameCell, PooledCell
 from examples.mpii_cooking.evaluation.estimates import mean_of_known
-from examples.mpii_cooking.evaluation.predictions import answered_runs, load_answers, load_overlaps, overlap_streams
+from examples.mpii_cooking.evaluation.predictions import answered_runs, guidance_runs, load_answers, load_overlaps
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels, load_scores
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.weights import origins
+from examples.mpii_cooking.workspace import written_aside
 
 
 def collect(
-    experiments: Sequence[Experiment], dataset: schema.DatasetFacts, environment: schema.Environment, command: str
+    experiments: Sequence[Experiment],
+    dataset: schema.DatasetFacts,
+    environment: schema.Environment,
+    command: str,
+    folder: Path,
 ) -> Results:
-    """Return the results of experiments of which everything is computed; timings and files are left out."""
+    """Return the results of finished experiments, without timings and files; write the probe frames to ``folder``."""
     first = experiments[0]
     return Results(
         settings=first.preset,
@@ -31,10 +36,10 @@ def collect(
         frame_answers=tuple(row for each in experiments for row in _frame_answers(each)),
         overlaps=tuple(row for each in experiments for row in _overlaps(each)),
         curves=tuple(row for each in experiments for row in _curves(each)),
-        probe_frames=tuple(_probe_frames(first)),
+        probe_frames=tuple(_probe_frames(first, folder)),
         window_paths=tuple(row for each in experiments for row in _window_paths(each)),
         scores={
-            (each.seed, schema.PooledCell(pooling, cell)): scores
+            (each.seed, PooledCell(pooling, cell)): scores
             for each in experiments
             for pooling in each.preset.evaluation.poolings
             for cell, scores in load_scores(each, pooling).items()
@@ -49,9 +54,9 @@ def _frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
 
 
 def _overlaps(experiment: Experiment) -> Iterator[schema.Overlap]:
-    for modality, level in overlap_streams(experiment):
-        guided, center = load_overlaps(experiment, modality, level)
-        yield schema.Overlap(experiment.seed, modality, level.name, guided, mean_of_known(center))
+    for run in guidance_runs(experiment):
+        guided, center = load_overlaps(experiment, run)
+        yield schema.Overlap(experiment.seed, run.modality, run.level.name, guided, mean_of_known(center))
 
 
 def _curves(experiment: Experiment) -> Iterator[schema.Curve]:
@@ -61,16 +66,19 @@ def _curves(experiment: Experiment) -> Iterator[schema.Curve]:
         yield schema.Curve(experiment.seed, *names, history.loss, history.measure, history.seconds)
 
 
-def _probe_frames(experiment: Experiment) -> Iterator[schema.ProbeFrames]:
+def _probe_frames(experiment: Experiment, folder: Path) -> Iterator[schema.ProbeFrames]:
+    """Yield the frames in which windows were followed, and write them as the crops that the networks read."""
+    clips = experiment.followed_clips
     for level in experiment.preset.data.levels:
         sample = experiment.followed_frames(level)
-        yield schema.ProbeFrames(
-            level=level.name,
-            images=tuple(f"frames/{level.name}-{index}.png" for index in range(len(sample.frame))),
-            clips=tuple(experiment.followed_clips),
-            frames=tuple(sample.frame.tolist()),
-            target=sample.theta.double().numpy(),
-        )
+        frames, images = sample.frame.tolist(), [f"frames/{level.name}-{index}.png" for index in range(len(clips))]
+        for clip, frame, image in zip(clips, frames, images, strict=True):
+            picture = experiment.caches[experiment.dataset.test[clip].video].rgb(level, frame)
+            left = (picture.shape[1] - level.height) // 2
+            with written_aside(folder / image) as aside:
+                cv2.imwrite(str(aside), cv2.cvtColor(picture[:, left : left + level.height], cv2.COLOR_RGB2BGR))
+        target = sample.theta.double().numpy()
+        yield schema.ProbeFrames(level.name, tuple(images), tuple(clips), tuple(frames), target)
 
 
 def _window_paths(experiment: Experiment) -> Iterator[schema.WindowPath]:

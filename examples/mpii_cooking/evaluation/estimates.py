@@ -1,7 +1,5 @@
 """Numbers that several seeds found, with their intervals: in percent or percentage points, but for overlaps."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,62 +10,33 @@ from examples.mpii_cooking.evaluation.significance import Estimate, Interval, La
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 accuracy in percent, from some seeds.
-
-    Attributes:
-        mean: over the seeds, with its intervals; Wilson's over clips.
-        correct: clips that each seed got right.
-        answers: ``(seeds, clips)`` classes.
-    """
+    """Top-1 accuracy; its interval over clips is Wilson's."""
 
     mean: Estimate
-    correct: tuple[int, ...]
-    answers: Labels
-
-    @property
-    def total(self) -> int:
-        """Clips that were tested."""
-        return len(self.answers[0])
-
-    @property
-    def by_seed(self) -> tuple[float, ...]:
-        """Each seed's accuracy."""
-        return tuple(100 * correct / self.total for correct in self.correct)
+    by_seed: tuple[float, ...]
+    correct: tuple[int, ...]  # clips that each seed got right
+    answers: Labels  # (seeds, clips)
 
     @property
     def constant(self) -> int:
         """Seeds for which every clip got the same answer."""
-        return sum(len(np.unique(answers)) == 1 for answers in self.answers)
+        return sum(len(set(answers.tolist())) == 1 for answers in self.answers)
 
 
 @dataclass(frozen=True)
 class Precision:
-    """Mean average precision over the classes that have test clips, in percent, from some seeds.
-
-    Attributes:
-        mean: over the seeds, with its intervals; the bootstrap's over clips.
-        by_seed: each seed's.
-        per_class: average precision of each class, mean over the seeds; None where no test clip has the class.
-        trained: the mean over only those classes that also have training clips; None if there are none.
-        answers: ``(seeds, clips)`` classes with the highest decision values.
-    """
+    """Mean average precision over the classes that have test clips; its interval over clips is the bootstrap's."""
 
     mean: Estimate
     by_seed: tuple[float, ...]
-    per_class: tuple[float | None, ...]
-    trained: float | None
-    answers: Labels
+    per_class: tuple[float | None, ...]  # mean over the seeds; None where no test clip has the class
+    trained: float | None  # the mean over only those classes that also have training clips; None if there are none
+    answers: Labels  # (seeds, clips): classes with the highest decision values
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What two cells of a pair found, and how much better the first is.
-
-    Attributes:
-        better: each seed's value of the first cell, in percent.
-        worse: each seed's value of the second.
-        mean: of the differences over the seeds, in points.
-    """
+    """What each seed found for the two cells of a pair, and how much better the first is, in points."""
 
     better: tuple[float, ...]
     worse: tuple[float, ...]
@@ -76,42 +45,25 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired differences, first cell minus second.
-
-    Attributes:
-        seeds: that have all of the cells.
-        mean: of the differences of all pairs, in points.
-        pairs: each pair by itself.
-    """
+    """Differences of pairs, from the seeds that have all of the cells."""
 
     seeds: tuple[int, ...]
-    mean: Estimate
+    mean: Estimate  # over all pairs
     pairs: tuple[Difference, ...]
 
 
 @dataclass(frozen=True)
 class MeanOverlap:
-    """Overlap of guided windows with those of most motion: mean over clips, then over seeds in which something moved.
+    """Overlap of guided windows with those of most motion: mean over clips, then over seeds where something moved."""
 
-    Attributes:
-        mean: IoU of the guided window; None if nothing moved.
-        center: IoU of the center window instead.
-        above_half: fraction of clips whose IoU is above one half.
-        interval: 95 % interval of ``mean`` over the choice of seeds.
-        by_seed: each seed's mean.
-        guided: IoU per clip of each seed, where something moved.
-        moved: clips in which something moved, in the first seed's frames.
-        total: test clips.
-    """
-
-    mean: float | None
-    center: float | None
-    above_half: float | None
-    interval: Interval | None
+    mean: float | None  # IoU; None if nothing moved
+    center: float | None  # IoU of the center window instead
+    above_half: float | None  # fraction of clips whose IoU is above one half
+    interval: Interval | None  # 95 % interval of the mean over the choice of seeds
     by_seed: tuple[float | None, ...]
-    guided: tuple[tuple[float, ...], ...]
-    moved: int
-    total: int
+    guided: tuple[tuple[float, ...], ...]  # IoU per clip of each seed, where something moved
+    moved: int  # clips in which something moved, in the first seed's frames
+    total: int  # test clips
 
 
 def known(values: Iterable[float | None]) -> list[float]:

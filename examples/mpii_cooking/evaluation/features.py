@@ -1,7 +1,5 @@
 """FC6 of every frame of every clip, the features behind Table 3."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import product
 from typing import NamedTuple
@@ -24,8 +22,7 @@ from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Unit, written_aside
 from supervised_st import affine_sample
 
-SHARD = 256
-"""Clips whose features are computed between two commits: the most that a killed run loses."""
+SHARD = 256  # clips whose features are computed between two commits: the most that a killed run loses
 
 
 class Stream(NamedTuple):
@@ -58,14 +55,9 @@ def described_streams(experiment: Experiment) -> list[Stream]:
 
 
 def shards(experiment: Experiment, part: str) -> list[Shard]:
-    """Return all training clips or all test clips in shards.
-
-    Args:
-        experiment: has the clips.
-        part: "train" or "test".
-    """
-    clips = {"train": experiment.dataset.train, "test": experiment.dataset.test}[part]
-    return [Shard(f"{part}-{number:04d}", some) for number, some in enumerate(chunks(clips, SHARD))]
+    """Return all clips of a part, "train" or "test", in shards."""
+    parts = chunks(getattr(experiment.dataset, part), SHARD)
+    return [Shard(f"{part}-{number:04d}", clips) for number, clips in enumerate(parts)]
 
 
 def compute_features(experiment: Experiment) -> None:
@@ -78,22 +70,12 @@ def compute_features(experiment: Experiment) -> None:
 
 
 def load_features(experiment: Experiment, stream: Stream, region: Region, part: str) -> list[Frames]:
-    """Return the features of all training or test clips, float16 memory maps.
-
-    Args:
-        experiment: has the clips.
-        stream: of the networks.
-        region: which window the features are from.
-        part: "train" or "test".
-
-    Raises:
-        NotDoneError: if they were not computed.
-    """
-    units = [_unit(experiment, stream, shard) for shard in shards(experiment, part)]
-    return [
-        Frames(np.load(unit.file(_name(region)), mmap_mode="r"), np.asarray(unit.facts["lengths"], dtype=np.int64))
-        for unit in units
-    ]
+    """Return the features of each clip of a part, "train" or "test", as float16 memory maps."""
+    clips: list[Frames] = []
+    for unit in (_unit(experiment, stream, shard) for shard in shards(experiment, part)):
+        features = np.load(unit.file(f"{region}.npy"), mmap_mode="r")
+        clips += np.split(features, np.cumsum(unit.facts["lengths"])[:-1])
+    return clips
 
 
 def features_fingerprint(experiment: Experiment, stream: Stream) -> object:
@@ -109,25 +91,21 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
     unit = _unit(experiment, stream, shard)
     if unit.done:
         return
-    runs = region_runs(experiment, stream)
-    networks = [experiment.trained(run) for run in runs.values()]
-    lookers = [
-        (each.classifier, evaluation_windows(run, each)) for run, each in zip(runs.values(), networks, strict=True)
-    ]
-    width, side = networks[0].classifier.width, networks[0].classifier.input_size
+    runs = region_runs(experiment, stream).values()
+    networks = [experiment.trained(run) for run in runs]
+    windows = [evaluation_windows(run, each) for run, each in zip(runs, networks, strict=True)]
+    classifiers = [each.classifier for each in networks]
+    size = (classifiers[0].input_size,) * 2
     samples = FrameSamples(shard.clips, experiment.caches, stream.level, stream.modality, experiment.preset)
 
     def fc6(sample: Sample) -> Tensor:
-        return torch.stack(
-            [
-                classifier.fc6(affine_sample(sample.image, windows(sample), (side, side)))
-                for classifier, windows in lookers
-            ]
-        )
+        glimpses = (affine_sample(sample.image, looks(sample), size) for looks in windows)
+        return torch.stack([each.fc6(glimpse) for each, glimpse in zip(classifiers, glimpses, strict=True)])
 
-    names = [_name(region) for region in runs]
+    names = [f"{region}.npy" for region in Region]
     with written_aside(unit.path(names[0])) as learned, written_aside(unit.path(names[1])) as hard_coded:
-        files = [open_memmap(aside, "w+", np.float16, (len(samples), width)) for aside in (learned, hard_coded)]
+        shape = (len(samples), classifiers[0].width)
+        files = [open_memmap(aside, "w+", np.float16, shape) for aside in (learned, hard_coded)]
         row = 0
         for features in evaluated(experiment, samples, fc6):
             half = features.half()
@@ -144,7 +122,3 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
 def _unit(experiment: Experiment, stream: Stream, shard: Shard) -> Unit:
     inputs = {"clips": shard.clips, "features": features_fingerprint(experiment, stream)}
     return experiment.workspace.unit(f"features/{stream.modality}-{stream.level.name}/{shard.name}", inputs)
-
-
-def _name(region: Region) -> str:
-    return f"{region}.npy"

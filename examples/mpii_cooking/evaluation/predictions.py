@@ -1,7 +1,5 @@
 """What trained networks say about one frame of every test clip: its class, and where they look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -9,77 +7,54 @@ import torch
 from torch import Tensor
 
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import autocast
 from examples.mpii_cooking.training.objectives import center_windows, evaluation_windows
 from examples.mpii_cooking.training.runs import Run
-from examples.mpii_cooking.variants import Modality, Phase, Variant
+from examples.mpii_cooking.variants import Modality, Phase
 from examples.mpii_cooking.workspace import Unit
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou
 
-EVALUATION_BATCH = 4
-"""Sub-batches at once, since nothing is kept for a backward pass, unless they are larger than ``EVALUATION_BYTES``."""
-EVALUATION_BYTES = 2**28
-"""Largest batch of inputs. Loaders hold several."""
+EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass, unless they are larger than:
+EVALUATION_BYTES = 2**28  # loaders hold several batches
 
-Overlaps = tuple[float | None, ...]
-"""Of each test clip, the IoU of a window with the window of most motion; None where nothing moved."""
+Overlaps = tuple[float | None, ...]  # IoU with the window of most motion in each test clip; None where nothing moved
 
 
-def answered_runs(experiment: Experiment) -> tuple[Run, ...]:
-    """Return the experiment's runs that classify RGB."""
-    return tuple(run for run in experiment.runs if run.has_classifier and run.modality is Modality.SPATIAL)
+def answered_runs(experiment: Experiment) -> list[Run]:
+    """Return the runs that classify RGB."""
+    return [run for run in experiment.runs if run.has_classifier and run.modality is Modality.SPATIAL]
 
 
 def compute_answers(experiment: Experiment) -> None:
     """Store the class that each of the tested runs sees in one frame of every test clip. Ranks share the runs."""
-    distributed.shared_map(
-        partial(_compute_answers, experiment), answered_runs(experiment), desc="single frames", unit="run"
-    )
+    runs = answered_runs(experiment)
+    distributed.shared_map(partial(_compute_answers, experiment), runs, desc="single frames", unit="run")
 
 
-def load_answers(experiment: Experiment, run: Run) -> tuple[int, ...]:
-    """Return the class that ``run`` sees in one frame of every test clip.
-
-    Raises:
-        NotDoneError: if it was not computed.
-    """
-    return tuple(_answers_unit(experiment, run).facts["answers"])
+def load_answers(experiment: Experiment, run: Run) -> list[int]:
+    """Return the class that ``run`` sees in one frame of every test clip."""
+    answers: list[int] = _unit(experiment, "predictions", run).facts["answers"]
+    return answers
 
 
-def overlap_streams(experiment: Experiment) -> tuple[tuple[Modality, Level], ...]:
-    """Return the streams for which the main localization network was guided."""
-    return tuple(
-        (run.modality, run.level)
-        for run in experiment.runs
-        if run.phase is Phase.GUIDANCE and run.localizer == experiment.preset.scope.main_localizer
-    )
+def guidance_runs(experiment: Experiment) -> list[Run]:
+    """Return the runs that guide the main localization network, one for each stream."""
+    localizer = experiment.preset.scope.main_localizer
+    return [run for run in experiment.runs if run.phase is Phase.GUIDANCE and run.localizer == localizer]
 
 
 def compute_overlaps(experiment: Experiment) -> None:
     """Store how well guidance has taught the main localization network. Ranks share the streams."""
-    distributed.shared_map(
-        lambda stream: _compute_overlaps(experiment, *stream),
-        overlap_streams(experiment),
-        desc="overlap with the window of most motion",
-        unit="stream",
-    )
+    runs, title = guidance_runs(experiment), "overlap with the window of most motion"
+    distributed.shared_map(partial(_compute_overlaps, experiment), runs, desc=title, unit="stream")
 
 
-def load_overlaps(experiment: Experiment, modality: Modality, level: Level) -> tuple[Overlaps, Overlaps]:
-    """Return how far two windows overlap the window of most motion, on the frames of ``load_answers``.
-
-    Returns:
-        The overlaps of the window that guidance has taught, in evaluation mode, and of the center window, which knows
-        nothing.
-
-    Raises:
-        NotDoneError: if they were not computed.
-    """
-    facts = _overlap_unit(experiment, _guidance(experiment, modality, level)).facts
+def load_overlaps(experiment: Experiment, run: Run) -> tuple[Overlaps, Overlaps]:
+    """Return the overlaps of the window that guidance has taught, and of the center window, which knows nothing."""
+    facts = _unit(experiment, "overlap", run).facts
     return tuple(facts["guided"]), tuple(facts["center"])
 
 
@@ -100,12 +75,12 @@ def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
     yield from batches(samples, chunks(range(len(samples)), size))
 
 
-def _answers_unit(experiment: Experiment, run: Run) -> Unit:
-    return experiment.workspace.unit(f"predictions/{run.name}", {"run": experiment.unit(run).fingerprint})
+def _unit(experiment: Experiment, kind: str, run: Run) -> Unit:
+    return experiment.workspace.unit(f"{kind}/{run.name}", {"run": experiment.unit(run).fingerprint})
 
 
 def _compute_answers(experiment: Experiment, run: Run) -> None:
-    unit = _answers_unit(experiment, run)
+    unit = _unit(experiment, "predictions", run)
     if unit.done:
         return
     networks = experiment.trained(run)
@@ -120,17 +95,8 @@ def _compute_answers(experiment: Experiment, run: Run) -> None:
     unit.commit(answers=torch.cat([*evaluated(experiment, samples, scores)]).argmax(1).tolist())
 
 
-def _guidance(experiment: Experiment, modality: Modality, level: Level) -> Run:
-    return Run(Phase.GUIDANCE, modality, level, experiment.preset.scope.main_localizer, Variant.SSTN)
-
-
-def _overlap_unit(experiment: Experiment, run: Run) -> Unit:
-    return experiment.workspace.unit(f"overlap/{run.name}", {"run": experiment.unit(run).fingerprint})
-
-
-def _compute_overlaps(experiment: Experiment, modality: Modality, level: Level) -> None:
-    run = _guidance(experiment, modality, level)
-    unit = _overlap_unit(experiment, run)
+def _compute_overlaps(experiment: Experiment, run: Run) -> None:
+    unit = _unit(experiment, "overlap", run)
     if unit.done:
         return
     transformer, side = experiment.trained(run).transformer, experiment.preset.data.glimpse
@@ -139,7 +105,7 @@ def _compute_overlaps(experiment: Experiment, modality: Modality, level: Level) 
         windows = transformer.localize(sample.image), center_windows(sample, side)
         return torch.stack([*(window_iou(window, sample.theta) for window in windows), sample.confidence], dim=1)
 
-    samples = experiment.test_samples(modality, level)
+    samples = experiment.test_samples(run.modality, run.level)
     guided, center, confidence = torch.cat([*evaluated(experiment, samples, overlap)]).T.tolist()
     moved = [[iou if sure else None for iou, sure in zip(ious, confidence, strict=True)] for ious in (guided, center)]
     unit.commit(guided=moved[0], center=moved[1])

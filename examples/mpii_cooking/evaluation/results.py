@@ -1,25 +1,27 @@
 """A run's results: what each seed found, kept as it is, and what follows from it.
 
-Only the rows of ``schema`` and the decision values are stored. Means, intervals and comparisons are derived when they
-are asked for. Every question names cells, and is answered from the seeds that have all of them.
+Only the rows of ``schema`` and the decision values are stored; means, intervals and comparisons are derived. Every
+question names cells, and is answered from the seeds that have all of them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.evaluation import schema, significance, svm
-from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, Cell, ClipCell, FrameCell, Pair, PooledCell
 from examples.mpii_cooking.evaluation.estimates import (
     Accuracy,
     Comparison,
@@ -29,24 +31,18 @@ from examples.mpii_cooking.evaluation.estimates import (
     known,
     mean_of_known,
 )
-from examples.mpii_cooking.evaluation.schema import ClipOutcome, Kept, PooledCell
-from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Interval, Labels
-from examples.mpii_cooking.typed_json import MisfitError, decode, encode, laid_out
+from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
+from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
 from examples.mpii_cooking.variants import Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
-SCHEMA = 3
-"""Raised when the files change."""
+SCHEMA = 3  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
 Scores = NDArray[np.float32]
 PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.SSTN)
 """The variants that every run tests at every level: the paper's, and what its classifiers start from."""
 
-FramePair = tuple[FrameCell, FrameCell]
-ClipPair = tuple[PooledCell, PooledCell]
-Pairs = Sequence[FramePair | ClipPair]
 Terms = Sequence[tuple[PooledCell, PooledCell | None]]
-Key = TypeVar("Key")
 
 
 class ResultsError(ValueError):
@@ -55,49 +51,29 @@ class ResultsError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a run found.
+    """What a run found. A record for the documentation has ``kept`` in place of curves, frames, windows and scores."""
 
-    Attributes:
-        settings: of the run.
-        command: that started it.
-        weights: network -> what it starts from.
-        dataset: its data.
-        environment: its machine.
-        labels: true class of each test clip.
-        frame_answers: rows behind Table 2 and the comparison of variants.
-        overlaps: one row for each seed and stream.
-        curves: one row for each training run.
-        probe_frames: one row for each level; none in a record for the documentation.
-        window_paths: one row for each transformer that was followed; none in a record.
-        timings: its stages.
-        files: what else the run has written -> where, from its folder.
-        kept: what a record has in place of ``scores``.
-        scores: (seed, cell) -> decision values ``(clips, classes)``, behind Table 3.
-    """
+    __pydantic_config__ = STRICT
 
     settings: Preset
     command: str
-    weights: Mapping[str, str]
+    weights: Mapping[str, str]  # network -> what it starts from
     dataset: schema.DatasetFacts
     environment: schema.Environment
-    labels: Labels
+    labels: schema.Classes  # true class of each test clip
     frame_answers: tuple[schema.FrameAnswers, ...]
-    overlaps: tuple[schema.Overlap, ...]
-    curves: tuple[schema.Curve, ...] = ()
-    probe_frames: tuple[schema.ProbeFrames, ...] = ()
-    window_paths: tuple[schema.WindowPath, ...] = ()
+    overlaps: tuple[schema.Overlap, ...]  # one for each seed and stream
+    curves: tuple[schema.Curve, ...] = ()  # one for each training run
+    probe_frames: tuple[schema.ProbeFrames, ...] = ()  # one for each level
+    window_paths: tuple[schema.WindowPath, ...] = ()  # one for each transformer that was followed
     timings: tuple[schema.StageTime, ...] = ()
-    files: Mapping[str, str] = field(default_factory=dict)
-    kept: Kept | None = None
-    scores: Mapping[tuple[int, PooledCell], Scores] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)  # what else the run has written -> where, from its folder
+    kept: schema.Kept | None = None
+    scores: Mapping[tuple[int, PooledCell], Scores] = field(default_factory=dict)  # (seed, cell) -> decision values
 
     @classmethod
     def load(cls, folder: Path) -> Results:
-        """Read what ``save`` has written to ``folder``.
-
-        Raises:
-            ResultsError: if a file is missing, is of another version or does not fit the schema.
-        """
+        """Read what ``save`` has written; ``ResultsError`` if a file is missing or does not fit the schema."""
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -110,10 +86,13 @@ class Results:
                 "give the run's command again, finished work is reused"
             )
         try:
-            stored: Results = decode(cls, content, FILE)
-        except MisfitError as misfit:
-            raise ResultsError(f"{path} does not fit the schema: {misfit}") from misfit
-        results = stored if stored.kept else replace(stored, scores=_load_scores(folder / SCORES_FILE))
+            results = TypeAdapter(cls).validate_json(json.dumps(content))
+        except ValidationError as misfit:
+            first = misfit.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ResultsError(f"{path} does not fit the schema: {place}: {first['msg']}") from misfit
+        if not results.kept:
+            results = replace(results, scores=_load_scores(folder / SCORES_FILE))
         results._check(folder)
         return results
 
@@ -130,16 +109,11 @@ class Results:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that have all of Table 3."""
-        return self._seeds_with(self._outcome_keys, [self.pooled(cell) for cell in CLIP_CELLS])
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """The zoom levels, from the widest view to the closest."""
-        return self.settings.data.levels
+        return self._seeds_with([self.pooled(cell) for cell in CLIP_CELLS])
 
     def level(self, name: str) -> Level:
         """Return a zoom level."""
-        return next(level for level in self.levels if level.name == name)
+        return next(level for level in self.settings.data.levels if level.name == name)
 
     @property
     def localizers(self) -> tuple[str, ...]:
@@ -149,13 +123,13 @@ class Results:
     @property
     def variant_levels(self) -> tuple[str, ...]:
         """The levels at which variants that the paper does not have were trained, from wide to close."""
-        tested = {cell.level for cell in self._frame_answers if cell.variant not in PAPER_VARIANTS}
+        tested = {row.cell.level for row in self.frame_answers if row.cell.variant not in PAPER_VARIANTS}
         return tuple(level for level in paper.LEVELS if level in tested)
 
     @property
     def variants(self) -> tuple[Variant, ...]:
         """The variants that were trained, in the order of ``Variant``."""
-        tested = {cell.variant for cell in self._frame_answers}
+        tested = {row.cell.variant for row in self.frame_answers}
         return tuple(variant for variant in Variant if variant in tested)
 
     @property
@@ -178,11 +152,6 @@ class Results:
         """Top-1 accuracy, in percent, of always answering the largest training class."""
         return 100 * int((self.labels == self.majority).sum()) / len(self.labels)
 
-    @property
-    def seconds(self) -> float:
-        """What all stages took."""
-        return sum(row.seconds for row in self.timings)
-
     def cell(self, variant: Variant, level: str, localizer: str | None = None) -> FrameCell:
         """Return the cell of a variant at a level; transformers have the main localization network by default."""
         if variant.traits.window is not Window.TRANSFORMER:
@@ -193,44 +162,61 @@ class Results:
         """Return a cell of Table 3 under a kind of pooling, the main one by default."""
         return PooledCell(pooling or self.settings.evaluation.poolings[0], cell)
 
-    def has(self, cells: Iterable[FrameCell]) -> bool:
-        """Whether some seed has answers for all of the cells."""
-        return bool(self._seeds_with(self._frame_answers, [*cells]))
+    def has(self, cells: Iterable[Cell]) -> bool:
+        """Whether some seed has results for all of the cells."""
+        return bool(self._seeds_with(cells))
 
     def accuracies(self, cells: Sequence[FrameCell]) -> dict[FrameCell, Accuracy]:
         """Return the top-1 accuracies of cells, on one frame of each test clip."""
-        seeds = self._known_seeds(self._frame_answers, cells)
-        return {cell: self._accuracy(np.stack([self._frame_answers[cell][seed] for seed in seeds])) for cell in cells}
+        seeds, found = self._known_seeds(cells), {}
+        for cell in cells:
+            answers = np.stack([self._answers[seed, cell] for seed in seeds])
+            correct = tuple((answers == self.labels).sum(1).tolist())
+            by_seed = tuple(self._percent(seed, cell) for seed in seeds)
+            clips = significance.wilson(float(np.mean(correct)), len(self.labels))
+            mean = Estimate(float(np.mean(by_seed)), clips, significance.seed_interval(by_seed)).within(0)
+            found[cell] = Accuracy(mean, by_seed, correct, answers)
+        return found
 
     def precisions(self, cells: Sequence[PooledCell]) -> dict[PooledCell, Precision]:
         """Return the mean average precisions of cells, on all frames of each test clip."""
-        seeds = self._known_seeds(self._outcome_keys, cells)
+        seeds = self._known_seeds(cells)
         return {cell: self._precision(cell, seeds) for cell in cells}
 
-    def compare(self, pairs: Pairs) -> Comparison:
+    def compare(self, pairs: Sequence[Pair]) -> Comparison:
         """Compare the first cell of each pair with the second: frames by top-1 accuracy, clips by average precision."""
-        if all(isinstance(cell, FrameCell) for pair in pairs for cell in pair):
-            return self._compare_accuracies(cast("Sequence[FramePair]", pairs))
-        return self._compare_precisions(cast("Sequence[ClipPair]", pairs))
+        seeds = self._known_seeds([cell for pair in pairs for cell in pair])
+        differences = []
+        for pair in pairs:
+            better, worse = (tuple(self._percent(seed, cell) for seed in seeds) for cell in pair)
+            differences.append(Difference(better, worse, self._difference([pair], seeds)))
+        return Comparison(seeds, self._difference(pairs, seeds), tuple(differences))
 
     def overlap(self, modality: Modality, level: str) -> MeanOverlap:
         """Return the mean overlap of one stream, over the seeds that have all streams."""
-        found: dict[tuple[Modality, str], dict[int, schema.Overlap]] = {}
-        for row in self.overlaps:
-            found.setdefault((row.modality, row.level), {})[row.seed] = row
-        rows = [found[modality, level][seed] for seed in self._known_seeds(found, [*found])]
+        found = {(row.seed, (row.modality, row.level)): row for row in self.overlaps}
+        seeds = self._known_seeds({stream for _, stream in found})
+        rows = [found[seed, (modality, level)] for seed in seeds]
         guided = [tuple(known(row.guided)) for row in rows]
         by_seed = [mean_of_known(ious) for ious in guided]
         return MeanOverlap(
             mean=mean_of_known(by_seed),
-            center=mean_of_known([row.center for row in rows]),
-            above_half=mean_of_known([float(np.mean(np.array(ious) > 0.5)) if ious else None for ious in guided]),
+            center=mean_of_known(row.center for row in rows),
+            above_half=mean_of_known(float(np.mean(np.array(ious) > 0.5)) if ious else None for ious in guided),
             interval=significance.seed_interval(known(by_seed)),
             by_seed=tuple(by_seed),
             guided=tuple(guided),
             moved=len(guided[0]),
             total=len(rows[0].guided),
         )
+
+    def outcome(self, seed: int, pooled: PooledCell) -> schema.ClipOutcome:
+        """Return what one seed's linear classifiers make of the test clips."""
+        if (seed, pooled) not in self._outcomes:
+            scores = self.scores[seed, pooled]
+            precisions = svm.average_precisions(scores, self.labels)
+            self._outcomes[seed, pooled] = schema.ClipOutcome(seed, pooled, scores.argmax(1), tuple(precisions))
+        return self._outcomes[seed, pooled]
 
     def _check(self, folder: Path) -> None:
         """Raise ``ResultsError`` if rows are about another number of clips or classes than there are."""
@@ -242,137 +228,95 @@ class Results:
                 raise ResultsError(f"{folder / FILE}: {name} must be {clips} classes below {classes}")
         for key, scores in self.scores.items():
             if scores.shape != (clips, classes):
-                name = _score_name(*key)
-                raise ResultsError(
-                    f"{folder / SCORES_FILE}: {name} must have shape {(clips, classes)}, got {scores.shape}"
-                )
+                name = f"{folder / SCORES_FILE}: {_score_name(*key)}"
+                raise ResultsError(f"{name} must have shape {(clips, classes)}, got {scores.shape}")
 
     @cached_property
-    def _frame_answers(self) -> dict[FrameCell, dict[int, Labels]]:
-        found: dict[FrameCell, dict[int, Labels]] = {}
-        for row in self.frame_answers:
-            found.setdefault(row.cell, {})[row.seed] = row.answers
-        return found
+    def _answers(self) -> dict[tuple[int, Cell], Labels]:
+        return {(row.seed, row.cell): row.answers for row in self.frame_answers}
 
     @cached_property
-    def _outcomes(self) -> dict[tuple[int, PooledCell], ClipOutcome]:
+    def _outcomes(self) -> dict[tuple[int, PooledCell], schema.ClipOutcome]:
         """What is known already: what a record kept, and what has been asked for."""
         return {(row.seed, row.pooled): row for row in self.kept.outcomes} if self.kept else {}
 
     @cached_property
-    def _outcome_keys(self) -> dict[PooledCell, set[int]]:
-        keys: dict[PooledCell, set[int]] = {}
-        for seed, pooled in self._outcomes if self.kept else self.scores:
-            keys.setdefault(pooled, set()).add(seed)
-        return keys
-
-    @cached_property
-    def _kept_intervals(self) -> dict[tuple[tuple[PooledCell, PooledCell | None], ...], Interval]:
-        return {row.terms: row.interval for row in self.kept.intervals} if self.kept else {}
-
-    @cached_property
-    def _resampled_maps(self) -> dict[tuple[PooledCell, tuple[int, ...]], Floats]:
+    def _resampled_maps(self) -> dict[tuple[int, PooledCell], Floats]:
+        """What has been asked for."""
         return {}
 
-    def _seeds_with(self, found: Mapping[Key, Collection[int]], cells: Sequence[Key]) -> tuple[int, ...]:
-        return tuple(sorted(set.intersection(*(set(found.get(cell, ())) for cell in cells))))
+    @cached_property
+    def _seeds_of(self) -> Mapping[object, set[int]]:
+        """The seeds that have a cell, or the overlap of a stream."""
+        found: defaultdict[object, set[int]] = defaultdict(set)
+        overlaps = [(row.seed, (row.modality, row.level)) for row in self.overlaps]
+        for seed, what in (*self._answers, *self.scores, *self._outcomes, *overlaps):
+            found[what].add(seed)
+        return found
 
-    def _known_seeds(self, found: Mapping[Key, Collection[int]], cells: Sequence[Key]) -> tuple[int, ...]:
-        seeds = self._seeds_with(found, cells)
+    def _seeds_with(self, cells: Iterable[object]) -> tuple[int, ...]:
+        return tuple(sorted(set.intersection(*(self._seeds_of.get(cell, set()) for cell in cells))))
+
+    def _known_seeds(self, cells: Iterable[object]) -> tuple[int, ...]:
+        seeds = self._seeds_with(cells)
         if not seeds:
             raise KeyError(f"no seed has results for all of {', '.join(map(str, cells))}")
         return seeds
 
-    def _accuracy(self, answers: Labels) -> Accuracy:
-        total = len(self.labels)
-        correct = tuple((answers == self.labels).sum(1).tolist())
-        percents = _percents(answers == self.labels)
-        clips = significance.wilson(float(np.mean(correct)), total)
-        mean = Estimate(float(np.mean(percents)), clips, significance.seed_interval(percents)).within(0)
-        return Accuracy(mean, correct, answers)
-
-    def _compare_accuracies(self, pairs: Sequence[FramePair]) -> Comparison:
-        seeds = self._known_seeds(self._frame_answers, [cell for pair in pairs for cell in pair])
-        better, worse = (
-            np.array([[self._frame_answers[pair[side]][seed] == self.labels for seed in seeds] for pair in pairs])
-            for side in (0, 1)
-        )
-        draws = significance.draw(len(self.labels))
-        differences = [
-            Difference(_percents(one), _percents(other), significance.paired(one, other, draws))
-            for one, other in zip(better, worse, strict=True)
-        ]
-        return Comparison(seeds, significance.paired(better, worse, draws), tuple(differences))
-
-    def _compare_precisions(self, pairs: Sequence[ClipPair]) -> Comparison:
-        seeds = self._known_seeds(self._outcome_keys, [cell for pair in pairs for cell in pair])
-        better, worse = (
-            np.array([[self._map(seed, pair[side]) for pair in pairs] for seed in seeds]) for side in (0, 1)
-        )
-        by_seed = better - worse  # (seeds, pairs)
-        differences = [
-            Difference(tuple(better[:, i]), tuple(worse[:, i]), self._estimate(by_seed[:, i], [pair], seeds))
-            for i, pair in enumerate(pairs)
-        ]
-        return Comparison(seeds, self._estimate(by_seed.mean(1), pairs, seeds), tuple(differences))
-
-    def outcome(self, seed: int, pooled: PooledCell) -> ClipOutcome:
-        """Return what one seed's linear classifiers make of the test clips."""
-        if (seed, pooled) not in self._outcomes:
-            scores = self.scores[seed, pooled]
-            precisions = svm.average_precisions(scores, self.labels)
-            self._outcomes[seed, pooled] = ClipOutcome(seed, pooled, scores.argmax(1), tuple(precisions))
-        return self._outcomes[seed, pooled]
-
-    def _map(self, seed: int, pooled: PooledCell) -> float:
-        return 100 * svm.mean_average_precision(self.outcome(seed, pooled).precisions)
+    def _percent(self, seed: int, cell: Cell) -> float:
+        """Return one seed's accuracy or mean average precision."""
+        if isinstance(cell, FrameCell):
+            return 100 * int((self._answers[seed, cell] == self.labels).sum()) / len(self.labels)
+        return 100 * svm.mean_average_precision(self.outcome(seed, cell).precisions)
 
     def _precision(self, pooled: PooledCell, seeds: Sequence[int]) -> Precision:
-        found = [self.outcome(seed, pooled) for seed in seeds]
-        by_seed = [self._map(seed, pooled) for seed in seeds]
+        rows = [self.outcome(seed, pooled) for seed in seeds]
+        by_seed = tuple(self._percent(seed, pooled) for seed in seeds)
         trained = [label for label in self.tested if label not in self.untrained]
-        trained_maps = [
-            100 * svm.mean_average_precision([row.precisions[k] for k in trained]) for row in found if trained
-        ]
-        percents = [[None if each is None else 100 * each for each in row.precisions] for row in found]
+        trained_maps = [svm.mean_average_precision([row.precisions[k] for k in trained]) for row in rows if trained]
+        percents = [[None if each is None else 100 * each for each in row.precisions] for row in rows]
         return Precision(
-            mean=self._estimate(by_seed, [(pooled, None)], seeds, lowest=0),
-            by_seed=tuple(by_seed),
+            mean=self._estimate(by_seed, [(pooled, None)], seeds).within(0),
+            by_seed=by_seed,
             per_class=tuple(mean_of_known(same) for same in zip(*percents, strict=True)),
-            trained=mean_of_known(trained_maps),
-            answers=np.stack([row.answers for row in found]),
+            trained=mean_of_known(100 * value for value in trained_maps),
+            answers=np.stack([row.answers for row in rows]),
         )
 
-    def _estimate(
-        self,
-        by_seed: Sequence[float] | Floats,
-        terms: Terms,
-        seeds: Sequence[int],
-        *,
-        lowest: float = -100,
-    ) -> Estimate:
+    def _difference(self, pairs: Sequence[Pair], seeds: Sequence[int]) -> Estimate:
+        """Return the mean of the pairs' differences over seeds and pairs."""
+        sides = list(zip(*pairs, strict=True))
+        if isinstance(pairs[0][0], FrameCell):
+            better, worse = (
+                np.array([[self._answers[s, it] == self.labels for s in seeds] for it in side]) for side in sides
+            )
+            return significance.paired(better, worse, significance.draw(len(self.labels)))
+        better, worse = (np.array([[self._percent(s, it) for it in side] for s in seeds]) for side in sides)
+        terms = cast("Sequence[tuple[PooledCell, PooledCell]]", pairs)
+        return self._estimate((better - worse).mean(1), terms, seeds).within(-100)
+
+    def _estimate(self, by_seed: Sequence[float] | Floats, terms: Terms, seeds: Sequence[int]) -> Estimate:
         """Return the mean over seeds of a mean over terms; a record knows its interval over clips."""
         value = float(np.mean(by_seed))
-        clips = self._kept_intervals.get(tuple(terms)) or self._bootstrap_interval(value, terms, seeds)
-        return Estimate(value, clips, significance.seed_interval(by_seed)).within(lowest)
-
-    def _bootstrap_interval(self, value: float, terms: Terms, seeds: Sequence[int]) -> Interval:
         if self.kept:
-            raise KeyError(f"the record has no interval of {terms}: record the run again")
-        resampled = [
-            self._resampled(one, seeds) - (0 if other is None else self._resampled(other, seeds))
-            for one, other in terms
-        ]
-        return significance.bootstrap_interval(value, np.mean(resampled, axis=0))
+            clips = next((kept.interval for kept in self.kept.intervals if kept.terms == tuple(terms)), None)
+            if clips is None:
+                raise KeyError(f"the record has no interval of {terms}: record the run again")
+        else:
+            resampled = [self._resampled(one, seeds) - self._resampled(other, seeds) for one, other in terms]
+            clips = significance.bootstrap_interval(value, np.mean(resampled, axis=0))
+        return Estimate(value, clips, significance.seed_interval(by_seed))
 
-    def _resampled(self, pooled: PooledCell, seeds: Sequence[int]) -> Floats:
+    def _resampled(self, pooled: PooledCell | None, seeds: Sequence[int]) -> Floats:
         """Return a cell's mean average precision over seeds in each resample of the test clips, (resamples,)."""
-        key = pooled, tuple(seeds)
-        if key not in self._resampled_maps:
-            draws = significance.draw(len(self.labels))
-            maps = [significance.bootstrap_map(self.scores[seed, pooled], self.labels, draws) for seed in seeds]
-            self._resampled_maps[key] = 100 * np.mean(maps, axis=0)
-        return self._resampled_maps[key]
+        if pooled is None:
+            return np.zeros(significance.RESAMPLES)
+        draws = significance.draw(len(self.labels))
+        for key in ((seed, pooled) for seed in seeds):
+            if key not in self._resampled_maps:
+                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, draws)
+        maps: Floats = np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
+        return 100 * maps
 
 
 def _score_name(seed: int, pooled: PooledCell) -> str:
@@ -390,8 +334,3 @@ def _load_scores(path: Path) -> dict[tuple[int, PooledCell], Scores]:
         (int(seed), PooledCell(pooling, ClipCell(row, stream, Region(region)))): values
         for (seed, pooling, row, stream, region), values in found.items()
     }
-
-
-def _percents(hits: NDArray[np.bool_]) -> tuple[float, ...]:
-    """Return each seed's accuracy of hits, (seeds, clips)."""
-    return tuple(100 * int(correct) / hits.shape[1] for correct in hits.sum(1))

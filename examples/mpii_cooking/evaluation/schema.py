@@ -1,23 +1,26 @@
 """What ``results.json`` holds: facts about a run, and rows with what each seed found. Nothing here is computed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.mpii_cooking.evaluation.cells import ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.cells import FrameCell, PooledCell
 from examples.mpii_cooking.evaluation.significance import Interval
+from examples.mpii_cooking.typed_json import array_of
 from examples.mpii_cooking.variants import Modality, Phase, Variant
+
+Classes = Annotated[NDArray[np.int64], array_of(np.int64)]  # (clips,)
+Thetas = Annotated[NDArray[np.float64], array_of(np.float64)]  # (..., 2, 3)
 
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The data of a run; ``protocol`` says how the clips were divided, as a sentence."""
+    """The data of a run."""
 
     name: str
-    protocol: str
+    protocol: str  # a sentence that says how the clips were divided
     has_paper_protocol: bool
     is_synthetic: bool
     videos: int
@@ -30,7 +33,7 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class Environment:
-    """Versions and machine, without anything that names its user; ``date`` is when the run started (ISO 8601)."""
+    """Versions and machine, without anything that names its user."""
 
     python: str
     torch: str
@@ -41,7 +44,7 @@ class Environment:
     threads: int
     device: str
     commit: str | None
-    date: str
+    date: str  # when the run started (ISO 8601)
 
 
 @dataclass(frozen=True)
@@ -54,109 +57,76 @@ class StageTime:
 
 @dataclass(frozen=True, eq=False)
 class FrameAnswers:
-    """The class that one network of one seed sees in one frame of each test clip, ``(clips,)``."""
+    """The class that one network of one seed sees in one frame of each test clip."""
 
     seed: int
     cell: FrameCell
-    answers: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PooledCell:
-    """A cell of Table 3 under one kind of temporal correlation pooling."""
-
-    pooling: str
-    cell: ClipCell
+    answers: Classes
 
 
 @dataclass(frozen=True, eq=False)
 class ClipOutcome:
-    """What one seed's linear classifiers make of whole test clips in one cell.
-
-    ``answers``, ``(clips,)``, are the classes with the highest decision values. ``precisions`` are the average
-    precisions of all classes, 0 to 1; None for a class without test clips.
-    """
+    """What one seed's linear classifiers make of whole test clips in one cell."""
 
     seed: int
     pooled: PooledCell
-    answers: NDArray[np.int64]
-    precisions: tuple[float | None, ...]
+    answers: Classes  # those with the highest decision values
+    precisions: tuple[float | None, ...]  # average precision of each class, 0 to 1; None without test clips
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How well guidance has taught one seed's main localization network to find the window of most motion.
-
-    Attributes:
-        guided: IoU of its window and that of most motion in one frame of each test clip; None where nothing moved.
-        center: mean IoU of the center window instead, over the clips where something moved; None without any.
-    """
+    """How well guidance has taught one seed's main localization network to find the window of most motion."""
 
     seed: int
     modality: Modality
     level: str
-    guided: tuple[float | None, ...]
-    center: float | None
+    guided: tuple[float | None, ...]  # IoU in one frame of each test clip; None where nothing moved
+    center: float | None  # mean IoU of the center window instead, over the clips where something moved
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How the training of one network, or pair of networks, went.
-
-    Attributes:
-        name: of the training run; no other of this seed has it.
-        variant: None in the phase that all variants share.
-        loss: mean training loss of each epoch.
-        measure: mean over each epoch's training clips: top-1 accuracy, or in guidance IoU with the target, 0 to 1.
-    """
+    """How the training of one network, or pair of networks, went."""
 
     seed: int
-    name: str
+    name: str  # no other run of this seed has it
     phase: Phase
     modality: Modality
     level: str
     localizer: str | None
-    variant: Variant | None
-    loss: tuple[float, ...]
-    measure: tuple[float, ...]
+    variant: Variant | None  # None in the phase that all variants share
+    loss: tuple[float, ...]  # mean training loss of each epoch
+    measure: tuple[float, ...]  # mean over each epoch's clips: top-1 accuracy, or in guidance IoU with the target
     seconds: float
 
 
 @dataclass(frozen=True, eq=False)
 class ProbeFrames:
-    """Test frames of one level in which the report shows windows, as the first seed's networks saw them.
-
-    ``target``, ``(frames, 2, 3)``, is theta of the window of most motion.
-    """
+    """Test frames of one level in which the report shows windows, as the first seed's networks saw them."""
 
     level: str
     images: tuple[str, ...]  # files in the run's folder
     clips: tuple[int, ...]  # indices of test clips
     frames: tuple[int, ...]  # indices in the videos
-    target: NDArray[np.float64]
+    target: Thetas  # (frames, 2, 3): the window of most motion
 
 
 @dataclass(frozen=True, eq=False)
 class WindowPath:
-    """Where one seed's transformer looks in its probe frames: theta, ``(1 + epochs, frames, 2, 3)``.
-
-    The first is from before joint training, the others from after each of its epochs.
-    """
+    """Where one seed's transformer looks in its probe frames, before joint training and after each of its epochs."""
 
     seed: int
     level: str
     variant: Variant
-    thetas: NDArray[np.float64]
+    thetas: Thetas  # (1 + epochs, frames, 2, 3)
 
 
 @dataclass(frozen=True)
 class KeptInterval:
-    """The 95 % interval over test clips, in percent, of a mean over ``terms``.
+    """The 95 % interval over test clips, in percent, of a mean over terms."""
 
-    A term is a mean average precision, or with a second cell the difference of two.
-    """
-
-    terms: tuple[tuple[PooledCell, PooledCell | None], ...]
+    terms: tuple[tuple[PooledCell, PooledCell | None], ...]  # mean average precisions, or with two cells differences
     interval: Interval
 
 

@@ -1,7 +1,5 @@
 """The decision values behind Table 3, from features over pooled clips to linear SVMs and their late fusion."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 from itertools import product
@@ -11,22 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.mpii_cooking import distributed, paper
+from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.evaluation import svm
-from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell
-from examples.mpii_cooking.evaluation.features import (
-    Stream,
-    described_streams,
-    features_fingerprint,
-    load_features,
-)
-from examples.mpii_cooking.evaluation.svm import Floats, Gram, Labels
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, CLIP_ROWS, POOLING_CELL, ClipCell
+from examples.mpii_cooking.evaluation.features import Stream, described_streams, features_fingerprint, load_features
+from examples.mpii_cooking.evaluation.svm import Gram, Labels
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.variants import Modality, Region
 from examples.mpii_cooking.workspace import Unit
 
-Scores = NDArray[np.float32]
-"""(clips, classes) decision values."""
+Scores = NDArray[np.float32]  # (clips, classes) decision values
+
+
+class Descriptors(NamedTuple):
+    """The clips' descriptors of one modality at one level."""
+
+    pooling: str
+    region: Region
+    stream: Stream
 
 
 class Machine(NamedTuple):
@@ -36,18 +37,10 @@ class Machine(NamedTuple):
     stream: str
     region: Region
 
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """The modalities whose descriptors the SVMs see."""
-        return tuple(Modality) if self.stream == "S+T" else (Modality(self.stream),)
-
-
-class Descriptors(NamedTuple):
-    """The clips' descriptors of one modality at one level."""
-
-    pooling: str
-    region: Region
-    stream: Stream
+    def descriptors(self, level: Level) -> list[Descriptors]:
+        """Return what the SVM of a level sees, laid end to end."""
+        modalities = list(Modality) if self.stream == "S+T" else [Modality(self.stream)]
+        return [Descriptors(self.pooling, self.region, Stream(modality, level)) for modality in modalities]
 
 
 def labels(clips: Sequence[Clip]) -> Labels:
@@ -60,30 +53,20 @@ def compute_scores(experiment: Experiment) -> None:
 
     Ranks share the descriptors first, then the SVMs. An experiment that did not train all streams has no scores.
     """
-    machines = _machines(experiment)
-    descriptors = dict.fromkeys(
-        Descriptors(machine.pooling, machine.region, Stream(modality, level))
-        for machine in machines
-        for modality, level in product(machine.modalities, experiment.preset.data.levels)
-    )
-    distributed.shared_map(partial(_compute_gram, experiment), list(descriptors), desc="pooling", unit="stream")
+    machines, levels = _machines(experiment), experiment.preset.data.levels
+    needed = dict.fromkeys(each for machine, level in product(machines, levels) for each in machine.descriptors(level))
+    distributed.shared_map(partial(_compute_gram, experiment), list(needed), desc="pooling", unit="stream")
     distributed.shared_map(partial(_compute_machine, experiment), machines, desc="linear SVMs", unit="stream")
 
 
 def load_scores(experiment: Experiment, pooling: str) -> Mapping[ClipCell, Scores]:
-    """Return the decision values of one kind of pooling: all cells of Table 3 for the main kind, one for the others.
-
-    Raises:
-        NotDoneError: if they were not computed.
-    """
+    """Return the decision values of one kind of pooling: all cells of Table 3 for the main kind, one for the others."""
     found: dict[ClipCell, Scores] = {}
     for machine in _machines(experiment):
         if machine.pooling == pooling:
             values = np.load(_machine_unit(experiment, machine).file("scores.npy"))
-            rows = (*paper.LEVELS, paper.FUSION)
-            found |= {
-                ClipCell(row, machine.stream, machine.region): scores for row, scores in zip(rows, values, strict=True)
-            }
+            cells = (ClipCell(row, machine.stream, machine.region) for row in CLIP_ROWS)
+            found |= dict(zip(cells, values, strict=True))
     wanted = CLIP_CELLS if pooling == experiment.preset.evaluation.poolings[0] else (POOLING_CELL,)
     return {cell: found[cell] for cell in wanted if cell in found}
 
@@ -98,11 +81,8 @@ def _machines(experiment: Experiment) -> list[Machine]:
 
 def _gram_unit(experiment: Experiment, descriptors: Descriptors) -> Unit:
     kind, region, stream = descriptors
-    inputs = {
-        "features": features_fingerprint(experiment, stream),
-        "pca": experiment.preset.evaluation.pca,
-        "pooling": kind,
-    }
+    features = features_fingerprint(experiment, stream)
+    inputs = {"features": features, "pca": experiment.preset.evaluation.pca, "pooling": kind}
     return experiment.workspace.unit(f"gram/{kind}/{region}-{stream.modality}-{stream.level.name}", inputs)
 
 
@@ -126,10 +106,10 @@ def _load_gram(experiment: Experiment, descriptors: Descriptors) -> Gram:
 
 
 def _machine_unit(experiment: Experiment, machine: Machine) -> Unit:
-    grams = [
-        _gram_unit(experiment, Descriptors(machine.pooling, machine.region, Stream(modality, level))).fingerprint
-        for modality, level in product(machine.modalities, experiment.preset.data.levels)
-    ]
+    levels = experiment.preset.data.levels
+    # One modality after the other: the order decides the fingerprint.
+    seen = [each for parts in zip(*map(machine.descriptors, levels), strict=True) for each in parts]
+    grams = [_gram_unit(experiment, each).fingerprint for each in seen]
     inputs = {"grams": grams, "svm_c": experiment.preset.evaluation.svm_c}
     return experiment.workspace.unit(f"scores/{machine.pooling}/{machine.region}-{machine.stream}", inputs)
 
@@ -139,10 +119,10 @@ def _compute_machine(experiment: Experiment, machine: Machine) -> None:
     if unit.done:
         return
     truth, classes = labels(experiment.dataset.train), len(experiment.dataset.classes)
-    scores: list[Floats] = []
+    scores = []
     for level in experiment.preset.data.levels:
-        streams = [Stream(modality, level) for modality in machine.modalities]
-        grams = [_load_gram(experiment, Descriptors(machine.pooling, machine.region, stream)) for stream in streams]
-        scores.append(svm.svm_scores(reduce(Gram.joined, grams), truth, classes, experiment.preset.evaluation.svm_c))
-    np.save(unit.path("scores.npy"), np.stack([*scores, svm.late_fusion(scores)]).astype(np.float32))
+        products = reduce(Gram.joined, (_load_gram(experiment, each) for each in machine.descriptors(level)))
+        scores.append(svm.svm_scores(products, truth, classes, experiment.preset.evaluation.svm_c))
+    fused = np.mean(scores, axis=0)  # "average fusion", sec. 4
+    np.save(unit.path("scores.npy"), np.stack([*scores, fused]).astype(np.float32))
     unit.commit("scores.npy")

@@ -1,11 +1,8 @@
 """How far a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts.
 
-Networks that are trained from several seeds and tested on the same clips vary for two reasons: other seeds would have
-given other networks, and other clips other hits. Each has its own interval, because either may be the wider one. A
-claim has to hold against both (Dietterich, Approximate Statistical Tests for Comparing Supervised Classification
-Learning Algorithms, Neural Computation 10(7), 1998, separates the sources; Bouthillier et al., Accounting for Variance
-in Machine Learning Benchmarks, MLSys 2021, https://arxiv.org/abs/2103.03098, measures them). Nothing is corrected for
-the number of comparisons.
+Other seeds would give other networks, and other clips other hits. Each has its own interval, and a claim has to hold
+against both (Dietterich, Neural Computation 10(7), 1998, separates the sources; Bouthillier et al., MLSys 2021,
+https://arxiv.org/abs/2103.03098, measures them). Nothing is corrected for the number of comparisons.
 """
 
 from __future__ import annotations
@@ -20,8 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 SIGNIFICANCE = 0.05
-RESAMPLES = 1000
-"""Resamples of the test clips behind an interval: 25 lie beyond each end."""
+RESAMPLES = 1000  # of the test clips behind an interval: 25 lie beyond each end
 
 Floats = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -40,12 +36,9 @@ class Estimate(NamedTuple):
     """A mean over seeds of a value or of a paired difference, and how far it could be chance."""
 
     value: float
-    clips: Interval
-    """95 % interval over the choice of test clips, for these networks."""
-    seeds: Interval | None
-    """95 % interval over the choice of seeds, for these clips; None for one seed, which says nothing about others."""
-    p: float | None = None
-    """Two-sided p-value of the exact test over clips; only for differences of top-1 accuracies."""
+    clips: Interval  # 95 % over the choice of test clips, for these networks
+    seeds: Interval | None  # 95 % over the choice of seeds, for these clips; None for one seed
+    p: float | None = None  # two-sided, of the exact test over clips; only for differences of top-1 accuracies
 
     @property
     def interval(self) -> Interval:
@@ -88,11 +81,8 @@ def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_]) -> float:
     """Return the exact two-sided p-value of two classifiers' hits on the same clips (McNemar, Psychometrika 12, 1947).
 
     If the classifiers are equally good, the sign of each clip's difference is random. With several pairs of
-    classifiers, a clip's differences are added up and share one sign, because they are not independent.
-
-    Args:
-        better: ``(..., clips)`` hits of one classifier of each pair.
-        worse: hits of the other, of the same shape.
+    classifiers, ``(..., clips)`` hits each, a clip's differences are added up and share one sign, because they are not
+    independent.
     """
     sums = (better.astype(np.int64) - worse).reshape(-1, better.shape[-1]).sum(0)
     sizes, counts = np.unique(np.abs(sums), return_counts=True)
@@ -124,11 +114,6 @@ def bootstrap_map(scores: Floats, truth: Labels, draws: Floats) -> Floats:
 
     Average precision is the mean over a class's clips of the precision among all that score at least as high, so that
     equal scores are one step, as in scikit-learn. A class that is not in a resample is left out of its mean.
-
-    Args:
-        scores: ``(clips, classes)`` decision values.
-        truth: ``(clips,)`` true class of each clip.
-        draws: ``(clips, resamples)`` from ``draw``.
     """
     precisions = [_resampled_precision(scores[:, label], truth == label, draws) for label in np.unique(truth)]
     maps: Floats = np.nanmean(precisions, axis=0)
@@ -150,10 +135,6 @@ def bootstrap_interval(value: float, resampled: Floats) -> Interval:
     It is that of the percentile bootstrap (Efron, Tibshirani, An Introduction to the Bootstrap, 1993), moved so that
     the mean over resamples falls on the value: a clip that was drawn twice counts twice among those that score as high
     as itself, which lifts the average precision of rare classes in every resample.
-
-    Args:
-        value: the statistic on the test clips as they are.
-        resampled: (resamples,) the statistic in each resample of the clips.
     """
     tail = 50 * SIGNIFICANCE
     low, high = np.percentile(resampled - resampled.mean(), [tail, 100 - tail])
@@ -164,13 +145,8 @@ def paired(better: NDArray[np.bool_], worse: NDArray[np.bool_], draws: Floats) -
     """Return the difference of two variants' top-1 accuracies in points, seed by seed and clip by clip.
 
     Over clips: bootstrap of the differences averaged over seeds, and McNemar's test (``mcnemar``). Over seeds:
-    Student's t on each seed's difference; the two variants of a seed saw the same samples in the same order.
-
-    Args:
-        better: ``(..., seeds, clips)`` hits of the variant that is claimed to be better. Leading axes, such as
-            networks, are averaged.
-        worse: the other variant's hits, of the same shape.
-        draws: ``(clips, resamples)`` from ``draw``.
+    Student's t on each seed's difference; the two variants of a seed saw the same samples in the same order. Hits are
+    ``(..., seeds, clips)``, draws ``(clips, resamples)``; leading axes, such as networks, are averaged.
     """
     differences = 100 * (better.astype(np.float64) - worse).reshape(-1, *better.shape[-2:]).mean(0)
     by_seed = differences.mean(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,91 +19,57 @@ from supervised_st.pooling import median_gamma
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
+Frames = NDArray[np.floating]  # (frames, channels) features of one clip; may be a memory map
 
-PCA_FRAMES = 50_000
-"""PCA is fitted to about this many frames at most. In float64 with 4096 channels they take 1.6 GB."""
-FRAMES_AT_ONCE = 1024
-"""Frames that are reduced and pooled in one step, so that memory does not grow with a clip's length."""
-GAMMA_CLIPS = 16
-"""Training clips from which the width of a pooling is estimated, if its kind has one."""
-
-
-class Frames(NamedTuple):
-    """Frame features of a shard of clips, one clip after the other."""
-
-    features: NDArray[np.floating]
-    """(frames, channels); may be a memory map."""
-    lengths: NDArray[np.int64]
-    """(clips,) frames of each clip."""
+PCA_FRAMES = 50_000  # PCA is fitted to about as many at most; in float64 with 4096 channels they take 1.6 GB
+FRAMES_AT_ONCE = 1024  # are reduced and pooled in one step, so that memory does not grow with a clip's length
+GAMMA_CLIPS = 16  # tell the width of a pooling, if its kind has one; they are spread over
+GAMMA_SPAN = 256  # the first clips
 
 
 class Gram(NamedTuple):
     """Inner products of clip descriptors. The Gram matrix of concatenated descriptors is the sum of theirs."""
 
-    train: Floats
-    """(train clips, train clips)."""
-    test: Floats
-    """(test clips, train clips)."""
+    train: Floats  # (train clips, train clips)
+    test: Floats  # (test clips, train clips)
 
     def joined(self, other: Gram) -> Gram:
         """Return the inner products of the concatenated descriptors."""
         return Gram(self.train + other.train, self.test + other.test)
 
 
-def fit_pca(shards: Sequence[Frames], components: int) -> PCA:
-    """Fit a PCA to about ``PCA_FRAMES`` frames, spread evenly over every clip.
-
-    If there are fewer frames or channels than ``components``, all possible components are kept.
-    """
-    per_clip = -(-PCA_FRAMES // sum(len(shard.lengths) for shard in shards))
-    sample = np.concatenate([_spread(shard, per_clip) for shard in shards])
+def fit_pca(clips: Sequence[Frames], components: int) -> PCA:
+    """Fit a PCA to about ``PCA_FRAMES`` frames, spread over every clip; to all components if there are fewer."""
+    per_clip = -(-PCA_FRAMES // len(clips))
+    sample = np.concatenate([clip[_spread(len(clip), per_clip)].astype(np.float64) for clip in clips])
     return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
 
 
-def make_pooling(kind: str, shards: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
+def make_pooling(kind: str, clips: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
     """Return the pooling of one stream. If the kind has a width, it is the median over a few training clips."""
     if kind not in ("rbf", "laplacian"):
         return TemporalCorrelationPooling(kind)
-    few = _few(shards[0])
-    clips = [torch.cat([*parts]) for parts in trajectories(few, pca)]
-    padded, lengths = pad_sequence(clips, batch_first=True), torch.as_tensor(few.lengths)
-    return TemporalCorrelationPooling(kind, gamma=median_gamma(padded, lengths, kind=kind))
+    # Spread out, since clips may be sorted by class.
+    few = [torch.cat([*trajectory(clips[i], pca)]) for i in _spread(min(len(clips), GAMMA_SPAN), GAMMA_CLIPS)]
+    lengths = torch.tensor([len(clip) for clip in few])
+    return TemporalCorrelationPooling(kind, gamma=median_gamma(pad_sequence(few, batch_first=True), lengths, kind=kind))
 
 
-def describe(shards: Sequence[Frames], pca: PCA, pooling: TemporalCorrelationPooling) -> Floats:
+def describe(clips: Sequence[Frames], pca: PCA, pooling: TemporalCorrelationPooling) -> Floats:
     """Return one descriptor per clip, (clips, descriptor size), from its frames' principal components."""
-    return np.stack([_described(parts, pooling) for shard in shards for parts in trajectories(shard, pca)])
+    descriptors = []
+    for clip in clips:
+        running = pooling.accumulate()
+        for part in trajectory(clip, pca):
+            running.add(part)
+        descriptors.append(running.descriptor().numpy())
+    return np.stack(descriptors)
 
 
-def trajectories(shard: Frames, pca: PCA) -> Iterator[Iterator[Tensor]]:
-    """Yield for each clip its principal components, (frames, components), some frames at a time."""
-    for start, length in zip(_starts(shard), shard.lengths, strict=True):
-        stretches = range(start, start + length, FRAMES_AT_ONCE)
-        ends = [*stretches[1:], start + length]
-        yield (
-            torch.from_numpy(pca.transform(shard.features[first:end].astype(np.float64)))
-            for first, end in zip(stretches, ends, strict=True)
-        )
-
-
-def _described(parts: Iterable[Tensor], pooling: TemporalCorrelationPooling) -> Floats:
-    running = pooling.accumulate()
-    for part in parts:
-        running.add(part)
-    return running.descriptor().numpy()
-
-
-def _few(shard: Frames) -> Frames:
-    """Return a few clips, spread over the shard, since its clips may be sorted by class."""
-    count = len(shard.lengths)
-    chosen = np.linspace(0, count - 1, min(GAMMA_CLIPS, count)).round().astype(np.int64)
-    starts = _starts(shard)
-    rows = np.concatenate([np.arange(starts[i], starts[i] + shard.lengths[i]) for i in chosen])
-    return Frames(shard.features[rows], shard.lengths[chosen])
-
-
-def _starts(shard: Frames) -> NDArray[np.int64]:
-    return np.cumsum(shard.lengths) - shard.lengths
+def trajectory(clip: Frames, pca: PCA) -> Iterator[Tensor]:
+    """Yield a clip's principal components, (frames, components), some frames at a time."""
+    for start in range(0, len(clip), FRAMES_AT_ONCE):
+        yield torch.from_numpy(pca.transform(clip[start : start + FRAMES_AT_ONCE].astype(np.float64)))
 
 
 def gram(train: Floats, test: Floats) -> Gram:
@@ -112,14 +78,12 @@ def gram(train: Floats, test: Floats) -> Gram:
 
 
 def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats:
-    """Train one linear SVM (squared hinge, L2, bias regularized) per class against the rest and score the test clips.
+    """Return the decision values, (test clips, classes), of one linear SVM per class against the rest.
 
-    A linear SVM's weights lie in the span of the training descriptors (representer theorem). So it is trained on
-    coordinates in that span, which has the same optimum, however long the descriptors are. A class without training
-    clips gets a constant score below every other score, so that it is never the answer.
-
-    Returns:
-        (test clips, classes) decision values.
+    The loss is the squared hinge, with L2 and a regularized bias. A linear SVM's weights lie in the span of the
+    training descriptors (representer theorem). So it is trained on coordinates in that span, which has the same
+    optimum, however long the descriptors are. A class without training clips gets a constant score below every other
+    score, so that it is never the answer.
     """
     train, test = _span_coordinates(products)
     scores = np.full((len(test), classes), -np.inf)
@@ -127,27 +91,13 @@ def svm_scores(products: Gram, labels: Labels, classes: int, c: float) -> Floats
     for label in present:
         machine = LinearSVC(C=c, dual=False, tol=1e-6, max_iter=10_000).fit(train, labels == label)
         scores[:, label] = machine.decision_function(test)
-    if len(present) < classes:
-        known = scores[:, present]
-        scores[:, np.setdiff1d(np.arange(classes), present)] = known.min() - 1 if known.size else 0.0
+    known = scores[:, present]
+    scores[np.isneginf(scores)] = known.min() - 1 if known.size else 0.0
     return scores
 
 
-def late_fusion(scores: Sequence[Floats]) -> Floats:
-    """Return the mean of the decision values of several machines ("average fusion", sec. 4)."""
-    mean: Floats = np.mean(scores, axis=0)
-    return mean
-
-
 def average_precisions(scores: NDArray[np.floating], labels: Labels) -> list[float | None]:
-    """Return the non-interpolated average precision of each class, or None where no clip has the class.
-
-    Clips with equal scores are one step of the ranking, so a constant score has the class's frequency as its precision.
-
-    Args:
-        scores: (clips, classes).
-        labels: (clips,) true class of each clip.
-    """
+    """Return each class's non-interpolated average precision, None without clips; equal scores are one step."""
     truths = labels[:, None] == np.arange(scores.shape[1])
     return [
         float(average_precision_score(truth, score)) if truth.any() else None
@@ -160,14 +110,9 @@ def mean_average_precision(precisions: Sequence[float | None]) -> float:
     return float(np.mean([precision for precision in precisions if precision is not None]))
 
 
-def _spread(shard: Frames, count: int) -> Floats:
-    """Return up to ``count`` frames of each clip, evenly spaced."""
-    chosen = [
-        start + np.linspace(0, length - 1, min(length, count)).round().astype(np.int64)
-        for start, length in zip(_starts(shard), shard.lengths, strict=True)
-    ]
-    frames: Floats = shard.features[np.concatenate(chosen)].astype(np.float64)
-    return frames
+def _spread(length: int, count: int) -> NDArray[np.int64]:
+    """Return up to ``count`` indices, evenly spaced."""
+    return np.linspace(0, length - 1, min(length, count)).round().astype(np.int64)
 
 
 def _span_coordinates(products: Gram) -> tuple[Floats, Floats]:

@@ -1,44 +1,50 @@
-"""Which cells each table shows: row -> cells, from left to right. Page, figures and documentation share them."""
+"""What each table shows: row -> cell -> numbers, from left to right. Page, figures and documentation share them."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import TypeVar
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.cells import ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.cells import CLIP_ROWS, ClipCell, FrameCell, PooledCell
+from examples.mpii_cooking.evaluation.estimates import Accuracy, Precision
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.schema import PooledCell
 from examples.mpii_cooking.variants import Region, Variant
 
-PAIR = (Variant.STN, Variant.SSTN)
-"""Below each level of Table 2."""
-CLIP_ROWS = (*paper.LEVELS, paper.FUSION)
+PAIR = (Variant.STN, Variant.SSTN)  # below each level of Table 2
+Name = TypeVar("Name")
+Cell = TypeVar("Cell")
+Found = TypeVar("Found")
 
 
-def frame_rows(results: Results) -> dict[str, tuple[FrameCell, ...]]:
+def frame_table(results: Results) -> dict[str, dict[FrameCell, Accuracy]]:
     """Return Table 2: for each localization network STN and SSTN at every level."""
-    return {
-        name: tuple(results.cell(variant, level, name) for level, variant in product(paper.LEVELS, PAIR))
-        for name in results.localizers
-    }
+    columns = list(product(paper.LEVELS, PAIR))
+    rows = {name: [results.cell(it, level, name) for level, it in columns] for name in results.localizers}
+    return _filled(rows, results.accuracies)
 
 
-def baseline_rows(results: Results) -> dict[Variant, tuple[FrameCell, ...]]:
+def baseline_table(results: Results) -> dict[Variant, dict[FrameCell, Accuracy]]:
     """Return the rows below Table 2, which the paper does not have: variants without a transformer, at every level."""
     baselines = (Variant.HARD_CODED, Variant.RANDOM_CROP)
-    return {variant: tuple(results.cell(variant, level) for level in paper.LEVELS) for variant in baselines}
+    return _filled({it: [results.cell(it, level) for level in paper.LEVELS] for it in baselines}, results.accuracies)
 
 
-def variant_rows(results: Results) -> dict[Variant, tuple[FrameCell, ...]]:
-    """Return the table of all variants: those of the main localization network, at the levels that have all of them."""
-    return {
-        variant: tuple(results.cell(variant, level) for level in results.variant_levels) for variant in results.variants
-    }
+def variant_table(results: Results) -> dict[Variant, dict[FrameCell, Accuracy]]:
+    """Return all variants of the main localization network at the levels that have all; empty without such levels."""
+    levels = results.variant_levels
+    rows = {it: [results.cell(it, level) for level in levels] for it in results.variants}
+    return _filled(rows, results.accuracies) if levels else {}
 
 
-def clip_rows(results: Results) -> dict[str, tuple[PooledCell, ...]]:
+def clip_table(results: Results) -> dict[str, dict[PooledCell, Precision]]:
     """Return Table 3: for each level and for late fusion the learned and the hard-coded region of every stream."""
-    return {
-        row: tuple(results.pooled(ClipCell(row, *column)) for column in product(paper.STREAMS, Region))
-        for row in CLIP_ROWS
-    }
+    columns = list(product(paper.STREAMS, Region))
+    rows = {row: [results.pooled(ClipCell(row, *column)) for column in columns] for row in CLIP_ROWS}
+    return _filled(rows, results.precisions)
+
+
+def _filled(
+    rows: Mapping[Name, Sequence[Cell]], find: Callable[[Sequence[Cell]], Mapping[Cell, Found]]
+) -> dict[Name, dict[Cell, Found]]:
+    found = find([cell for row in rows.values() for cell in row])
+    return {name: {cell: found[cell] for cell in row} for name, row in rows.items()}

@@ -1,9 +1,6 @@
 """Where a run departs from what the paper states."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.results import Results
@@ -11,8 +8,7 @@ from examples.mpii_cooking.training.networks import CLASSIFIER_DROPOUT, LOCALIZE
 from examples.mpii_cooking.training.weights import RANDOM
 
 
-@dataclass(frozen=True)
-class Departure:
+class Departure(NamedTuple):
     """Something that the paper did one way and a run another."""
 
     what: str
@@ -27,33 +23,33 @@ def is_comparable(results: Results) -> bool:
     return same_clips and results.settings.data.scale == 1
 
 
-def departures(results: Results) -> tuple[Departure, ...]:
+def departures(results: Results) -> list[Departure]:
     """List where a run departs from what the paper states."""
-    return tuple(_departures(results))
-
-
-def _departures(results: Results) -> Iterator[Departure]:
     dataset, settings = results.dataset, results.settings
+    found = []
     if dataset.is_synthetic or not dataset.has_paper_protocol:
-        here = f"{dataset.name}: {len(dataset.classes)} classes, {sum(dataset.train_clips)} training and "
-        here += f"{len(results.labels)} test clips"
-        yield Departure("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here)
+        clips = f"{sum(dataset.train_clips)} training and {len(results.labels)} test clips"
+        here = f"{dataset.name}: {len(dataset.classes)} classes, {clips}"
+        found.append(Departure("Data", "MPII Cooking: 64 classes, 1715 training and 2033 test clips", here))
     random = [network for network, origin in results.weights.items() if origin == RANDOM]
     if random:
-        yield Departure("Start of the networks", "trained on ImageNet", f"random weights: {', '.join(random)}")
+        found.append(Departure("Start of the networks", "trained on ImageNet", f"random weights: {', '.join(random)}"))
     if results.localizers != paper.LOCALIZERS:
-        yield Departure("Localization networks", ", ".join(paper.LOCALIZERS), ", ".join(results.localizers))
-    for what, theirs, of in paper.SETTINGS:
-        if of(settings) != theirs:
-            yield Departure(what, _plain(theirs), _plain(of(settings)))
+        found.append(Departure("Localization networks", ", ".join(paper.LOCALIZERS), ", ".join(results.localizers)))
+    settled = [(what, theirs, of(settings)) for what, theirs, of in paper.SETTINGS]
+    found += [Departure(what, _plain(theirs), _plain(ours)) for what, theirs, ours in settled if ours != theirs]
     if settings.data.scale != 1:
         dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
-        yield Departure("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT))
-        yield Departure("Dropout of the localization networks", _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT))
+        found.append(Departure("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT)))
+        small = _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT)
+        found.append(Departure("Dropout of the localization networks", *small))
     if settings.training.optimizer != "sgd":
-        yield Departure("Optimizer", "stochastic gradient descent", settings.training.optimizer.capitalize())
-    yield Departure("First stage of R_h", "on windows of most motion", "on random crops, shared by all variants")
-    yield Departure("Rows of Table 2", "STN and SSTN", "also R_h, the center window, and constant answers")
+        found.append(Departure("Optimizer", "stochastic gradient descent", settings.training.optimizer.capitalize()))
+    return [
+        *found,
+        Departure("First stage of R_h", "on windows of most motion", "on random crops, shared by all variants"),
+        Departure("Rows of Table 2", "STN and SSTN", "also R_h, the center window, and constant answers"),
+    ]
 
 
 def _plain(value: object) -> str:

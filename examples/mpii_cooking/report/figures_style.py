@@ -1,21 +1,14 @@
 """What the report's figures have in common: colors that mean the same everywhere, and axes without clutter."""
 
-from __future__ import annotations
-
 import textwrap
 from typing import Any
-
-from matplotlib.axes import Axes
 
 from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.variants import Region, Variant
 
 # Okabe and Ito's color-blind-safe set for the variants; lightness alone carries an order (epochs, zoom levels).
 VARIANT_COLORS = {Variant.STN: "#0072B2", Variant.SSTN: "#D55E00", Variant.HARD_CODED: "#009E73"}
-REGION_COLORS = {
-    Region.LEARNED: VARIANT_COLORS[Variant.SSTN],
-    Region.HARD_CODED: VARIANT_COLORS[Variant.HARD_CODED],
-}
+REGION_COLORS = {Region.LEARNED: "#D55E00", Region.HARD_CODED: "#009E73"}
 LEVEL_COLORS = {"general": "#9ECAE1", "middle": "#4292C6", "detail": "#08306B"}
 GRAY, INK = "#666666", "#222222"
 STYLE: dict[Any, Any] = {
@@ -32,20 +25,12 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 150,
     "text.parse_math": False,  # class names are shown as they are, dollar signs too
 }
-MANY_CLASSES = 20
-"""With more, rows are drawn closer together and cells have no text."""
 
 
 def shortened(name: str, width: int) -> str:
     """Return ``name`` in at most ``width`` characters, cut between words where it can be."""
     short = textwrap.shorten(name, width, placeholder="…")
     return short if short != "…" else name[: width - 1] + "…"
-
-
-def name_rows(axes: Axes) -> None:
-    """Let the labels of a chart's rows stand alone, without ticks or a line."""
-    axes.tick_params(axis="y", length=0, labelcolor=INK)
-    axes.spines["left"].set_visible(False)
 
 
 def level_label(level: Level) -> str:

@@ -1,6 +1,4 @@
-"""The tables as charts: which variant is right how often, which classes are, and what the guided windows follow."""
-
-from __future__ import annotations
+"""Numbers as charts: which variant is right how often, which classes are, what windows follow, and training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,65 +9,64 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.cells import POOLING_CELL, ClipCell
+from examples.mpii_cooking.evaluation.cells import POOLING_CELL
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import Curve
 from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
-from examples.mpii_cooking.evaluation.tables import PAIR
-from examples.mpii_cooking.report.figures_style import (
-    GRAY,
-    INK,
-    LEVEL_COLORS,
-    MANY_CLASSES,
-    REGION_COLORS,
-    VARIANT_COLORS,
-    name_rows,
-    shortened,
-)
-from examples.mpii_cooking.variants import Modality, Region, Variant
+from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table
+from examples.mpii_cooking.report.figures_style import GRAY, INK, LEVEL_COLORS, REGION_COLORS, VARIANT_COLORS, shortened
+from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
+
+MANY_CLASSES = 20  # with more, rows are drawn closer together and cells have no text
+_PHASES = {
+    Phase.GUIDANCE: "Guidance",
+    Phase.RECOGNITION: "Recognition on random crops",
+    Phase.JOINT: "Joint training, guidance off",
+    Phase.BASELINE: "Recognition on R_h",
+}
+_PAPER_VARIANTS = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
 
 
 def pairs(results: Results) -> Figure:
     """Draw each STN and SSTN pair of Table 2 next to the paper's."""
-    networks = results.localizers
-    rows = [(level, network) for level in reversed(paper.LEVELS) for network in networks]
-    heights = [-(index + index // len(networks)) for index in range(len(rows))]
+    table, windows = frame_table(results), baseline_table(results)[Variant.HARD_CODED].values()
+    rows = [(level, network) for level in reversed(paper.LEVELS) for network in table]
+    heights = [-(index + index // len(table)) for index in range(len(rows))]
     figure = Figure(figsize=(10, 2.4 + 0.2 * len(rows)), layout="constrained")
     ours, theirs = figure.subplots(1, 2, sharey=True)
-    found = results.accuracies([results.cell(variant, *row) for row in rows for variant in PAIR])
+    plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
     for height, (level, network) in zip(heights, rows, strict=True):
-        means = [found[results.cell(variant, level, network)].mean for variant in PAIR]
+        means = [table[network][results.cell(variant, level, network)].mean for variant in PAIR]
         _draw_step(ours, height, [(mean.value, mean.interval) for mean in means])
         printed = [paper.TABLE_2[network, level, variant] for variant in PAIR]
         _draw_step(theirs, height, [(float(it), wilson(paper.correct_clips(it), paper.TEST_CLIPS)) for it in printed])
-    windows = [results.cell(Variant.HARD_CODED, level) for level in reversed(paper.LEVELS)]
-    for index, window in enumerate(results.accuracies(windows).values()):
-        group = heights[index * len(networks) :][: len(networks)]
-        ours.vlines(
-            window.mean.value, group[-1] - 0.4, group[0] + 0.4, color=VARIANT_COLORS[Variant.HARD_CODED], linewidth=2
-        )
+    for index, window in enumerate(reversed(windows)):
+        group = heights[index * len(table) :][: len(table)]
+        ours.vlines(window.mean.value, group[-1] - 0.4, group[0] + 0.4, color=hard_coded, linewidth=2)
     ours.axvline(results.majority_accuracy, color=GRAY, linewidth=1, linestyle=":", zorder=0)
     ours.set_yticks(heights, [f"{level}  {network.upper()}" for level, network in rows])
-    ours.set_title("This run")
-    theirs.set_title("The paper (MPII Cooking, full scale)")
-    for axes in (ours, theirs):
-        axes.set_xlabel("top-1 accuracy, %")
+    for axes, title in ((ours, "This run"), (theirs, "The paper (MPII Cooking, full scale)")):
+        axes.set(title=title, xlabel="top-1 accuracy, %")
         axes.set_xlim(left=0)
-        name_rows(axes)
-    figure.legend(handles=_legend_of_pairs(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def _legend_of_pairs() -> list[Line2D]:
-    plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
+        _name_rows(axes)
     marker: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
-    return [
+    lines = [
         Line2D([], [], color=plain, markerfacecolor="white", label="STN", **marker),
         Line2D([], [], color=guided, label="SSTN", **marker),
         Line2D([], [], color=hard_coded, lw=2, label="hard-coded window R_h"),
         Line2D([], [], color=GRAY, lw=1, ls=":", label="always the largest training class"),
     ]
+    figure.legend(handles=lines, loc="outside lower center", ncols=4)
+    return figure
+
+
+def _name_rows(axes: Axes) -> None:
+    """Let the labels of a chart's rows stand alone, without ticks or a line."""
+    axes.tick_params(axis="y", length=0, labelcolor=INK)
+    axes.spines["left"].set_visible(False)
 
 
 def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Interval]]) -> None:
@@ -105,21 +102,19 @@ def overlap(results: Results) -> Figure:
 def average_precision(results: Results) -> Figure:
     """Draw the average precision of each class with test clips, learned region above hard-coded window."""
     names, clips = results.dataset.classes, np.bincount(results.labels)
-    fused = {region: results.pooled(ClipCell(paper.FUSION, paper.STREAMS[-1], region)) for region in Region}
-    found = results.precisions([*fused.values()])
-    learned = found[fused[Region.LEARNED]].per_class
-    classes = sorted(results.tested, key=lambda label: learned[label] or 0)
+    fused = [found.per_class for found in clip_table(results)[paper.FUSION].values()][-len(Region) :]  # of S+T
+    classes = sorted(results.tested, key=lambda label: fused[0][label] or 0)
     tall = 0.42 if len(classes) <= MANY_CLASSES else 0.28
     figure = Figure(figsize=(9, tall * len(classes) + 1.1), layout="constrained")
     axes = figure.subplots()
     positions = np.arange(len(classes))
-    for region, shift in zip(Region, (0.19, -0.19), strict=True):
-        values = [found[fused[region]].per_class[label] or 0 for label in classes]
+    for region, per_class, shift in zip(Region, fused, (0.19, -0.19), strict=True):
+        values = [per_class[label] or 0 for label in classes]
         bars = axes.barh(positions + shift, values, height=0.36, color=REGION_COLORS[region], label=region)
         axes.bar_label(bars, fmt="%.0f", padding=3, fontsize=7.5 if tall > 0.3 else 6, color=GRAY)
     axes.set_yticks(positions, [f"{shortened(names[label], 44)} ({clips[label]})" for label in classes])
     axes.set(xlim=(0, 108), xticks=range(0, 101, 20), xlabel="average precision, %", ylim=(-0.6, len(classes) - 0.4))
-    name_rows(axes)
+    _name_rows(axes)
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 
@@ -139,38 +134,60 @@ def confusion(results: Results) -> Figure:
     if few:
         for (row, column), percent in np.ndenumerate(percentages):
             if percent >= 0.5:
-                axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=8, color=_over(percent))
+                color = "white" if percent > 55 else INK
+                axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=font)
     axes.set_yticks(range(len(classes)), names, fontsize=font)
     axes.tick_params(length=0, labelcolor=INK)
-    axes.set_xticks(np.arange(len(classes) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(classes) + 1) - 0.5, minor=True)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(len(classes) + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#E4E4E4", linewidth=0.8 if few else 0.4)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="taken for", ylabel="class of the clip")
-    figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, label="percent of the class's clips").outline.set_visible(
-        False
-    )
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=30, label="percent of the class's clips")
+    bar.outline.set_visible(False)
     return figure
-
-
-def _over(percent: float) -> str:
-    """Return a color of text that can be read on a cell."""
-    return "white" if percent > 55 else INK
 
 
 def confusions(truth: Labels, answers: Labels) -> tuple[list[int], NDArray[np.float64]]:
     """Return the classes that were tested or answered, and the percentage of each one's clips taken for each.
 
-    Args:
-        truth: ``(clips,)`` classes.
-        answers: ``(seeds, clips)`` classes; all seeds count alike.
-
-    Returns:
-        The classes, and ``(classes, classes)`` percentages; a row is NaN if its class has no test clips.
+    All seeds of the answers, ``(seeds, clips)``, count alike. A row is NaN if its class has no test clips.
     """
     classes = sorted({*truth.tolist(), *answers.ravel().tolist()})
-    counts = np.array([[(answers[:, truth == row] == column).sum() for column in classes] for row in classes])
+    counts = confusion_matrix(np.tile(truth, len(answers)), answers.ravel(), labels=classes)
     tested = counts.sum(1, keepdims=True)
     return classes, np.divide(100 * counts, tested, out=np.full(counts.shape, np.nan), where=tested > 0)
+
+
+def curves(results: Results) -> Figure:
+    """Draw what each phase of the paper's variants reached on training clips."""
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
+    main = results.settings.scope.main_localizer
+    shown = [run for run in results.curves if run.variant in _PAPER_VARIANTS and run.seed in results.seeds]
+    for row, modality in zip(grid, Modality, strict=True):
+        for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
+            for run in shown:
+                if (run.phase, run.modality) == (phase, modality):
+                    _draw_curve(axes, run, is_bold=run.localizer in (main, None))
+            is_overlap = phase is Phase.GUIDANCE
+            axes.set_ylim(0, 1 if is_overlap else 100)
+            axes.set_ylabel("IoU with the target window" if is_overlap else "accuracy, %")
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+            axes.set_title(f"{title}: {modality}")
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch")
+    lines = [Line2D([], [], color=color, lw=2.5, label=level) for level, color in LEVEL_COLORS.items()]
+    lines.append(Line2D([], [], color=GRAY, lw=1.5, ls=":", label="STN"))
+    figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
+    return figure
+
+
+def _draw_curve(axes: Axes, run: Curve, *, is_bold: bool) -> None:
+    values = run.measure if run.phase is Phase.GUIDANCE else [100 * accuracy for accuracy in run.measure]
+    width, alpha, size = (2, 1, 2.5) if is_bold else (0.9, 0.6, 1.5)
+    style: dict[str, Any] = {"linewidth": width, "alpha": alpha, "marker": "o", "markersize": size}
+    line = ":" if run.variant is Variant.STN else "-"
+    axes.plot(range(1, len(values) + 1), values, color=LEVEL_COLORS[run.level], linestyle=line, **style)

@@ -1,6 +1,4 @@
-"""Figures 7 and 8: where the transformers look, drawn on this run's own frames."""
-
-from __future__ import annotations
+"""Where the transformers look: Figures 7 and 8 on this run's own frames, and what became of the windows' shape."""
 
 from pathlib import Path
 
@@ -18,18 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import ProbeFrames
 from examples.mpii_cooking.evaluation.tables import PAIR
-from examples.mpii_cooking.evaluation.windows import Thetas, drift
 from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
 from examples.mpii_cooking.variants import Variant
 from supervised_st import affine_sample, geometry
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 Picture = NDArray[np.floating]
+Thetas = NDArray[np.float64]  # (moments, frames, 2, 3)
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
-SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4
-"""Frames of each level."""
+SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4  # frames of each level
+
+
+_MEASURES = {
+    "scale": "Side of the region\n(fraction of the frame's)",
+    "anisotropy": "Longest over shortest side\n(1 is undistorted)",
+    "rotation": "Rotation\n(degrees)",
+    "outside": "Fraction of the region\noutside the frame",
+}
 
 
 def _pixels(points: Picture, side: int) -> Picture:
@@ -42,46 +47,41 @@ def quadrilateral(theta: ArrayLike, side: int) -> Picture:
     return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
-def _show_frame(axes: Axes, picture: Picture) -> None:
+def _show_frame(axes: Axes, results: Results, probe: ProbeFrames, index: int, folder: Path) -> Picture:
+    """Draw a probe frame under the name of its class, and return it."""
+    picture: Picture = mpl_image.imread(folder / probe.images[index])
     side = len(picture)
     axes.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
     axes.set(xlim=(-0.06 * side, 1.06 * side), ylim=(1.06 * side, -0.06 * side), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+    name = results.dataset.classes[results.labels[probe.clips[index]]]
+    axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
+    return picture
 
 
 def _outline(
-    axes: Axes, theta: ArrayLike, side: int, color: str, style: LineStyle = "-", *, width: float = 1.8
+    axes: Axes, theta: ArrayLike, side: int, color: str, *, style: LineStyle = "-", width: float = 1.8
 ) -> None:
     outline = Polygon(quadrilateral(theta, side), fill=False, edgecolor=color, linestyle=style, joinstyle="round")
     outline.set(linewidth=width, path_effects=[effects.withStroke(linewidth=width + 1.6, foreground="#00000099")])
     axes.add_patch(outline)
 
 
-def _caption_frame(axes: Axes, results: Results, clip: int) -> None:
-    name = results.dataset.classes[results.labels[clip]]
-    axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
-
-
 def figure_7(results: Results, folder: Path) -> Figure:
     """Draw the guided transformer's regions through joint training, and how far they drift."""
-    probes, shown, glimpse = results.probe_frames, SHOWN_IN_FIGURE_7, results.settings.data.glimpse
+    probes, window = results.probe_frames, results.settings.data.glimpse
+    shown = min(SHOWN_IN_FIGURE_7, len(probes[0].images))
     paths = [_path(results, probe, Variant.SSTN) for probe in probes]
-    drifts = [
-        drift(path, glimpse / results.level(probe.level).height) for path, probe in zip(paths, probes, strict=True)
-    ]
+    levels = [results.level(probe.level) for probe in probes]
+    drifts = [drift(path, window / level.height) for path, level in zip(paths, levels, strict=True)]
     figure = Figure(figsize=(13, 2.35 * len(probes) + 0.5), layout="constrained")
     grid = figure.subplots(len(probes), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
-    for row, probe, path, distances in zip(grid, probes, paths, drifts, strict=True):
+    for row, probe, path, level, distances in zip(grid, probes, paths, levels, drifts, strict=True):
         for index, axes in enumerate(row[:-1]):
-            if index < len(probe.images):
-                picture = mpl_image.imread(folder / probe.images[index])
-                _show_frame(axes, picture)
-                _caption_frame(axes, results, probe.clips[index])
-                _draw_path(axes, path[:, index], len(picture))
-                _outline(axes, probe.target[index], len(picture), VARIANT_COLORS[Variant.HARD_CODED], (0, (3, 3)))
-            else:
-                axes.set_axis_off()
-        row[0].set_ylabel(level_label(results.level(probe.level)), fontsize=10)
+            side = len(_show_frame(axes, results, probe, index, folder))
+            _draw_path(axes, path[:, index], side)
+            _outline(axes, probe.target[index], side, VARIANT_COLORS[Variant.HARD_CODED], style=(0, (3, 3)))
+        row[0].set_ylabel(level_label(level), fontsize=10)
         _draw_drift(row[-1], distances, max(each.max() for each in drifts))
     grid[0, -1].set_title("Center's distance from its start\n(% of the window's side)", fontsize=8.5)
     grid[-1, -1].set_xlabel("epoch of joint training")
@@ -108,6 +108,13 @@ def _draw_path(axes: Axes, path: Thetas, side: int) -> None:
     axes.scatter(x, y, c=shades, cmap=colors, s=13, edgecolors="black", linewidths=0.5, zorder=4)
 
 
+def drift(thetas: Thetas, side: float) -> NDArray[np.float64]:
+    """Return how far each center is from its start, (moments, frames), in percent of the side, a crop's fraction."""
+    centers = thetas[..., 2]  # from -1 to 1 across the crop
+    distances: NDArray[np.float64] = np.linalg.norm(centers - centers[0], axis=-1)
+    return 50 * distances / side
+
+
 def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> None:
     axes.plot(distances, color=EPOCH_COLORS["middle"], linewidth=0.8, alpha=0.6)
     axes.plot(distances.mean(1), color=EPOCH_COLORS["end"], linewidth=2.2, marker="o", markersize=3)
@@ -117,22 +124,23 @@ def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> N
 
 def figure_8(results: Results, folder: Path) -> Figure:
     """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
-    probes, shown, side = results.probe_frames, SHOWN_IN_FIGURE_8, results.settings.data.glimpse
+    probes, side = results.probe_frames, results.settings.data.glimpse
+    shown = min(SHOWN_IN_FIGURE_8, len(probes[0].images))
     figure = Figure(figsize=(13, 2.45 * len(probes) + 0.5), layout="constrained")
     rows = figure.subfigures(len(probes), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
     for row, probe in zip(rows, probes, strict=True):
         label = level_label(results.level(probe.level))
         row[0].text(0.5, 0.5, label, rotation=90, ha="center", va="center", fontsize=10)
-        paths = {variant: _path(results, probe, variant) for variant in PAIR}
-        for index, cell in enumerate(row[1 : len(probe.images) + 1]):
+        for index, cell in enumerate(row[1:]):
             panels = cell.subplot_mosaic([["frame", "STN"], ["frame", "SSTN"]], width_ratios=[2, 0.95])
-            picture = mpl_image.imread(folder / probe.images[index])
-            _show_frame(panels["frame"], picture)
-            _caption_frame(panels["frame"], results, probe.clips[index])
-            for variant, path in paths.items():
-                theta, color = path[-1, index], VARIANT_COLORS[variant]
+            picture = _show_frame(panels["frame"], results, probe, index, folder)
+            for variant in PAIR:
+                theta, color = _path(results, probe, variant)[-1, index], VARIANT_COLORS[variant]
                 _outline(panels["frame"], theta, len(picture), color)
-                _show_glimpse(panels[variant.key], glimpse(picture, theta, side), color)
+                panel = panels[variant.key]
+                panel.imshow(glimpse(picture, theta, side), interpolation="nearest")
+                panel.set(xticks=[], yticks=[])
+                panel.spines[:].set(visible=True, color=color, linewidth=2)
     lines = [Line2D([], [], color=VARIANT_COLORS[variant], lw=3, label=variant.key) for variant in PAIR]
     figure.legend(handles=lines, loc="outside upper left", ncols=2)
     return figure
@@ -141,17 +149,54 @@ def figure_8(results: Results, folder: Path) -> Figure:
 def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
     """Sample what the classifier sees, (side, side, 3) in [0, 1]; out of bounds is gray."""
     image = torch.from_numpy(np.array(picture[..., :3])).permute(2, 0, 1)[None].float()
-    sampled = affine_sample(
-        image,
-        torch.tensor(np.asarray(theta, dtype=np.float32))[None],
-        (side, side),
-        padding_mode="fill",
-        fill_value=0.5,
-    )
+    window = torch.tensor(np.asarray(theta, dtype=np.float32))[None]
+    sampled = affine_sample(image, window, (side, side), padding_mode="fill", fill_value=0.5)
     return sampled[0].permute(1, 2, 0).clamp(0, 1).numpy()
 
 
-def _show_glimpse(axes: Axes, sampled: Picture, color: str) -> None:
-    axes.imshow(sampled, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=color, linewidth=2)
+def shapes(thetas: Thetas, crop: int, glimpse: int) -> dict[str, NDArray[np.float64]]:
+    """Return means of ``_MEASURES`` over each moment's frames, of the ratio the median; sides are in pixels."""
+    measured = geometry.distortion(torch.from_numpy(thetas), (crop, crop), (glimpse, glimpse))
+    return {
+        "scale": measured.scale.mean(1).numpy(),
+        "anisotropy": np.median(measured.anisotropy.numpy(), axis=1),
+        "rotation": measured.rotation.abs().rad2deg().mean(1).numpy(),
+        "outside": measured.outside.mean(1).numpy(),
+    }
+
+
+def distortion(results: Results) -> Figure:
+    """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
+    levels, glimpse = results.settings.data.levels, results.settings.data.glimpse
+    colors = [VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED)]
+    figure = Figure(figsize=(13, 2.1 * len(levels) + 0.6), layout="constrained")
+    grid = figure.subplots(len(levels), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
+    for row, level in zip(grid, levels, strict=True):
+        undistorted = {"scale": glimpse / level.height, "anisotropy": 1, "rotation": 0, "outside": 0}
+        for axes, measure in zip(row, _MEASURES, strict=True):
+            axes.axhline(undistorted[measure], color=colors[-1], linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+        for path in results.window_paths:
+            if path.level == level.name and path.variant in PAIR and path.seed in results.seeds:
+                measured = shapes(path.thetas, level.height, glimpse)
+                line = ":" if path.variant is Variant.STN else "-"
+                for axes, measure in zip(row, _MEASURES, strict=True):
+                    finite = np.where(np.isfinite(measured[measure]), measured[measure], np.nan)  # a gap
+                    axes.plot(finite, color=VARIANT_COLORS[path.variant], linestyle=line, linewidth=2, zorder=2)
+        row[0].set_ylabel(level_label(level), fontsize=10)
+    for axes, (measure, title) in zip(grid[0], _MEASURES.items(), strict=True):
+        axes.set_title(title)
+        if measure == "anisotropy":  # a ratio: twice as long is as far from 1 as half as long
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:g}"))
+            axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+    for axes in grid[-1]:
+        axes.set_xlabel("epoch of joint training")
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
+    names, lines = ("STN", "SSTN", "hard-coded window R_h"), (":", "-", "--")
+    handles = [
+        Line2D([], [], color=color, lw=width, ls=line, label=name)
+        for color, width, line, name in zip(colors, (2, 2, 1.2), lines, names, strict=True)
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=len(handles))
+    return figure

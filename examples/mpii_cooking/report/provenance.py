@@ -1,8 +1,5 @@
 """Where results come from: data, machine, versions and time, for the report."""
 
-from __future__ import annotations
-
-import dataclasses
 import json
 import os
 import platform
@@ -22,17 +19,14 @@ from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.evaluation.schema import DatasetFacts, Environment, StageTime
+from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.workspace import write_json
 
 
 class Timings:
-    """Seconds per stage, summed over every start of one job, and kept in a file. A killed stage is not counted.
+    """Seconds per stage, summed over every start of one job; a stage that was killed is not counted.
 
-    Rank 0 keeps them for all ranks.
-
-    Args:
-        path: the JSON file, which may have other jobs too; read if it exists.
-        job: key of the job in the file.
+    They are kept under the job's name in a JSON file, which may have other jobs too. Rank 0 keeps them for all ranks.
     """
 
     def __init__(self, path: Path, job: str) -> None:
@@ -53,8 +47,7 @@ class Timings:
         finally:
             took = time.monotonic() - started
             self._seconds[name] = self._seconds.get(name, 0.0) + took
-            rows = [dataclasses.asdict(row) for row in self.rows()]
-            write_json(self._path, self._jobs | {self._job: rows})
+            write_json(self._path, self._jobs | {self._job: encode(self.rows())})
         print(f"{name}: {took:.1f} s", flush=True)
 
     def rows(self) -> tuple[StageTime, ...]:
@@ -104,13 +97,13 @@ def commit(folder: Path) -> str | None:
 
     "+ local changes" follows if files of ``folder`` or of the library differ from it, other than recorded results.
     """
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        changes = _git(folder, "status", "--porcelain", "--", ".", ":/supervised_st", ":(exclude)results")
-        return _git(folder, "rev-parse", "HEAD") + (" + local changes" if changes else "")
+        changes = git("status", "--porcelain", "--", ".", ":/supervised_st", ":(exclude)results")
+        return git("rev-parse", "HEAD") + (" + local changes" if changes else "")
     except (OSError, subprocess.SubprocessError):
         return None
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,12 +1,7 @@
-"""Keep what the documentation shows of a run.
+"""Keep what the documentation shows of a run: no decision values, curves, windows or folders of the machine.
 
-    python examples/mpii_cooking/report/record.py RUN NAME
-
-reads the results in the folder RUN and writes ``examples/mpii_cooking/results/NAME``. Decision values, curves, windows
-and the folders of the machine stay behind.
+python examples/mpii_cooking/report/record.py RUN NAME    from the folder RUN to examples/mpii_cooking/results/NAME
 """
-
-from __future__ import annotations
 
 import shlex
 import sys
@@ -19,29 +14,27 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, PooledCell
 from examples.mpii_cooking.evaluation.claims import claims
-from examples.mpii_cooking.evaluation.results import ClipPair, Results
-from examples.mpii_cooking.evaluation.schema import Kept, KeptInterval, PooledCell
+from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import Kept, KeptInterval
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.workspace import fingerprint
 
 FOLDER = Path(__file__).parents[1] / "results"
 SCRIPT = "examples/mpii_cooking/run_all.py"
-PATHS = ("--data", "--weights")
-"""Its options that take a path to something it reads."""
+PATHS = ("--data", "--weights")  # its options that take a path to something it reads
 
 
 def condensed(results: Results) -> Results:
     """Return what is worth keeping of results, without any path of the machine that they are from."""
     cells = [results.pooled(cell) for cell in CLIP_CELLS]
-    precisions = results.precisions(cells)
-    intervals = [KeptInterval(((cell, None),), precisions[cell].mean.clips) for cell in cells]
+    intervals = [KeptInterval(((cell, None),), it.mean.clips) for cell, it in results.precisions(cells).items()]
     for claim in claims(results):
         if isinstance(claim.pairs[0][0], PooledCell):
-            pairs = tuple(cast("Sequence[ClipPair]", claim.pairs))
+            pairs = cast("Sequence[tuple[PooledCell, PooledCell]]", claim.pairs)
             found = results.compare(pairs)
-            intervals.append(KeptInterval(pairs, found.mean.clips))
+            intervals.append(KeptInterval(tuple(pairs), found.mean.clips))
             intervals += [KeptInterval((pair,), it.mean.clips) for pair, it in zip(pairs, found.pairs, strict=True)]
     outcomes = tuple(results.outcome(seed, cell) for cell in cells for seed in results.seeds)
     return replace(
@@ -59,32 +52,24 @@ def condensed(results: Results) -> Results:
 
 def digest(results: Results) -> str:
     """Return a short digest of what a run found. Prose about a run names the one it was read against."""
-    found = (results.labels, results.frame_answers, results.overlaps, results.kept)
-    return fingerprint(encode(found))[:12]
+    return fingerprint(encode((results.labels, results.frame_answers, results.overlaps, results.kept)))[:12]
 
 
 def _elsewhere(command: str) -> str:
     """Return a command without its output folder, and with the bare names of its script and its input folders."""
     python, _, *words = shlex.split(command)
-    options = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
+    parts = iter(part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word]))
     kept = [python, SCRIPT]
-    for option in options:
-        if option in PATHS:
-            kept += [option, Path(next(options)).resolve().name]
-        elif option == "--output":
-            next(options)
+    for option in parts:
+        if option == "--output":
+            next(parts)
         else:
-            kept.append(option)
+            kept += [option, Path(next(parts)).resolve().name] if option in PATHS else [option]
     return shlex.join(kept)
 
 
 def main(run: Path, name: str) -> None:
-    """Keep what the documentation shows of a run.
-
-    Args:
-        run: its output folder, with results.json.
-        name: what it is called from now on.
-    """
+    """Keep what the documentation shows of the run in a folder, under a name."""
     condensed(Results.load(run)).save(FOLDER / name)
 
 

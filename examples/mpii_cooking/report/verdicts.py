@@ -1,21 +1,17 @@
 """Claims in words: what a run says about each, and about each of its pairs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
-from examples.mpii_cooking.evaluation.cells import FrameCell
+from examples.mpii_cooking.evaluation.cells import Cell, PooledCell
 from examples.mpii_cooking.evaluation.claims import Claim, claims
-from examples.mpii_cooking.evaluation.estimates import Comparison, Difference
+from examples.mpii_cooking.evaluation.estimates import Comparison, Difference, known, mean_of_known
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.schema import PooledCell
 from examples.mpii_cooking.evaluation.significance import Verdict
 
 
-@dataclass(frozen=True)
-class Judgment:
+class Judgment(NamedTuple):
     """A claim and what a run found about it."""
 
     claim: Claim
@@ -24,8 +20,7 @@ class Judgment:
     @property
     def paper(self) -> float | None:
         """The paper's mean difference in points, None where it has none."""
-        printed = [difference for difference in self.claim.paper if difference is not None]
-        return sum(printed) / len(printed) if printed else None
+        return mean_of_known(self.claim.paper)
 
     @property
     def sentence(self) -> str:
@@ -36,33 +31,32 @@ class Judgment:
         if len(pairs) == 1:
             return f"{_percents(pairs[0].better)} against {_percents(pairs[0].worse)}: {by_how_much}."
         higher = sum(pair.mean.value > 0 for pair in pairs)
-        shown = sum(pair.mean.verdict is Verdict.HOLDS for pair in pairs)
-        reversed_ = sum(pair.mean.verdict is Verdict.FAILS for pair in pairs)
-        printed = [difference for difference in self.claim.paper if difference is not None]
+        verdicts = [pair.mean.verdict for pair in pairs]
+        printed = known(self.claim.paper)
         theirs = f" In the paper: higher in {sum(it > 0 for it in printed)} of {len(printed)}." if printed else ""
         return (
-            f"Higher in {higher} of {len(pairs)} comparisons, by {by_how_much}. Conclusive on their own: {shown} for "
-            f"the claim, {reversed_} against it.{theirs}"
+            f"Higher in {higher} of {len(pairs)} comparisons, by {by_how_much}. Conclusive on their own: "
+            f"{verdicts.count(Verdict.HOLDS)} for the claim, {verdicts.count(Verdict.FAILS)} against it.{theirs}"
         )
 
     @property
     def rows(self) -> Iterator[tuple[str, Difference, float | None]]:
         """Each pair's name, what was found, and the paper's difference."""
-        for pair, found, printed in zip(self.claim.pairs, self.found.pairs, self.claim.paper, strict=True):
-            yield pair_name(*pair), found, printed
+        return zip((pair_name(*it) for it in self.claim.pairs), self.found.pairs, self.claim.paper, strict=True)
 
 
-def judge(results: Results) -> tuple[Judgment, ...]:
+def judge(results: Results) -> list[Judgment]:
     """Return what a run says about every claim."""
-    return tuple(Judgment(claim, results.compare(claim.pairs)) for claim in claims(results))
+    return [Judgment(claim, results.compare(claim.pairs)) for claim in claims(results)]
 
 
-def pair_name(better: FrameCell | PooledCell, worse: FrameCell | PooledCell) -> str:
+def pair_name(better: Cell, worse: Cell) -> str:
     """Name what two cells share, then how they differ: "spatial, R_d: late fusion against detail"."""
-    one, other = _names(better), _names(worse)
-    shared = ", ".join(name for name in one if name is not None and name in other)
-    differing = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
-    sides = [", ".join(name for name in side if name is not None) for side in zip(*differing, strict=True)]
+    names = list(zip(_names(better), _names(worse), strict=True))
+    shared = ", ".join(one for one, other in names if one and one == other)
+    sides = (
+        ", ".join(filter(None, side)) for side in zip(*(both for both in names if both[0] != both[1]), strict=True)
+    )
     return f"{shared}: {' against '.join(sides)}"
 
 
@@ -77,7 +71,7 @@ def _percents(by_seed: tuple[float, ...]) -> str:
     return f"{fmean(by_seed):.1f} %{seeds}"
 
 
-def _names(cell: FrameCell | PooledCell) -> tuple[str | None, ...]:
+def _names(cell: Cell) -> tuple[str | None, ...]:
     if isinstance(cell, PooledCell):
         return cell.cell.row, cell.cell.stream, cell.cell.region
     return cell.localizer, cell.level, cell.variant.key
