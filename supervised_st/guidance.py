@@ -211,9 +211,7 @@ class RegressiveGuidance(nn.Module):
             return found, None
         kind = type(found).__name__
         if isinstance(found, nn.Module):
-            raise TypeError(
-                f"target must be the window that {kind} finds, such as lambda: target(flow), got the module"
-            )
+            raise TypeError(f"target must be a window, such as lambda: target(flow), got the module {kind}")
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
             raise TypeError(f"target must be theta, a MotionWindow or a function that returns either, got {kind}")
         return found.theta, found.confidence

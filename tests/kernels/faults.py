@@ -92,7 +92,7 @@ FAULTS = (
     Fault("height and width of the output swapped", "coordinates", "float_row(theta, length, w, h, SAMPLING, BUILD)",
           "float_row(theta, length, h, w, SAMPLING, BUILD)", "edges"),
     Fault("column and row swapped in float64", "coordinates", "_float_axis(theta, column, row, W",
-          "_float_axis(theta, row, column, W", "float64"),
+          "_float_axis(theta, row, column, W", "float64", 2),
     Fault("column and row swapped in integers", "coordinates", "_fixed_axis(x_fixed, column, row, W",
           "_fixed_axis(x_fixed, row, column, W", "edges"),
     Fault("column and row swapped in bounds", "coordinates", "x_fixed[0] * column + (x_fixed[1] * row",

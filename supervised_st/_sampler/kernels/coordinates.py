@@ -183,13 +183,6 @@ def _float_axis(theta, column, row, length, w, h, SAMPLING: tl.constexpr, BUILD:
 
 
 @triton.jit
-def _float_sources(theta, column, row, H, W, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
-    x0, wx, slope_x, cell_x, undefined_x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
-    y0, wy, slope_y, cell_y, undefined_y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
-    return (x0, wx, slope_x, cell_x), (y0, wy, slope_y, cell_y), undefined_x | undefined_y
-
-
-@triton.jit
 def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
     """Return what output pixels read: ``x``, ``y`` and which of them have a NaN coordinate.
 
@@ -198,14 +191,18 @@ def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.const
     padded coordinate by the coordinate. Mirror cells number the copies of the image under reflection: 0 is the image.
     """
     if BUILD.acc == tl.float64:
-        x, y, undefined = _float_sources(theta, column, row, H, W, h, w, SAMPLING, BUILD)
+        x0, wx, slope_x, cell_x, undefined_x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
+        y0, wy, slope_y, cell_y, undefined_y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
+        undefined = undefined_x | undefined_y
     elif x_fixed[3] & y_fixed[3]:
-        x = _fixed_axis(x_fixed, column, row, W, SAMPLING, BUILD)
-        y = _fixed_axis(y_fixed, column, row, H, SAMPLING, BUILD)
-        undefined = x[0] != x[0]
+        x0, wx, slope_x, cell_x = _fixed_axis(x_fixed, column, row, W, SAMPLING, BUILD)
+        y0, wy, slope_y, cell_y = _fixed_axis(y_fixed, column, row, H, SAMPLING, BUILD)
+        undefined = x0 != x0
     else:
-        x, y, undefined = _float_sources(theta, column, row, H, W, h, w, SAMPLING, BUILD)
-    return x, y, undefined
+        x0, wx, slope_x, cell_x, undefined_x = _float_axis(theta, column, row, W, w, h, SAMPLING, BUILD)
+        y0, wy, slope_y, cell_y, undefined_y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
+        undefined = undefined_x | undefined_y
+    return (x0, wx, slope_x, cell_x), (y0, wy, slope_y, cell_y), undefined
 
 
 @triton.jit
