@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.budgets import RANDOM_TRANSFORMS
 from benchmarks.contestants import Sample, baseline, library, widened_baseline
 from benchmarks.records import Results, origin, provenance, results_file, save
+from benchmarks.tolerances import RANDOM_TRANSFORMS
 from examples.mpii_cooking.markdown_table import markdown_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.budgets import FLOAT32_SUM, rounding
 from benchmarks.cases import PHASES, Case, pixel_coordinates, thetas
 from benchmarks.contestants import MEAN, STD, Contestant, grid_sampled
+from benchmarks.tolerances import FLOAT32_SUM, rounding
 
 SAME_PROBLEM = 0.01  # error, relative to the largest true value, above which a contestant solves another problem
 SLACK = 2  # allowed ratio between two rounding errors: any order of operations may be the luckier one

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import pipeline_peers as peers
-from benchmarks.budgets import EXACT, FLOAT32_SUM, rounding
 from benchmarks.measure import Call
 from benchmarks.pipeline_plan import Plan, Scene
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from examples.mpii_cooking.config import DataSettings, KitchenSize, Level, Preset, SeedPlan
 from examples.mpii_cooking.data import flow, video
 from examples.mpii_cooking.data.dataset import Clip, Dataset

@@ -18,7 +18,7 @@ from benchmarks.records import RESULTS, ROOT, Results
 from benchmarks.timing_tables import full_table, pipeline_table, short_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
 from examples.mpii_cooking.markdown_table import markdown_table
-from examples.mpii_cooking.report import markdown, record
+from examples.mpii_cooking.report import docs_record, markdown
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
@@ -56,7 +56,7 @@ def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
 
 
 def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
-    return lambda: table(RunResults.load(record.FOLDER / name))
+    return lambda: table(RunResults.load(docs_record.FOLDER / name))
 
 
 TABLES = {

@@ -28,8 +28,8 @@ from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
 from examples.mpii_cooking.evaluation.scores import compute_scores
+from examples.mpii_cooking.interrupts import stoppable
 from examples.mpii_cooking.report import page, provenance
-from examples.mpii_cooking.stopping import stoppable
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks import accuracy
-from benchmarks.budgets import RANDOM_TRANSFORMS
+from benchmarks.tolerances import RANDOM_TRANSFORMS
 
 CASES = 240
 ATEN_TO_BASELINE = 2

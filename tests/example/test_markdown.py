@@ -14,7 +14,7 @@ from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.markdown_table import markdown_table
-from examples.mpii_cooking.report import markdown, record
+from examples.mpii_cooking.report import docs_record, markdown
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Variant
 from tests.helpers.made_up import made_up_results
@@ -97,7 +97,7 @@ def test_cues_are_counted_each_by_itself(results):
 
 
 def test_a_record_has_what_the_tables_need(results, tmp_path):
-    record.condensed(results).save(tmp_path)
+    docs_record.condensed(results).save(tmp_path)
     assert not (tmp_path / "scores.npz").exists()
     kept = Results.load(tmp_path)
     for table in TABLES:
@@ -108,7 +108,7 @@ def test_a_record_has_what_the_tables_need(results, tmp_path):
 
 
 def test_a_record_says_what_it_has_not_kept(results):
-    kept = record.condensed(results)
+    kept = docs_record.condensed(results)
     pair = claims(results)[1].pairs[0][::-1]
     with pytest.raises(KeyError, match=r"the record has no interval of .*: record the run again"):
         kept.compare([pair])
@@ -123,18 +123,18 @@ def test_a_record_names_no_folder_of_the_machine(results):
         dataset=replace(results.dataset, folder="/home/somebody/clips"),
         files={"cache": "/home/out/cache"},
     )
-    kept = record.condensed(elsewhere)
+    kept = docs_record.condensed(elsewhere)
     assert kept.command == ("python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick")
     assert "/home" not in json.dumps(encode(replace(kept, scores={})))
 
 
 @pytest.mark.parametrize(("name", "preset"), [("kitchen", "standard"), ("clips", "quick")])
 def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
-    assert Results.load(record.FOLDER / name).settings == PRESETS[preset]
+    assert Results.load(docs_record.FOLDER / name).settings == PRESETS[preset]
 
 
 @pytest.mark.parametrize("name", ["kitchen", "clips"])
 def test_the_prose_about_a_recorded_run_was_read_against_its_numbers(name):
     marks = dict(re.findall(r"<!-- prose read against: (\w+) (\w+) -->", PAGE.read_text(encoding="utf-8")))
-    found = record.digest(Results.load(record.FOLDER / name))
+    found = docs_record.digest(Results.load(docs_record.FOLDER / name))
     assert marks[name] == found, f"compare what {PAGE.name} says about {name} with its tables, then mark it {found}"

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.budgets import EXACT, FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close, rounding
 from supervised_st.sampling import affine_sample
 from tests.helpers.interpreter import fenced, patched_once
 from tests.kernels.laws import INF, LAWS, NAN, Case

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from benchmarks.budgets import EXACT, FLOAT32_SUM, assert_close
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close
 from supervised_st import affine_sample
 
 pytestmark = [

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.budgets import EXACT, assert_close, rounding
+from benchmarks.tolerances import EXACT, assert_close, rounding
 from supervised_st._sampler.antialias import _cumulative_sum
 from supervised_st.geometry import window_to_theta
 from supervised_st.sampling import affine_sample

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.budgets import EXACT, assert_close
+from benchmarks.tolerances import EXACT, assert_close
 from supervised_st._sampler.aten import _DIFFERENTIATES_TWICE
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.sampling import affine_sample

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.budgets import EXACT, FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close, rounding
 from supervised_st._sampler.aten import _groups
 from supervised_st._sampler.options import MODES
 from supervised_st.sampling import affine_sample
