@@ -51,7 +51,7 @@ def test(arguments: Sequence[str]) -> None:
     set_up("test")
     for check in CHECKS:
         run(*check, folder=ROOT)
-    # One process per core; each keeps to its own stretch of the tests as long as it can, for what they share.
+    # One process per core. Each runs neighboring tests as long as it can, because these share fixtures.
     run("-m", "pytest", "--numprocesses=auto", "--dist=worksteal", "--durations=10", *arguments, folder=ROOT)
 
 
@@ -122,13 +122,13 @@ def run(*arguments: str, folder: Path | None = None) -> None:
     try:
         check(process.wait())
     except KeyboardInterrupt:
-        if stop(process) == STOPPED:  # it has said so itself
+        if stop(process) == STOPPED:  # it has printed the line itself
             sys.exit(STOPPED)
         raise
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
-    """Wait for a process that Ctrl-C has reached too, and end it if it goes on. Return its exit code."""
+    """Wait for a process that Ctrl-C has reached too, and end it if it keeps running. Return its exit code."""
     for end in (process.terminate, process.kill):
         try:
             return process.wait(GRACE_SECONDS / 2)

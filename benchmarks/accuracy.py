@@ -37,7 +37,7 @@ AUTOCAST_SIZES = (224, 512, 1920, 3840)
 def batches(cases: int) -> Iterator[tuple[Tensor, Tensor, tuple[int, int], bool]]:
     """Draw images, theta (scaled per axis, rotated by any angle, shifted), the output's size and align_corners.
 
-    They are the same on every device; a run of fewer cases is the beginning of a longer one.
+    They are the same on every device; a shorter run has the first cases of a longer one.
     """
     sizes = torch.Generator().manual_seed(0)
     for index, first in enumerate(range(0, cases, PER_BATCH)):
@@ -168,10 +168,10 @@ def table(results: Results) -> str:
     described = (
         f"{origin(results)}. {results['cases']:,} random transforms per dtype: scale 1/{LARGEST_SCALE:.0f} to "
         f"{LARGEST_SCALE:.0f}, any angle, shift up to {LARGEST_SHIFT}, images and outputs of {SMALLEST_SIDE} to "
-        f"{LARGEST_SIDE} pixels a side, unit noise. A case's error is its largest; it is over budget if a value is not "
-        f"the rounding of one within {results['budget']:.0e} of the truth. `{results['command']}`"
+        f"{LARGEST_SIDE} pixels a side, unit noise. A case's error is its largest; it is beyond tolerance if a value is "
+        f"not the rounding of one within {results['budget']:.0e} of the truth. `{results['command']}`"
     )
-    header = ["dtype", "by", "max", "99 %", "median", "over budget", "further than the baseline", "than widened"]
+    header = ["dtype", "by", "max", "99 %", "median", "beyond tolerance", "further than the baseline", "than widened"]
     rows = []
     for dtype, of in results["random_transforms"].items():
         for name, errors in of.items():

@@ -102,7 +102,7 @@ def main() -> int:
     parser = measure.timing_options(
         __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
     )
-    parser.add_argument("--shapes", nargs="+", metavar="TEXT", default=[""], help="cases with a TEXT in their name")
+    parser.add_argument("--shapes", nargs="+", metavar="TEXT", default=[""], help="cases whose name has a TEXT in it")
     parser.add_argument("--fresh", action="store_true", help="discard the results in the file")
     arguments = parser.parse_args()
     device, is_quick = arguments.device, arguments.plan == "quick"

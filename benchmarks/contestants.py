@@ -21,7 +21,7 @@ from supervised_st import affine_sample
 Sample = Callable[[Tensor, Tensor, tuple[int, int], bool], Tensor]
 
 OURS = "affine_sample"
-BASELINES = ("baseline", "widened baseline")  # the faster of the two is what others are compared with
+BASELINES = ("baseline", "widened baseline")  # others are compared with the faster of the two
 MEAN, STD = 114.0, 58.0  # of uint8 images, which are normalized before they are sampled
 LARGEST_HALF_PLANE = 32_768  # pixels; on a CPU, F.grid_sample reads and writes out of bounds in larger ones
 
@@ -32,7 +32,7 @@ class Contestant:
 
     name: str
     sample: Sample
-    suits: Callable[[Case, str], bool] = lambda case, device: True  #: to take part; ``sample`` may still raise
+    suits: Callable[[Case, str], bool] = lambda case, device: True  #: whether to try a case; ``sample`` may still raise
     parameter: Callable[[Tensor, Case], Tensor] = lambda theta, case: theta  #: its own form of theta, not timed
     is_coarse: Callable[[Case], bool] = lambda case: False
     """Whether its coordinates are less precise than float32; then its error is shown but not judged."""
@@ -44,7 +44,7 @@ def _is_half(case: Case) -> bool:
 
 
 def contestants() -> list[Contestant]:
-    """Return all; the library comes first."""
+    """Return all contestants, the library first."""
     return [
         Contestant(OURS, library),
         Contestant("baseline", baseline, is_coarse=_is_half),

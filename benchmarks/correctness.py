@@ -11,7 +11,7 @@ from benchmarks.contestants import MEAN, STD, Contestant, grid_sampled
 from benchmarks.tolerances import FLOAT32_SUM, rounding
 
 SAME_PROBLEM = 0.01  # error, relative to the largest true value, above which a contestant solves another problem
-SLACK = 2  # allowed ratio between two rounding errors: any order of operations may be the luckier one
+SLACK = 2  # allowed ratio between two rounding errors, which depend on the order of operations
 UNDECIDED = 1e-3  # pixels; derivatives this close to a kink are not compared
 TRUTH_ELEMENTS = 2**27  # values of float64 images that are compared at a time
 
@@ -104,16 +104,16 @@ def solves_another_problem(found: dict[str, float]) -> bool:
 def complaint(own: dict[str, float], baselines: Sequence[dict[str, float]], case: Case, device: str) -> str:
     """Return what is wrong with the library's answers, or "".
 
-    On a GPU their errors must be within the tests' budgets. On a CPU the library calls the baseline's functions with
-    float32 coordinates. There a budget grows by the error of the most accurate baseline, times `SLACK`.
+    On a GPU their errors must be within the tests' tolerances. On a CPU the library calls the baseline's functions with
+    float32 coordinates. There a tolerance grows by the error of the most accurate baseline, times `SLACK`.
     """
     dtype = torch.float32 if case.dtype == "uint8" else getattr(torch, case.dtype)
     image = FLOAT32_SUM if dtype == torch.float32 else rounding(dtype)
     allowed = {"values": rounding(dtype), "theta": FLOAT32_SUM, "image": image}
     for name, error in own.items():
-        budget = allowed[name]
+        tolerance = allowed[name]
         if device == "cpu" and baselines:
-            budget += SLACK * min(baseline[name] for baseline in baselines)
-        if not error <= budget:
-            return f"error of {name} is {error:.1e}, allowed is {budget:.1e}"
+            tolerance += SLACK * min(baseline[name] for baseline in baselines)
+        if not error <= tolerance:
+            return f"error of {name} is {error:.1e}, allowed is {tolerance:.1e}"
     return "another problem" if solves_another_problem(own) else ""

@@ -46,10 +46,10 @@ def _checked(contestant: Solution, clock: measure.Clock) -> Row:
     answers: list[Any] = []
     seconds = clock(lambda: answers.append(contestant.call()), 1)
     error = contestant.error(answers[0])
-    entry = {"error": error, "budget": contestant.budget, "role": contestant.role, "checked_in": seconds}
-    if error <= contestant.budget:
+    entry = {"error": error, "budget": contestant.tolerance, "role": contestant.role, "checked_in": seconds}
+    if error <= contestant.tolerance:
         return {"status": "right"} | entry
-    return {"status": "wrong", "reason": f"error is {error:.1e}, allowed is {contestant.budget:.1e}"} | entry
+    return {"status": "wrong", "reason": f"error is {error:.1e}, allowed is {contestant.tolerance:.1e}"} | entry
 
 
 def main() -> int:

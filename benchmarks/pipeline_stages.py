@@ -52,7 +52,7 @@ class Solution:
 
     call: Call  #: returns the answer; this is timed
     error: Callable[[Any], float]  #: of an answer to its distance from the truth
-    budget: float  #: the largest distance that counts as right
+    tolerance: float  #: the largest distance that counts as right
     role: Literal["peer", "part", "floor"] = "peer"  #: another way, a part of ours, or what every way needs
 
 
@@ -234,7 +234,7 @@ class Untrained(Experiment):
     """An experiment with untrained networks: neither time nor errors depend on the weights."""
 
     def trained(self, run: Run) -> Networks:
-        """Return the networks without reading a file, which a real run does once in hundreds of clips."""
+        """Return the networks without reading a file, which a real run does once for hundreds of clips."""
         return _built(run, len(self.dataset.classes), self.preset, self.device)
 
 
@@ -265,7 +265,7 @@ def _stream(experiment: Experiment, stream: Stream) -> Stage:
     size = (preset.data.glimpse, preset.data.glimpse)
 
     def samples() -> FrameSamples:
-        # A copy of the caches starts with an empty memory of frames.
+        # A copy of the caches holds no frames in memory yet.
         return FrameSamples(clips, copy.deepcopy(experiment.caches), level, modality, preset)
 
     frames = len(samples())

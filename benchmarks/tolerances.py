@@ -16,18 +16,18 @@ RANDOM_TRANSFORMS = 5e-6
 """Absolute forward error in float32 over random affine transforms of unit noise (``benchmarks/accuracy.py``)."""
 
 
-def assert_close(name: str, got: Tensor, truth: Tensor, budget: float) -> None:
-    """Assert that ``got`` is finite and within ``budget`` of ``truth``, relative to its largest value or one."""
+def assert_close(name: str, got: Tensor, truth: Tensor, tolerance: float) -> None:
+    """Assert that ``got`` is finite and within ``tolerance`` of ``truth``, relative to its largest value or one."""
     assert truth.dtype == torch.float64, f"{name}: the truth must be float64"
     assert got.shape == truth.shape, f"{name}: shape {tuple(got.shape)} is not {tuple(truth.shape)}"
     assert got.isfinite().all(), f"{name}: not finite"
     if got.numel():
         error, largest = (got.double() - truth).abs().max().item(), max(truth.abs().max().item(), 1.0)
-        assert error <= budget * largest, f"{name}: error {error:.3e} exceeds {budget:.1e} x {largest:.3g}"
+        assert error <= tolerance * largest, f"{name}: error {error:.3e} exceeds {tolerance:.1e} x {largest:.3g}"
 
 
 def rounding(dtype: torch.dtype, *, interpreted: bool = False) -> float:
-    """Return the relative forward budget of a dtype; Triton's interpreter truncates to bfloat16 instead of rounding."""
+    """Return the forward tolerance, relative, of a dtype. Triton's interpreter truncates to bfloat16: it does not round."""
     if interpreted and dtype == torch.bfloat16:
         return torch.finfo(dtype).eps
     exact = ULPS[torch.float32] * torch.finfo(torch.float32).eps

@@ -33,7 +33,7 @@ def check_floating(name: str, tensor: Tensor) -> None:
 
 
 def check_integer(name: str, tensor: Tensor) -> None:
-    """Raise TypeError unless ``tensor`` has an integer dtype; bool is none."""
+    """Raise TypeError unless ``tensor`` has an integer dtype; bool does not count."""
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
         raise TypeError(f"{name} must have an integer dtype, got {tensor.dtype}")
 
@@ -54,8 +54,8 @@ def check_device(name: str, tensor: Tensor, image: Tensor) -> None:
 def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[str, int]:
     """Compare a tensor's shape with a pattern such as ``"batch 2 3"`` and return the sizes of the named axes.
 
-    A pattern has one word per axis: a number is the size itself, a name allows any size, but for names with a ``known``
-    size. A leading ``...`` allows any number of axes in front.
+    A pattern has one word per axis: a number is the size itself, a name allows any size, unless ``known``
+    gives it. A leading ``...`` allows any number of axes in front.
     """
     check_tensor(name, tensor)
     axes = pattern.split()

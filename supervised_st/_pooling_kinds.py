@@ -8,7 +8,7 @@ from torch import Tensor
 
 from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, first_true
 
-_CONSTANT = 1e-12  # relative to a trajectory's length: rounding can leave this much of a constant one minus its mean
+_CONSTANT = 1e-12  # relative to a trajectory's length: a constant minus its mean may be this far from 0 by rounding
 
 
 class Clips(NamedTuple):
@@ -42,7 +42,7 @@ def block_size(channels: int, blocks: int) -> int:
 
 def distances(clips: Clips) -> Tensor:
     """Return eq. (3) of the paper for all pairs of trajectories: ``|s - t| / sqrt(n)``."""
-    # The faster way, by a matrix product, leaves about 1e-8 between equal trajectories and on the diagonal.
+    # A matrix product would be faster, but off by about 1e-8 on the diagonal and between equal trajectories.
     differences = torch.cdist(clips.trajectories, clips.trajectories, compute_mode="donot_use_mm_for_euclid_dist")
     return differences / clips.lengths.sqrt()
 

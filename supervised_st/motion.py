@@ -84,7 +84,7 @@ def window_scores(motion: Tensor, size: tuple[int, int]) -> Tensor:
 
     The sums are differences of a summed-area table (integral image). Each map is first rounded to multiples of
     ``2^-52`` times the power of two above its total. Every float64 sum is then exact: equal windows have equal sums on
-    every device. Whole-numbered maps are not changed by this.
+    every device. Maps of integers are not changed by this.
 
     Args:
         motion: ``[batch height width]``, floating point, finite, any sign.

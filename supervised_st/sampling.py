@@ -181,7 +181,7 @@ def _numbers(name: str, value: float | Sequence[float]) -> list[float]:
     if isinstance(value, (int, float, Real)):
         return [float(value)]
     try:
-        # Adding zero fails for values that float() would accept although they are no numbers, such as "1".
+        # Adding zero fails for values that float() would accept although they are not numbers, such as "1".
         return [float(number + 0) for number in value]
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number or one per channel, got {value!r}") from None

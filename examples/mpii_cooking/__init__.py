@@ -1,1 +1,1 @@
-"""The reference example: the paper's whole experiment on MPII Cooking, or on a small made-up kitchen."""
+"""The reference example: the paper's whole experiment on MPII Cooking, or on a small synthetic kitchen."""

@@ -81,8 +81,8 @@ class TrainingSettings:
     joint: PhaseSettings
     baseline: PhaseSettings
     # Ours, for networks that start at random: on inputs of up to 128 they would diverge at the paper's rates.
-    rgb_gain: float = 1 / 64  # multiplies RGB in 0..255, after the mean color is subtracted
-    flow_gain: float = 1 / 16  # multiplies 8-bit flow, after 128 is subtracted
+    rgb_gain: float = 1 / 64  # multiplies RGB in 0..255 minus the mean color
+    flow_gain: float = 1 / 16  # multiplies 8-bit flow minus 128
     threads: int = 0  # of torch on a CPU, on which the last bits of sums depend; 0 leaves the choice to torch
     precision: Literal["float32", "bfloat16"] = "float32"  # of the networks; theta and parameters stay float32
     compile: bool = False  # compile the networks, except where only FC6 is computed
@@ -161,7 +161,7 @@ QUICK = Preset(
     ),
     training=TrainingSettings(
         width=1 / 8,
-        # Ours: VGG-M leaves chance soonest of the three. VGG-16, without ImageNet's weights, does not within minutes.
+        # Ours: VGG-M leaves chance soonest of the three. Without ImageNet's weights, VGG-16 does not within minutes.
         classifier="vgg-m",
         optimizer="adam",  # networks start at random, not from ImageNet: SGD would need many more steps
         batch=16,
@@ -234,7 +234,7 @@ PAPER = Preset(
         guide=PhaseSettings(epochs=100, rate=1e-3, patience=10),
         recognize=PhaseSettings(epochs=200, rate=1e-4, patience=10),
         joint=PhaseSettings(epochs=100, rate=1e-5, localization_rate=1e-6, patience=10),
-        baseline=PhaseSettings(epochs=100, rate=1e-5, patience=10),  # goes on from `recognize`, so: 1e-4, then 1e-5
+        baseline=PhaseSettings(epochs=100, rate=1e-5, patience=10),  # continues from `recognize`, so: 1e-4, then 1e-5
     ),
     evaluation=EvaluationSettings(
         feature_stride=1,

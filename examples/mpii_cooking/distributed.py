@@ -29,7 +29,7 @@ class OtherRankFailed(RuntimeError):  # noqa: N818 - it says what happened
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Work together with the other processes that ``torchrun`` started; without ``torchrun``, alone."""
+    """Join the other processes that ``torchrun`` started; without ``torchrun``, work alone."""
     if not dist.is_torchelastic_launched():
         yield
         return

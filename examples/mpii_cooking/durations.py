@@ -1,4 +1,4 @@
-"""Seconds as a person says them."""
+"""Seconds, formatted for people."""
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run at once. What was finished stays, so the same command goes on from there."""
+"""Ctrl-C ends a run at once. What was finished stays, so the same command resumes."""
 
 import gc
 import multiprocessing
@@ -19,7 +19,7 @@ def stoppable(work: Callable[[], object]) -> None:
     is_stopped = threading.Event()
 
     def stop(*_: object) -> None:
-        if multiprocessing.parent_process() is not None:  # a forked child, which leaves it to its parent
+        if multiprocessing.parent_process() is not None:  # a forked child: its parent handles the signal
             return
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         is_stopped.set()
@@ -37,7 +37,7 @@ def stoppable(work: Callable[[], object]) -> None:
     signal.signal(signal.SIGINT, stop)
     try:
         work()
-    except BaseException:  # KeyboardInterrupt, or whatever a killed child has led to
+    except BaseException:  # KeyboardInterrupt, or an error caused by a killed child
         if not is_stopped.is_set():
             raise
     if is_stopped.is_set():

@@ -29,7 +29,7 @@ EXCERPT = "excerpt"
 EXCERPT_FRAMES = 12  # of the one clip on which everything is measured: enough for one stack of flows
 FLOAT32, FLOAT16, FLOAT64 = 4, 2, 8  # bytes
 
-Samples = Callable[[Run, int], Sample]  # returns so many samples as a run reads them
+Samples = Callable[[Run, int], Sample]  # returns that many samples as a run reads them
 
 
 class NotEnoughDiskError(RuntimeError):
@@ -50,7 +50,7 @@ def make(
 ) -> str:
     """Measure every stage on one short clip and return the plan for the whole dataset as text. One process does it.
 
-    What an earlier start left in the folders ``written`` needs no more disk.
+    What an earlier start left in the folders ``written`` does not count again.
     """
     scratch = folder / ".plan"  # hidden, so that it is no class of videos if the output goes into the data folder
     path = scratch / "excerpt.avi"
@@ -162,7 +162,7 @@ def _size(folder: Path) -> int:
 
 
 def _parameters(run: Run, dataset: Dataset, preset: Preset) -> int:
-    with torch.device("meta"):  # a network without numbers is enough to count its parameters
+    with torch.device("meta"):  # a network without values is enough to count its parameters
         return sum(parameter.numel() for parameter in build(run, len(dataset.classes), preset).parameters())
 
 

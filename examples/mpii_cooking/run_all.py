@@ -1,7 +1,7 @@
 """The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out. ``torchrun`` shares the work.
 
-Every stage keeps what it has finished: after Ctrl-C or a crash, the same command goes on from there. On the same CPU,
-with as many threads, it ends with the same tables. A GPU adds up in varying order, so its tables may differ a little.
+Every stage keeps what it has finished: after Ctrl-C or a crash, the same command resumes. On the same CPU,
+with as many threads, it ends with the same tables. A GPU sums in varying order, so its tables may differ a little.
 """
 
 import logging

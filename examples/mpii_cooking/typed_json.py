@@ -1,4 +1,4 @@
-"""Dataclasses as JSON, and back by their annotations; Pydantic names what does not fit by its place."""
+"""Dataclasses as JSON, and back by their annotations; Pydantic's errors name the place of what does not fit."""
 
 import json
 from functools import partial
@@ -14,7 +14,7 @@ STRICT = ConfigDict(strict=True, extra="forbid", arbitrary_types_allowed=True)
 """The ``__pydantic_config__`` of a dataclass that is read: no value is converted, no unknown field is ignored."""
 
 encode = partial(to_jsonable_python, fallback=np.ndarray.tolist)
-"""Return a value as JSON has it: dataclasses and mappings are objects, sequences and arrays are lists."""
+"""Return a value as JSON data: dataclasses and mappings are objects, sequences and arrays are lists."""
 
 
 def array_of(dtype: type[np.generic]) -> PlainValidator:

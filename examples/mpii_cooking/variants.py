@@ -1,7 +1,7 @@
 """Every way to choose the window that a classifier sees. A variant is one row of ``Variant``; no other list exists.
 
 A *stream* is a modality at a zoom level. Each stream has one classifier, pre-trained on random windows; all variants
-but the first go on from it.
+but the first start from it.
 """
 
 from dataclasses import dataclass
@@ -38,11 +38,11 @@ class Phase(StrEnum):
 
 
 class Group(StrEnum):
-    """What a variant has in common with others."""
+    """The heading under which a variant is shown."""
 
     NONE = "No transformer"
     PLAIN = "Transformer without guidance"
-    GUIDED = "Guided transformer"  # goes on from guidance
+    GUIDED = "Guided transformer"  # starts from the transformer that guidance trained
 
 
 class Window(StrEnum):

@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 
 class NotDoneError(RuntimeError):
-    """Something is to be read that was not computed, or that was computed from other inputs."""
+    """A result was requested that was not computed, or was computed from other inputs."""
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Lend a temporary path next to ``path``; on a clean exit the file is synced to disk and renamed to ``path``."""
+    """Yield a temporary path next to ``path``; on a clean exit the file is synced to disk and renamed to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, by which encoders choose a format
     try:
@@ -72,7 +72,7 @@ class Unit:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was noted at the commit; ``NotDoneError`` if the unit is not done."""
+        """The values that were stored at the commit; ``NotDoneError`` if the unit is not done."""
         return dict(self._checked_manifest()["facts"])
 
     def path(self, name: str) -> Path:
@@ -104,7 +104,7 @@ class Unit:
 
     @cached_property
     def _manifest(self) -> dict[str, Any] | None:
-        """The manifest if it holds. It is read once per unit object, since hashing large files takes time."""
+        """The manifest if it is valid. It is read once per unit object, since hashing large files takes time."""
         try:
             manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
             files, inputs, _ = manifest["files"], manifest["fingerprint"], manifest["facts"]

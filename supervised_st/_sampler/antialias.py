@@ -45,7 +45,7 @@ def affine_sample_antialiased(
     averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
     if constants.fill is not None:
         fraction = out_of_bounds_fraction(pixel, image_size, size)[:, :, None]
-        # Boxes inside of the image ignore the fill, even if it is infinite.
+        # Boxes inside the image ignore the fill, even if it is infinite.
         averages = averages + torch.where(fraction > 0, fraction * constants.fill.double()[:, None, None], 0.0)
     sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
     return sampled if theta.ndim == 4 else sampled.squeeze(1)
@@ -60,7 +60,7 @@ def summed_area_table(image: Tensor) -> Tensor:
 
 
 def _cumulative_sum(values: Tensor, axis: int) -> Tensor:
-    """``torch.cumsum`` with a fixed order of summation, which the original does not have on every device."""
+    """Like ``torch.cumsum``, but with the same order of summation on every device and in every run."""
     length, step = values.shape[axis], 1
     while step < length:
         later = values.narrow(axis, step, length - step) + values.narrow(axis, 0, length - step)
@@ -94,7 +94,7 @@ def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]
 
 
 def out_of_bounds_fraction(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Return the fraction of each footprint that is out of bounds: exactly 0 where the image holds all of it.
+    """Return the fraction of each footprint that is out of bounds: exactly 0 where all of it is in bounds.
 
     It is ``(batch, transform, h, w)``, float64, in ``[0, 1]``, and NaN where a coordinate is.
     """
@@ -111,6 +111,6 @@ def out_of_bounds_fraction(pixel: Tensor, image_size: tuple[int, int], size: tup
 
 
 def _side(a: Tensor, b: Tensor) -> Tensor:
-    """Return a footprint's side; it is one pixel, and does not depend on theta, where nothing is minified."""
+    """Return a footprint's side. Without minification it is one pixel and does not depend on theta."""
     square = a.square() + b.square()
     return torch.where(square > 1, square, 1.0).clamp(max=_LARGEST_SQUARE).sqrt()

@@ -1,7 +1,7 @@
 """``F.grid_sample`` behind guards: what ``affine_sample`` does on a CPU.
 
 On a CPU ``F.grid_sample`` reads and writes out of bounds for half-precision images above 32,768 pixels and for
-coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so it is never given either.
+coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither is ever passed to it.
 """
 
 from typing import Any
@@ -18,8 +18,8 @@ _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` has second derivatives (https://github.com/pytorch/pytorch/pull/177487)."""
 
 _LARGEST_ENTRY = 256.0  # of theta; larger ones, which may reach 768 half image sizes, go to the reference
-_LARGEST_FILL = 256.0  # larger ones would cost the image digits on the way through ``F.grid_sample``
-_LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 does not represent
+_LARGEST_FILL = 256.0  # larger ones would cost the image precision in ``F.grid_sample``
+_LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 cannot represent
 
 # ``F.grid_sample`` visits all channels at every pixel; the pixels of a group of channels should stay in cache.
 _CHANNELS_PER_GROUP = 16
@@ -52,14 +52,14 @@ def affine_sample_aten(
 
 
 def _groups(values: Tensor) -> int:
-    """Return the number of groups of channels to sample one by one; on other devices than a CPU this gains nothing."""
+    """Return the number of groups of channels to sample one after the other; only a CPU gains from groups."""
     groups, rest = divmod(values.shape[1], _CHANNELS_PER_GROUP)
     is_large = values.nbytes > len(values) * _LARGEST_UNGROUPED
     return groups if rest == 0 and is_large and values.is_cpu and values.is_contiguous() else 1
 
 
 def _is_safe(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
-    """Return whether ``F.grid_sample`` handles these numbers; False where they cannot be looked at.
+    """Return whether ``F.grid_sample`` handles these numbers; False where they cannot be inspected.
 
     It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
     The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
@@ -74,7 +74,7 @@ def _is_safe(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
 def _is_within(limit: float, numbers: Tensor) -> bool:
     """Return whether no magnitude is larger than the limit, and no number is NaN."""
     numbers = numbers.detach()
-    if 0 in numbers.stride():  # Of an expanded tensor, one copy is enough.
+    if 0 in numbers.stride():  # One copy of expanded values is enough.
         numbers = numbers[tuple(slice(None if stride else 1) for stride in numbers.stride())]
     smallest, largest = numbers.aminmax()  # Both are NaN if there is one, and comparisons with NaN are false.
     return float(smallest) >= -limit and float(largest) <= limit
@@ -83,7 +83,7 @@ def _is_within(limit: float, numbers: Tensor) -> bool:
 def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, dtype: torch.dtype) -> Tensor:
     """``F.affine_grid`` of all transforms, one below the other: ``(batch, (x, y), [transform *] h, w)``.
 
-    With x and y in separate planes this takes half the time of pairs (x, y). They are computed by elementwise
+    Storing x and y separately takes half the time of storing pairs (x, y). They are computed by elementwise
     operations, which neither autocast nor TF32 affect.
     """
     theta = theta.to(torch.promote_types(theta.dtype, dtype))

@@ -1,7 +1,7 @@
 """The fused sampler: allocate, launch, differentiate. The only file that uses both torch and Triton.
 
-Forward and gradients are opaque operators: compilers see one node each. Where autograd looks at the forward, it calls a
-``torch.autograd.Function``, so graphs that hold the operator, exported ones too, can be differentiated. Second
+Forward and gradients are opaque operators: compilers see one node each. For autograd, the forward is
+a ``torch.autograd.Function``, so graphs that hold the operator, exported ones too, can be differentiated. Second
 derivatives come from the reference, which is differentiable itself.
 """
 

@@ -1,4 +1,4 @@
-"""How kernels are launched: tables by kernel and layout, fitted to the sizes at hand. Nothing is tuned at run time."""
+"""How kernels are launched: tables by kernel and layout, adapted to the sizes of tensors. No tuning at run time."""
 
 from typing import NamedTuple
 
@@ -104,6 +104,6 @@ def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sam
 
 
 def compile_options(launch: Launch) -> dict[str, int]:
-    """Return what Triton's compiler is given. On ROCm it takes no limit of registers."""
+    """Return the options for Triton's compiler. On ROCm it has no option for a limit of registers."""
     limit = {"maxnreg": launch.registers} if torch.version.hip is None else {}
     return {"num_warps": launch.warps, **limit}

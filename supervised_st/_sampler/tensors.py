@@ -51,12 +51,12 @@ def has_tangent(tensor: Tensor) -> bool:
 
 
 def is_transformed(*tensors: Tensor) -> bool:
-    """Return whether a ``torch.func`` transform or forward-mode differentiation is active; only the reference does."""
+    """Return whether a ``torch.func`` transform or forward mode is active; only the reference supports these."""
     return torch._C._are_functorch_transforms_active() or any(has_tangent(tensor) for tensor in tensors)
 
 
 def has_values(tensor: Tensor) -> bool:
-    """Return whether the numbers of this tensor can be looked at: not in a graph that is being traced."""
+    """Return whether the numbers of this tensor can be inspected: not while a graph is traced."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return not (traced or tensor.is_meta or isinstance(tensor, FakeTensor))
 

@@ -1,4 +1,4 @@
-"""A small part of what ``benchmarks/accuracy.py`` measures stays within the budgets."""
+"""A small part of what ``benchmarks/accuracy.py`` measures stays within the tolerances."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def measured(request):
     return request.param, accuracy.random_transforms(request.param, "cpu", CASES)
 
 
-def test_the_reference_is_within_its_budget(measured):
+def test_the_reference_is_within_its_tolerance(measured):
     """float32: within RANDOM_TRANSFORMS of the truth; half precision: the rounding of a number that is."""
     dtype, results = measured
     reference = results["reference"]
@@ -50,7 +50,7 @@ def test_autocast_moves_no_pixel():
         assert by["baseline"]["3840"] > 0.1, f"{dtype}: {by['baseline']}"
 
 
-def test_errors_beyond_the_budget_are_counted_and_named(monkeypatch):
+def test_errors_beyond_the_tolerance_are_counted_and_named(monkeypatch):
     def wrong(image, theta, size, align_corners):
         sampled = accuracy.baseline(image.double(), theta.double(), size, align_corners)
         sampled[3, 0, 0, 0] += 2 * RANDOM_TRANSFORMS
@@ -63,7 +63,7 @@ def test_errors_beyond_the_budget_are_counted_and_named(monkeypatch):
     assert results["worst"] == 3
 
 
-def test_a_run_of_fewer_cases_is_the_beginning_of_a_longer_one():
+def test_a_shorter_run_has_the_first_cases_of_a_longer_one():
     few, many = list(accuracy.batches(50)), list(accuracy.batches(200))
     assert [len(image) for image, *_ in few] == [40, 10]
     assert all(torch.equal(*both) for both in zip(few[0][:2], many[0][:2], strict=True))

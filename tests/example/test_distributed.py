@@ -115,14 +115,14 @@ def test_ranks_share_items_and_all_have_every_result_in_order(folders):
         assert answer["together again"] == 0
 
 
-def test_a_failure_is_told_where_it_happens_and_ends_the_others_too(folders):
+def test_a_failure_is_raised_where_it_happens_and_ends_the_others_too(folders):
     first, second = (pickle.loads((folders[1] / f"rank-{rank}").read_bytes()) for rank in (0, 1))
     assert second["failed map"] == first["failed once"] == "ValueError: 3 is refused"
     assert first["failed map"] == "OtherRankFailed: rank 1 failed: ValueError('3 is refused')"
     assert second["failed once"] == "OtherRankFailed: rank 0 failed: ValueError('3 is refused')"
 
 
-def test_a_process_of_its_own_has_all_the_work():
+def test_a_single_process_has_all_the_work():
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
     assert distributed.shared_map(str, [1, 2, 3]) == ["1", "2", "3"]
     assert distributed.once(distributed.rank) == 0

@@ -158,7 +158,7 @@ def running(pid):
     return status.exists() and "State:\tZ" not in status.read_text()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells by /proc whether processes have ended")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads from /proc whether processes have ended")
 def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_path):
     together = by_two(tmp_path)
     process = subprocess.Popen(together, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -174,7 +174,7 @@ def test_two_processes_killed_on_the_way_end_with_the_tables_of_one(smoke, tmp_p
     process.wait()
     killed = time.monotonic()
     while any(running(pid) for pid in workers):
-        assert time.monotonic() - killed < 10, "a worker outlived torchrun, and would write beside the next start"
+        assert time.monotonic() - killed < 10, "a worker outlived torchrun, and would write next to the next start"
         time.sleep(0.05)
     assert not (tmp_path / "results.json").exists()
     finished = subprocess.run(together, capture_output=True, text=True, timeout=TIMEOUT, check=False)

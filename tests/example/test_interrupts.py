@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run at once, with one line, and nothing goes on running."""
+"""Ctrl-C ends a run at once, with one line, and nothing keeps running."""
 
 import os
 import signal
@@ -27,9 +27,9 @@ def descendants(pid):
 
 
 def interrupted(arguments, folder, moment):
-    """Start a command, press Ctrl-C at a moment, and return its exit code and what it says after that.
+    """Start a command, press Ctrl-C at a moment, and return its exit code, its seconds to the end and what it prints.
 
-    Ctrl-C reaches every process of the terminal's foreground, so here every process of a group of its own.
+    Ctrl-C reaches every process of the terminal's foreground, so here each one in the command's own process group.
     """
     errors = folder / "stderr"
     with errors.open("w") as stderr:
@@ -59,7 +59,7 @@ def test_ctrl_c_ends_a_run_with_one_line_and_all_its_processes(tmp_path, moment)
     assert not (tmp_path / "results.json").exists()
 
 
-def test_ctrl_c_ends_all_ranks_and_one_of_them_says_so(tmp_path):
+def test_ctrl_c_ends_all_ranks_with_one_line(tmp_path):
     code, seconds, said = interrupted(by_two(tmp_path), tmp_path, MOMENTS["training"])
     assert code != 0
     assert seconds < SECONDS
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_all_ranks_and_one_of_them_says_so(tmp_path):
     assert 'run_all.py", line' not in said, "the traceback is torchrun's alone"
 
 
-def test_a_command_that_ctrl_c_stopped_goes_on_from_there(tmp_path):
+def test_a_command_that_ctrl_c_stopped_resumes(tmp_path):
     interrupted(command(tmp_path), tmp_path, MOMENTS["training"])
     finished = {path: path.read_bytes() for path in tmp_path.glob("cache/prepare/*/manifest.json")}
     times = {path: path.stat().st_mtime_ns for path in finished}

@@ -40,7 +40,7 @@ def test_each_fold_of_the_kitchen_tests_one_subject(tmp_path):
         }
 
 
-def test_the_kitchen_is_the_same_every_time_and_goes_on_where_it_stopped(tmp_path):
+def test_the_kitchen_is_the_same_every_time_and_resumes_where_it_stopped(tmp_path):
     def made(folder: str, seed: int = 0) -> dict[str, bytes]:
         size = replace(TINY, places=1, frames=3)
         kitchen.make_kitchen(tmp_path / folder, size, seed)
@@ -66,9 +66,9 @@ def test_a_kitchen_opens_after_its_writer_was_killed_and_is_not_written_again(tm
     assert len(open_dataset(tmp_path).videos) == 12
 
 
-def test_the_things_differ_in_the_direction_of_fine_stripes_alone():
+def test_the_objects_differ_in_the_direction_of_fine_stripes_alone():
     def gray(kind: int, seed: int) -> np.ndarray:
-        return kitchen_scene.thing(kind, np.random.default_rng(seed), 1.0)[5:15, 5:15, :3].mean(2)
+        return kitchen_scene.draw_object(kind, np.random.default_rng(seed), 1.0)[5:15, 5:15, :3].mean(2)
 
     upright, lying, plain = (np.stack([gray(kind, seed) for seed in range(300)]) for kind in range(3))
     assert upright.mean() == pytest.approx(plain.mean(), rel=0.01)
@@ -80,20 +80,20 @@ def test_the_things_differ_in_the_direction_of_fine_stripes_alone():
 
 
 def test_stripes_survive_windows_between_pixels_at_the_closer_levels_alone():
-    """A learned window lies anywhere; what shows in whole-pixel windows only would be no cue to learn from."""
+    """A learned window lies anywhere; what only whole-pixel windows show is no cue to learn from."""
 
     def stripes(kind: int, height: int, shift: float) -> np.ndarray:
-        things = []
+        objects = []
         for seed in range(100):
             frame = np.zeros((154, 154, 3), np.float32)
-            sprite = kitchen_scene.thing(kind, np.random.default_rng(seed), 1.0)
+            sprite = kitchen_scene.draw_object(kind, np.random.default_rng(seed), 1.0)
             side = sprite.shape[0]
             frame[67 : 67 + side, 67 : 67 + side] = sprite[..., :3]
             small = preparation.resize(frame, (height, height)).mean(2)
             blended = (1 - shift) * small[:, :-1] + shift * small[:, 1:]
-            middle, reach = 77 * height // 154, 5 * height // 154  # inside of the thing
-            things.append(blended[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1])
-        return np.stack(things)
+            middle, reach = 77 * height // 154, 5 * height // 154  # inside the object
+            objects.append(blended[middle - reach : middle + reach + 1, middle - reach : middle + reach + 1])
+        return np.stack(objects)
 
     def kept(level: str, shift: float) -> float:
         height = next(each.height for each in PRESETS["quick"].data.levels if each.name == level)
@@ -105,7 +105,7 @@ def test_stripes_survive_windows_between_pixels_at_the_closer_levels_alone():
     assert kept("general", 0.0) < 0.5
 
 
-def test_one_frame_does_not_tell_where_the_hand_is_going():
+def test_one_frame_does_not_show_where_the_hand_is_going():
     """Slicing and chopping hands are equally often at any distance from their resting place."""
     size = replace(TINY, frames=16, clips=60)
     rng = np.random.default_rng(0)

@@ -92,7 +92,7 @@ def test_cues_are_counted_each_by_itself(results):
     row = schema.FrameAnswers(0, results.cell(Variant.STN, "detail"), np.array([0, 1, 2, 2]))
     dataset = replace(results.dataset, classes=names, train_clips=(1, 1, 1))
     small = replace(results, dataset=dataset, labels=np.array([0, 0, 0, 1]), frame_answers=(row,))
-    # Things: right, right, wrong, wrong; places: right, wrong, right, wrong.
+    # Objects: right, right, wrong, wrong; places: right, wrong, right, wrong.
     assert markdown.cues_table(small).splitlines()[2] == "| STN |  |  | 50, 50 |"
 
 

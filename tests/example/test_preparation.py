@@ -65,7 +65,7 @@ def test_prepared_scores_are_sums_over_windows_one_by_one(caches):
         np.testing.assert_allclose(sums[row, np.arange(len(row))], sums.max(0), rtol=1e-10)
 
 
-def test_flow_is_resized_as_a_map_while_its_values_stay_displacements_of_the_flow_grid(tmp_path):
+def test_flow_is_resized_while_its_values_stay_displacements_of_the_flow_grid(tmp_path):
     for name in ("left", "right"):
         for number in (1, 2):
             write(tmp_path / name / f"{number}.avi", moving_patch(3, number, size=(48, 96)))

@@ -209,9 +209,9 @@ def drop(content, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(schema=2), "has schema 2, expected 3.*run's command again"),
+        (lambda content: content.update(schema=2), "has schema 2, expected 3.*run the same command again"),
         (lambda content: drop(content, "schema"), "has schema None, expected 3"),
-        (lambda content: content.update(arms=[]), "arms: Unexpected"),
+        (lambda content: content.update(extra=[]), "extra: Unexpected"),
         (lambda content: drop(content, "labels"), "labels: Field required"),
         (
             lambda content: content["overlaps"][3].update(modality="sound"),

@@ -12,7 +12,7 @@ from tests.helpers.made_up_samples import CLASSES, DETAIL, PRESET, made_up, vari
 
 
 @pytest.mark.parametrize(("variant", "side"), [("STN-identity", 1.0), ("STN-level", 0.25)])
-def test_heads_that_are_not_random_start_with_the_window_they_say(variant, side):
+def test_heads_that_are_not_random_start_with_the_window_they_name(variant, side):
     transformer = build(variant_of(variant, DETAIL), CLASSES, PRESET).transformer
     window = torch.tensor([[side, 0, 0], [0, side, 0]])
     assert torch.equal(transformer.localize(made_up(2, DETAIL).image), window.expand(2, 2, 3))
@@ -29,7 +29,7 @@ def test_variants_start_from_the_weights_of_the_stn_but_for_heads_that_are_not_r
     assert {name for name in stn if not torch.equal(stn[name], other[name])} == head
 
 
-def test_what_follows_guidance_goes_on_from_the_guided_transformer():
+def test_what_follows_guidance_starts_from_the_guided_transformer():
     guide = Run(Phase.GUIDANCE, Modality.SPATIAL, DETAIL, "vgg-16", Variant.SSTN)
     runs = extra_runs(PRESETS["standard"])
     guided = {variant for variant in Variant if variant.traits.group is Group.GUIDED}
@@ -44,7 +44,7 @@ def test_what_follows_guidance_goes_on_from_the_guided_transformer():
 @pytest.mark.parametrize(
     ("name", "behind_tables", "extra"), [("smoke", 45, 4), ("quick", 27, 0), ("standard", 45, 9), ("paper", 45, 27)]
 )
-def test_every_run_comes_after_those_it_goes_on_from_and_has_a_name_of_its_own(name, behind_tables, extra):
+def test_every_run_comes_after_those_it_starts_from_and_has_a_unique_name(name, behind_tables, extra):
     runs = all_runs(PRESETS[name])
     for place, run in enumerate(runs):
         assert set(run.origins().values()) <= set(runs[:place])
@@ -52,7 +52,7 @@ def test_every_run_comes_after_those_it_goes_on_from_and_has_a_name_of_its_own(n
     assert len({run.name for run in runs}) == len(runs) == behind_tables + extra
 
 
-def test_a_seed_may_train_one_comparison_and_what_it_goes_on_from():
+def test_a_seed_may_train_one_comparison_and_what_it_starts_from():
     """As the extra seeds of quick do."""
     preset = PRESETS["quick"]
     everything, *few = (planned_runs(preset, plan) for plan in preset.seeds)

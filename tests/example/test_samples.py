@@ -173,7 +173,7 @@ def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
 
 
 def test_a_restart_changes_nothing(dataset, caches):
-    """A new process goes on in the second epoch, without having seen the first."""
+    """A new process starts with the second epoch, without the first."""
     first = dataset.videos["left/1.avi"]
     work = caches["left/1.avi"]._unit.folder.parents[2]
     here = [loaded_in_order(first.parents[1], work, epoch) for epoch in (0, 1)][1]
@@ -254,7 +254,7 @@ def test_what_goes_wrong_with_an_item_is_raised_where_that_item_would_be_used():
         next(coming)
 
 
-def test_who_stops_asking_leaves_no_thread_behind():
+def test_a_caller_that_stops_early_leaves_no_thread_behind():
     before = threading.enumerate()
     coming = ahead(iter(range(3)))
     assert next(coming) == 0

@@ -39,7 +39,7 @@ def test_mcnemar_is_the_binomial_test_of_wins_against_losses(wins, losses):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**16), seeds=st.integers(1, 4))
-def test_mcnemar_of_several_seeds_turns_each_clip_s_differences_round_together(seed, seeds):
+def test_mcnemar_of_several_seeds_flips_the_signs_of_a_clip_together(seed, seeds):
     better, worse = np.random.default_rng(seed).random((2, seeds, 9)) < np.array([0.7, 0.4])[:, None, None]
     sums = better.sum(0) - worse.sum(0)
     turned = [abs(np.dot(signs, sums)) for signs in itertools.product((-1, 1), repeat=9)]
@@ -91,7 +91,7 @@ def test_the_interval_lies_around_the_value_though_resamples_lift_rare_classes()
     assert sum(significance.bootstrap_interval(1 / 3, maps)) / 2 == pytest.approx(1 / 3, abs=0.01)
 
 
-def test_intervals_over_clips_cover_the_truth_as_often_as_they_say():
+def test_intervals_over_clips_cover_the_truth_as_often_as_they_claim():
     """1000 test sets of 150 clips, on which one variant is truly 15 points better: 950 of them, give or take 18."""
     rng = np.random.default_rng(0)
     draws = significance.draw(150, resamples=400)

@@ -31,7 +31,7 @@ def test_the_gram_matrix_leads_to_the_same_machine_as_the_descriptors(size):
     np.testing.assert_allclose(got, raw_svm_scores(train, test, labels, 4, 1.0), atol=2e-5)
 
 
-def test_joined_grams_are_the_gram_of_descriptors_laid_end_to_end():
+def test_joined_grams_are_the_gram_of_concatenated_descriptors():
     rng = np.random.default_rng(1)
     (a, b), (c, d) = rng.standard_normal((2, 7, 5)), rng.standard_normal((2, 7, 3))
     joined = svm.gram(a, b).joined(svm.gram(c, d))
@@ -40,7 +40,7 @@ def test_joined_grams_are_the_gram_of_descriptors_laid_end_to_end():
     np.testing.assert_allclose(joined.test, together.test, atol=1e-12)
 
 
-def test_a_class_without_training_clips_is_never_the_answer_and_its_precision_is_its_share():
+def test_a_class_without_training_clips_is_never_the_answer_and_its_precision_is_its_fraction():
     rng = np.random.default_rng(2)
     descriptors, labels = rng.standard_normal((30, 8)), np.arange(30) % 3
     scores = svm.svm_scores(svm.gram(descriptors, descriptors), labels, classes=4, c=1.0)
@@ -83,7 +83,7 @@ def test_pca_keeps_what_there_is_when_frames_are_few():
     assert svm.fit_pca(clips, 32).n_components_ == 3
 
 
-def test_pca_takes_an_even_share_of_frames_from_long_clips(monkeypatch):
+def test_pca_takes_evenly_spaced_frames_from_long_clips(monkeypatch):
     monkeypatch.setattr(svm, "PCA_FRAMES", 6)
     values = np.array([0, 1, 2, 3, 4, 5, 6, 7, 100, 200], dtype=np.float16)
     kept = [0, 4, 7, 100, 200]  # three of eight, evenly spaced (3.5 rounds to even), and both of two

@@ -61,7 +61,7 @@ def moved_by(run, batch, *, epoch=0, steps=2):
 @pytest.mark.parametrize(
     ("optimizer", "variant"), [("adam", "SSTN"), ("sgd", "SSTN"), ("adam", "annealed"), ("sgd", "frozen")]
 )
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch, optimizer, variant):
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch, optimizer, variant):
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
     preset, run = changed(PRESET, optimizer=optimizer), variant_of(variant)
     frames, epochs = made_up(2).image, [[made_up(4), made_up(3)], [made_up(2)], [made_up(5)]]
@@ -99,7 +99,7 @@ def test_training_is_over_when_the_loss_that_fell_no_longer_falls(losses, over):
     assert train.is_over(SATURATING, losses) == over
 
 
-def test_without_patience_every_epoch_is_made():
+def test_without_patience_every_epoch_is_trained():
     settings = PhaseSettings(epochs=9, rate=1e-3)
     assert [train.is_over(settings, [3.0, *[1.0] * count]) for count in range(9)] == [False] * 8 + [True]
 
@@ -249,7 +249,7 @@ def test_a_frozen_transformer_shows_what_it_looks_at_in_evaluation():
     ("annealed", 2, 0.0),
     ("SSTN", 0, 0.0),
 ], ids=str)  # fmt: skip
-def test_guidance_beside_the_task_adds_its_share_of_the_distance(variant, epoch, strength):
+def test_guidance_in_joint_training_adds_its_weighted_distance(variant, epoch, strength):
     run, batch = variant_of(variant), made_up(4)
     networks = build(run, CLASSES, PRESET).eval()
     loss = make_objective(run, networks, run.guidance(PRESET, epoch))(batch).loss

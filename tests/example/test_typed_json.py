@@ -50,7 +50,7 @@ def test_what_was_encoded_is_decoded():
     np.testing.assert_array_equal(again.table, WHOLE.table)
 
 
-def test_a_table_has_a_row_a_line():
+def test_a_table_has_one_row_per_line():
     assert laid_out({"a": 1, "rows": [{"x": 1}, {"x": [2, 3]}]}).splitlines() == [
         "{", ' "a": 1,', ' "rows": [', '  {"x":1},', '  {"x":[2,3]}', " ]", "}",
     ]  # fmt: skip

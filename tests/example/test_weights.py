@@ -256,7 +256,7 @@ def changed(layers, number, **fields):
         (lambda layers: changed(layers, 5, filters=None), "cannot be read: KeyError: 'filters'"),
         (
             lambda layers: changed(layers, 5, biases=np.full(8, np.nan, np.float32)),
-            "features.4.bias must be finite numbers",
+            "features.4.bias must be finite, got inf or nan",
         ),
         (lambda layers: [*layers[:4], np.zeros(3), *layers[5:]], "cannot be read: IndexError: "),
     ],
@@ -287,7 +287,7 @@ def test_a_file_without_its_parts_is_refused(tmp_path, content, message):
 
 
 def test_dropout_in_a_file_changes_nothing(tmp_path):
-    """The converter of the released files leaves it out unless it is told not to."""
+    """The converter of the released files leaves it out by default."""
     layers = released_layers("vgg-f")
     place = next(number for number, layer in enumerate(layers) if layer["name"] == "relu17") + 1
     dropped = [*layers[:place], {"name": "drop6", "type": "dropout", "rate": 0.5}, *layers[place:]]
@@ -312,7 +312,7 @@ def nan_classifier(state):
         (lambda state: state | {"features.2.weight": torch.zeros(2, 2, 5, 5)}, r"\(2, 2, 3, 3\), got \(2, 2, 5, 5\)"),
         (lambda state: {"model": 3}, "cannot be read: KeyError: 'features.0.weight'"),
         (lambda state: [1, 2], "cannot be read: TypeError"),
-        (nan_classifier, "classifier.0.weight must be finite numbers"),  # torchvision's IMAGENET1K_FEATURES
+        (nan_classifier, "classifier.0.weight must be finite, got inf or nan"),  # torchvision's IMAGENET1K_FEATURES
     ],
 )
 def test_a_state_dict_of_another_network_is_refused(tmp_path, change, message):

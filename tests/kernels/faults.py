@@ -28,7 +28,7 @@ FAULTS = (
     Fault("one pixel below the bottom edge", "forward", "(y0 < H)", "(y0 <= H)", "edges"),
     Fault("no next pixel at the top edge", "forward", "(y0 >= -1)", "(y0 > -1)", "edges"),
     Fault("a next pixel below the bottom edge", "forward", "(y0 < H - 1)", "(y0 <= H - 1)", "edges"),
-    Fault("a tap that is read without its mask", "forward", "mask=inside", "mask=inside | True", "edges"),
+    Fault("a tap is read without its mask", "forward", "mask=inside", "mask=inside | True", "edges"),
     Fault("in bounds one pixel too early", "forward", "left >= 0", "left >= -1", "places"),
     Fault("in bounds one pixel too late", "forward", "right < W - 1", "right < W", "places"),
     Fault("in bounds one row too early", "forward", "top >= 0", "top >= -1", "places"),
@@ -48,7 +48,7 @@ FAULTS = (
           "edges"),
     Fault("contiguous where channels are last", "forward", "    if BUILD.channels_last:",
           "    if BUILD.channels_last and C < 16:", "channels last"),
-    # What is made of them.
+    # What is computed from them.
     Fault("the weights of left and right swapped", "forward", "v00 * (1 - wx) + v01 * wx", "v00 * wx + v01 * (1 - wx)",
           "edges"),
     Fault("the weights of above and below swapped", "forward", "upper * (1 - wy) + lower * wy",

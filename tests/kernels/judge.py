@@ -56,9 +56,9 @@ def truth(case: Case) -> dict[str, Tensor]:
     return {name: t.double() for name, t in sample(case, image, affine_sample, **options, backend="reference").items()}
 
 
-def budget(case: Case, name: str) -> float:
-    if case.budget is not None:
-        return case.budget
+def tolerance(case: Case, name: str) -> float:
+    if case.tolerance is not None:
+        return case.tolerance
     if case.image.dtype == torch.float64:
         return EXACT * 100
     if case.image.dtype == torch.float16:
@@ -82,12 +82,12 @@ def hold(law: str, package: ModuleType, fused: ModuleType, results: str = "oit")
             got = sample(case, case.image, package.affine_sample, **case.options, backend="triton")
         assert not refused, f"{where}: {refused[0]} used memory outside of its arguments"
         for name, mine in got.items():
-            compare(f"{where}, {name}", mine, true[name], budget(case, name))
+            compare(f"{where}, {name}", mine, true[name], tolerance(case, name))
 
 
 def compare(where: str, mine: Tensor, want: Tensor, allowed: float) -> None:
     for kind in (torch.isnan, torch.isposinf, torch.isneginf):
-        assert torch.equal(kind(mine), kind(want)), f"{where}: {kind.__name__} is not where it should be"
+        assert torch.equal(kind(mine), kind(want)), f"{where}: {kind.__name__} is in other places than in the reference"
     mine, want = (torch.nan_to_num(tensor, 0.0, 0.0, 0.0) for tensor in (mine, want))
     assert_close(where, mine, want, allowed)
     if mine.dtype == torch.float16:  # rounded once, whatever the largest value is

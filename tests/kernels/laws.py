@@ -19,7 +19,7 @@ class Case(NamedTuple):
     size: tuple[int, int]
     options: dict[str, Any] = {}  # noqa: RUF012 - never written to
     results: str = "oit"
-    budget: float | None = None  #: that of the dtype if None
+    tolerance: float | None = None  #: that of the dtype if None
     narrow: bool = False  #: whether the truth is what the reference gives in the image's own dtype, not in float64
     high_tiles: bool = False  #: whether tiles have all their rows, as on a GPU that has enough to do
 
@@ -265,7 +265,7 @@ def channels_last() -> Iterator[Case]:
 
 
 def offsets() -> Iterator[Case]:
-    """Strides of 2^30, in memory that is reserved and hardly touched: offsets of 2^31 need 64 bits."""
+    """Strides of 2^30, in memory that is reserved and barely touched: offsets of 2^31 need 64 bits."""
     far = 2**30
     memory = torch.empty(2 * far + 64, dtype=torch.uint8)
     for index in range(3):

@@ -58,7 +58,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
 
 
 def judge_all(folder: Path) -> None:
-    """Judge all packages in one process. If it crashes, the verdicts of later ones say so."""
+    """Judge all packages in one process. If it crashes, the later ones get that as their verdict."""
     copy(folder, CONTROL)
     plan = [(CONTROL, law, "oit") for law in LAWS]
     for fault in FAULTS:

@@ -16,7 +16,7 @@ LOSSES = ["l1", "corner_l1", "grid_mse"]
 
 
 class Found(NamedTuple):
-    """Stands for a motion window."""
+    """Takes the place of a motion window."""
 
     theta: Tensor
     confidence: Tensor

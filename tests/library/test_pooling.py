@@ -131,7 +131,7 @@ class TestVectorize:
 
 class TestDescriptors:
     @pytest.mark.parametrize(("kind", "map"), MAPS)
-    def test_are_unit_vectors_of_the_size_that_is_said(self, kind, map):
+    def test_are_unit_vectors_of_the_documented_size(self, kind, map):
         layer = pooling(kind, map=map, blocks=2)
         descriptors = layer(random_clips(channels=6), LENGTHS.clamp_min(2))
         assert descriptors.shape == (4, layer.descriptor_size(6))
@@ -229,7 +229,7 @@ class TestAccumulation:
             running.add(stretch)
         torch.testing.assert_close(running.descriptor(), layer(clip)[0], rtol=0, atol=1e-7)
 
-    def test_gives_descriptors_on_the_way(self):
+    def test_gives_descriptors_before_all_frames_are_added(self):
         clip = random_clips(1, 30, 4)
         layer = pooling("rbf")
         running = layer.accumulate()

@@ -117,7 +117,7 @@ def test_plateau_ends_on_all_ranks_at_once(tmp_path):
     [lambda: LinearAnneal(2, 9), lambda: HardSwitch(6), lambda: Plateau(3), lambda: Plateau(2, min_fall=0.3), Always],
 )
 @pytest.mark.parametrize("stop", [1, 4, 7])
-def test_a_resumed_run_goes_on_identically(make, stop):
+def test_a_resumed_run_continues_identically(make, stop):
     losses = [5.0, 4.0, 4.5, 3.0, 3.25, 3.125, 6.0, 6.0, 6.0]
     straight = RegressiveGuidance(schedule=make())
     first, resumed = RegressiveGuidance(schedule=make()), RegressiveGuidance(schedule=make())

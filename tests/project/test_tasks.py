@@ -225,7 +225,7 @@ def test_ctrl_c_stops_everything_with_one_line(project, stage):
     assert len(project.installs()) == (2 if stage == "install" else 1)
 
 
-def test_a_run_that_says_itself_that_it_stopped_is_not_repeated(project):
+def test_the_message_of_a_stopped_run_is_not_repeated(project):
     project.run("demo")
     project.behave("try:" + textwrap.indent(HANG, "    ") + "except KeyboardInterrupt: sys.exit(130)")
     process = project.start("demo")

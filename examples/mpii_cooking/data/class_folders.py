@@ -65,13 +65,13 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
 
 
 def _warn_of_ignored(folder: Path, classes: Mapping[str, Sequence[Path]]) -> None:
-    """Name the folders without videos, and the files whose suffix is not that of a video."""
+    """Name the folders without videos, and the files without the suffix of a video."""
     ignored = [f"{path.name}/" for path in visible(folder) if path.is_dir() and path.name not in classes]
     for name, files in classes.items():
         ignored += [f"{name}/{path.name}" for path in visible(folder / name) if path not in files]
     if ignored:
         suffixes, names = ", ".join(SUFFIXES), ", ".join(sorted(ignored))
-        log.warning("%s: ignored, since they are no videos (%s): %s", folder, suffixes, names)
+        log.warning("%s: ignored, since they are not videos (%s): %s", folder, suffixes, names)
 
 
 def _is_video(path: Path) -> bool:

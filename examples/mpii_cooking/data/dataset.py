@@ -20,7 +20,7 @@ class Clip:
     start: int  # first frame, counted from 0
     stop: int  # one past the last frame
     label: int  # index into the dataset's classes
-    origin: str = ""  # where the interval is written down, for messages: a row of a file, or a file
+    origin: str = ""  # where the interval comes from, for messages: a row of a file, or a file
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -1,8 +1,8 @@
 """A small synthetic kitchen, written as files in the format of MPII Cooking.
 
-Each of twelve subjects prepares a dish. A class is a thing that is handled (its fine stripes show which), a movement of
+Each of twelve subjects prepares a dish. A class is an object in the hand (its fine stripes show which), a movement of
 the hand (only flow shows it, a single frame does not) and a place in the room (the appliance in use shows it, far from
-the hands). The body has the largest motion: the window with the most motion shows the person, and the thing lies near
+the hands). The body has the largest motion: the window with the most motion shows the person, and the object lies near
 the window's edge. Nothing else depends on the label: colors, positions, light and clutter are random, and a kitchen may
 be mirrored.
 """
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import mpii, video
-from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, thing
+from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, draw_object
 from examples.mpii_cooking.workspace import write_json, written_aside
 
 OBJECTS = ("leek", "salami", "cheese")
@@ -35,7 +35,7 @@ _IDLE = 5  # frames before the first action and between two actions
 
 
 class Action(NamedTuple):
-    """One interval of frames in which the person does one thing."""
+    """One interval of frames in which the person does one action."""
 
     start: int  # first frame, counted from 0
     stop: int
@@ -104,10 +104,10 @@ def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, 
     rng = np.random.default_rng((seed, subject, 1))
     scene = Scene((size.width, size.height), rng)
     poses = _poses(actions, scene, rng)
-    things = [thing(action.object, rng, scene.unit) for action in actions]
+    objects = [draw_object(action.object, rng, scene.unit) for action in actions]
     with video.new_video(path, "mpeg4", rate=15) as writer:
         for now, (pose, index) in enumerate(zip(poses, _current_action(actions), strict=True)):
-            held = things[index] if now >= actions[index].start else None
+            held = objects[index] if now >= actions[index].start else None
             writer.write(scene.frame(pose, actions[index].place, held, rng))
 
 
@@ -131,7 +131,7 @@ def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> lis
     body = stance + np.column_stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)])
     body += np.column_stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)])
     other = stance + np.column_stack([-sides[current] * 17.0, np.full(len(time), 15.0)])
-    head = stance + 0.4 * (body - stance) - (0.0, 24.0)  # held steadier than the body, for it watches the hands
+    head = stance + 0.4 * (body - stance) - (0.0, 24.0)  # held steadier than the body, as it watches the hands
     lean = 3.0 * _wave(time, 13.0, rng)
     brightness = 1 + 0.08 * _wave(time, 60.0, rng) + rng.normal(0, 0.01, len(time))
     tracks = (track.tolist() for track in (body, head, lean, hand, other, brightness))

@@ -1,4 +1,4 @@
-"""Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small thing.
+"""Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small object.
 
 All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the actual frame. The cues to the
 classes have three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
@@ -16,7 +16,7 @@ _COUNTER_TOP = 104
 _OBJECT_SIDE = 20
 _PERIOD = 8.0
 """Period of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle level, so that windows that lie
-between pixels keep at least a third of their contrast. At the general level it is 1.7, on a thing four pixels across:
+between pixels keep at least a third of their contrast. At the general level it is 1.7, on an object four pixels across:
 whole-pixel windows keep half of the contrast, aliased, and windows between pixels almost none."""
 
 Point = tuple[float, float]
@@ -47,10 +47,10 @@ class Scene:
         self._rooms = [self._with_light(dark, place) for place in (0, 1)]
         self._noise = rng.normal(0, 4, (size[1] + 32, size[0] + 32, 1)).astype(np.float32)
 
-    def frame(self, pose: Pose, place: int, thing: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    def frame(self, pose: Pose, place: int, held: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
         """Draw one frame, (height, width, 3) uint8 RGB, with noise.
 
-        The appliance at ``place`` is in use. The hand holds a :func:`thing`, or nothing between the actions.
+        The appliance at ``place`` is in use. ``held`` is from :func:`draw_object`, or None between the actions.
         """
         canvas = self._rooms[place].copy()
         (x, y), u = pose.body, self.unit
@@ -62,8 +62,8 @@ class Scene:
             start, end = _fixed((x + shoulder, y - 8), u), _fixed(hand, u)
             cv2.line(canvas, start, end, self._skin, max(1, round(4 * u)), cv2.LINE_AA, 4)
             cv2.circle(canvas, end, round(3.2 * u * 16), self._skin, cv2.FILLED, cv2.LINE_AA, 4)
-        if thing is not None:
-            self._paste(canvas, thing, (pose.hand[0], pose.hand[1] + 3), 0.0)
+        if held is not None:
+            self._paste(canvas, held, (pose.hand[0], pose.hand[1] + 3), 0.0)
         dy, dx = rng.integers(0, 32, 2)
         canvas = canvas * pose.brightness + self._noise[dy : dy + self.size[1], dx : dx + self.size[0]]
         return np.clip(canvas, 0, 255).astype(np.uint8)
@@ -117,11 +117,11 @@ class Scene:
         region += warped[..., :3]
 
 
-def thing(kind: int, rng: np.random.Generator, unit: float) -> np.ndarray:
+def draw_object(kind: int, rng: np.random.Generator, unit: float) -> np.ndarray:
     """Draw the object of an action, premultiplied RGBA float32; ``unit`` is in pixels.
 
-    The kinds differ in their stripes alone, not in mean color, shape or size: 0 has upright stripes, 1 has stripes that
-    lie, 2 has none.
+    The kinds differ in their stripes alone, not in mean color, shape or size: 0 has upright stripes, 1 has lying
+    stripes, 2 has none.
     """
     side = _OBJECT_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)

@@ -38,14 +38,14 @@ PROFILE = {"score": np.float64, "row": np.int16}
 _VERSION = 3
 """Raised when preparation changes, so that no cache of an older version is used."""
 _PARALLEL = 2
-"""Videos in work at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
+"""Videos processed at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 
 Found = tuple[Unit, int]
 """A video's unit and its number of frames."""
 
 
 class VideoCache:
-    """What was prepared from one video, read through a memory of decoded frames."""
+    """What was prepared from one video. Decoded frames are kept in ``memory``."""
 
     def __init__(self, unit: Unit, settings: DataSettings, memory: video.FrameMemory) -> None:
         self.frames: int = unit.facts["frames"]
@@ -150,7 +150,7 @@ def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str])
 
 
 def video_unit(key: str, path: Path, settings: DataSettings, workspace: Workspace) -> Unit:
-    """Return where the caches of a video are kept. A video that was replaced or written to gets new ones."""
+    """Return where the caches of a video are kept. A video that was replaced or changed gets new ones."""
     stat = path.stat()
     identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
     return workspace.unit(f"prepare/{key}", {"version": _VERSION, "video": identity, "settings": settings})

@@ -1,4 +1,4 @@
-"""Open a folder as a dataset. To read another format, write a module like ``class_folders`` and ask it here."""
+"""Open a folder as a dataset. To read another format, write a module like ``class_folders`` and call it here."""
 
 from __future__ import annotations
 

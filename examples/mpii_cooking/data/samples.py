@@ -102,8 +102,8 @@ class Samples(Dataset[Sample]):
         side = self.level.height
         frames = (self._cache(view.clip).rgb(self.level, view.frame) for view in views)
         pixels = np.stack([frame[:, _columns(view, side)] for frame, view in zip(frames, views, strict=True)])
-        planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-        return planes.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.rgb_gain)
+        colors = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return colors.float().sub_(torch.tensor(RGB_MEAN)[:, None, None]).mul_(self.preset.training.rgb_gain)
 
     def _flow(self, views: Sequence[View], flipped: Tensor) -> Tensor:
         side = self.level.height
@@ -141,7 +141,7 @@ class Samples(Dataset[Sample]):
         last = self._cache(view.clip).width(self.level) - self.preset.data.glimpse
         column = np.minimum(np.rint(np.arange(len(score)) * zoom).astype(int), last) - view.column
         inside = np.flatnonzero((column >= 0) & (column <= room))
-        rising = inside[np.lexsort((-inside, score[inside]))]  # of equal scores, the leftmost is written last and stays
+        rising = inside[np.lexsort((-inside, score[inside]))]  # of equal scores, the leftmost is written last and wins
         crop_score = np.full(room + 1, -np.inf)
         crop_row = np.zeros(room + 1, np.int64)
         crop_score[column[rising]] = score[rising]

@@ -61,7 +61,7 @@ def decode(path: Path) -> Iterator[Frame]:
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of coded frames that are shown. Only the container is read, which takes milliseconds."""
+    """Return the number of frames that a player would show. Only the container is read, which takes milliseconds."""
     with _opened(path) as container:
         packets = container.demux(_video_stream(container, path))
         hidden = Counter(packet.is_discard for packet in packets if packet.size > 0)
@@ -86,7 +86,7 @@ def _opened(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def _check_count(path: Path, container: av.container.InputContainer, count: int, hidden: int) -> None:
-    """Compare the frames that were found with those that the container should have, if it says.
+    """Compare the number of frames that were decoded with the container's own, if it gives one.
 
     An MP4 file that was cut without encoding it again keeps all frames from a key frame on and hides some by an edit
     list. The header counts the hidden frames. The index leaves them out, or their packets are marked for discarding.
@@ -131,7 +131,7 @@ class VideoWriter:
 
 @contextmanager
 def new_video(path: Path, codec: Codec, rate: int = CACHE_RATE) -> Iterator[VideoWriter]:
-    """Lend a writer for ``path``, whose suffix chooses the container. The file gets its name when it is complete."""
+    """Yield a writer for ``path``, whose suffix chooses the container. The file gets its name when it is complete."""
     with written_aside(path) as aside, av.open(str(aside), mode="w") as container:
         writer = VideoWriter(container, codec, rate)
         yield writer

@@ -1,1 +1,1 @@
-"""What trained networks say about test clips, and how sure that is."""
+"""What trained networks predict for test clips, and how certain the numbers are."""

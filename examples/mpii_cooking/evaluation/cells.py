@@ -9,7 +9,7 @@ from examples.mpii_cooking.variants import Region, Variant
 
 @dataclass(frozen=True)
 class FrameCell:
-    """A cell of Table 2 and its kin: top-1 accuracy on one frame of every test clip, from RGB."""
+    """A cell of Table 2, or of the tables of variants: top-1 accuracy on one frame of every test clip, from RGB."""
 
     variant: Variant
     level: str

@@ -1,4 +1,4 @@
-"""What the paper claims, and what each part of its method would have to be worth, as pairs of cells."""
+"""Claims as pairs of cells: those of the paper, and that each part of its method helps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Claim:
 def claims(results: Results) -> tuple[Claim, ...]:
     """Return what a run can judge: the paper's claims, then those about parts of its method.
 
-    The pair with the paper's largest difference is a claim of its own where more seeds have it than have the others.
+    The pair with the paper's largest difference is a claim of its own if more seeds have it than have the other pairs.
     """
     guidance = list(_guidance(results))
     found = [

@@ -1,4 +1,4 @@
-"""Put together what was computed for every seed of a run."""
+"""Collect what was computed for every seed of a run."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Numbers that several seeds found, with their intervals: in percent or percentage points, but for overlaps."""
+"""Numbers over several seeds, with their intervals: overlaps in 0 to 1, all others in percent or percentage points."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -67,11 +67,11 @@ class MeanOverlap:
 
 
 def known(values: Iterable[float | None]) -> list[float]:
-    """Return the values that there are."""
+    """Return the values that are not None."""
     return [value for value in values if value is not None]
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that there are, None if there are none."""
+    """Return the mean of the values that are not None; None if there are none."""
     found = known(values)
     return float(np.mean(found)) if found else None

@@ -1,4 +1,4 @@
-"""What trained networks say about one frame of every test clip: its class, and where they look."""
+"""What trained networks predict for one frame of every test clip: its class, and the window."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,8 +17,8 @@ from examples.mpii_cooking.workspace import Unit
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou
 
-EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass, unless they are larger than:
-EVALUATION_BYTES = 2**28  # loaders hold several batches
+EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass; their size is limited by:
+EVALUATION_BYTES = 2**28  # bytes of a batch, since loaders hold several
 
 Overlaps = tuple[float | None, ...]  # IoU with the window of most motion in each test clip; None where nothing moved
 
@@ -29,13 +29,13 @@ def answered_runs(experiment: Experiment) -> list[Run]:
 
 
 def compute_answers(experiment: Experiment) -> None:
-    """Store the class that each of the tested runs sees in one frame of every test clip. Ranks share the runs."""
+    """Store the class that each of the tested runs predicts for one frame of every test clip. Ranks share the runs."""
     runs = answered_runs(experiment)
     distributed.shared_map(partial(_compute_answers, experiment), runs, desc="single frames", unit="run")
 
 
 def load_answers(experiment: Experiment, run: Run) -> list[int]:
-    """Return the class that ``run`` sees in one frame of every test clip."""
+    """Return the class that ``run`` predicts for one frame of every test clip."""
     answers: list[int] = _unit(experiment, "predictions", run).facts["answers"]
     return answers
 
@@ -53,7 +53,7 @@ def compute_overlaps(experiment: Experiment) -> None:
 
 
 def load_overlaps(experiment: Experiment, run: Run) -> tuple[Overlaps, Overlaps]:
-    """Return the overlaps of the window that guidance has taught, and of the center window, which knows nothing."""
+    """Return the overlaps of the window that guidance has taught, and of the center window, for comparison."""
     facts = _unit(experiment, "overlap", run).facts
     return tuple(facts["guided"]), tuple(facts["center"])
 

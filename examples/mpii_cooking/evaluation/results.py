@@ -1,7 +1,7 @@
-"""A run's results: what each seed found, kept as it is, and what follows from it.
+"""A run's results: what each seed found, and what is derived from it.
 
 Only the rows of ``schema`` and the decision values are stored; means, intervals and comparisons are derived. Every
-question names cells, and is answered from the seeds that have all of them.
+method takes cells, and uses the seeds that have all of them.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Results:
         version = content.pop("schema", None)
         if version != SCHEMA:
             raise ResultsError(
-                f"{path} has schema {version}, expected {SCHEMA}: another version of the example has written it; "
-                "give the run's command again, finished work is reused"
+                f"{path} has schema {version}, expected {SCHEMA}: another version of the example wrote it; "
+                "run the same command again, finished work is reused"
             )
         try:
             results = TypeAdapter(cls).validate_json(json.dumps(content))
@@ -219,7 +219,7 @@ class Results:
         return self._outcomes[seed, pooled]
 
     def _check(self, folder: Path) -> None:
-        """Raise ``ResultsError`` if rows are about another number of clips or classes than there are."""
+        """Raise ``ResultsError`` if rows do not match the number of clips or classes."""
         clips, classes = len(self.labels), len(self.dataset.classes)
         answers = {f"answers of seed {row.seed}, {row.cell}": row.answers for row in self.frame_answers}
         answers |= {f"answers of seed {row.seed}, {row.pooled}": row.answers for row in self._outcomes.values()}
@@ -237,12 +237,12 @@ class Results:
 
     @cached_property
     def _outcomes(self) -> dict[tuple[int, PooledCell], schema.ClipOutcome]:
-        """What is known already: what a record kept, and what has been asked for."""
+        """A cache: the outcomes that a record kept, and those that have been derived."""
         return {(row.seed, row.pooled): row for row in self.kept.outcomes} if self.kept else {}
 
     @cached_property
     def _resampled_maps(self) -> dict[tuple[int, PooledCell], Floats]:
-        """What has been asked for."""
+        """A cache of what ``_resampled`` returned."""
         return {}
 
     @cached_property

@@ -57,7 +57,7 @@ class StageTime:
 
 @dataclass(frozen=True, eq=False)
 class FrameAnswers:
-    """The class that one network of one seed sees in one frame of each test clip."""
+    """The class that one network of one seed predicts for one frame of each test clip."""
 
     seed: int
     cell: FrameCell

@@ -38,7 +38,7 @@ class Machine(NamedTuple):
     region: Region
 
     def descriptors(self, level: Level) -> list[Descriptors]:
-        """Return what the SVM of a level sees, laid end to end."""
+        """Return the descriptors that the SVM of a level reads; it reads them concatenated."""
         modalities = list(Modality) if self.stream == "S+T" else [Modality(self.stream)]
         return [Descriptors(self.pooling, self.region, Stream(modality, level)) for modality in modalities]
 

@@ -1,6 +1,6 @@
-"""How far a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts.
+"""How much of a number could be chance: intervals over test clips and over seeds, paired tests, and verdicts.
 
-Other seeds would give other networks, and other clips other hits. Each has its own interval, and a claim has to hold
+Other seeds would give other networks, and other clips other answers. Each has its own interval, and a claim has to hold
 against both (Dietterich, Neural Computation 10(7), 1998, separates the sources; Bouthillier et al., MLSys 2021,
 https://arxiv.org/abs/2103.03098, measures them). Nothing is corrected for the number of comparisons.
 """
@@ -25,7 +25,7 @@ Interval = tuple[float, float]
 
 
 class Verdict(StrEnum):
-    """What may be said about a claim."""
+    """What follows for a claim."""
 
     HOLDS = "holds"
     FAILS = "does not hold"
@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 
 
 class Estimate(NamedTuple):
-    """A mean over seeds of a value or of a paired difference, and how far it could be chance."""
+    """A mean over seeds of a value or of a paired difference, and how much of it could be chance."""
 
     value: float
     clips: Interval  # 95 % over the choice of test clips, for these networks

@@ -21,10 +21,10 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 Frames = NDArray[np.floating]  # (frames, channels) features of one clip; may be a memory map
 
-PCA_FRAMES = 50_000  # PCA is fitted to about as many at most; in float64 with 4096 channels they take 1.6 GB
-FRAMES_AT_ONCE = 1024  # are reduced and pooled in one step, so that memory does not grow with a clip's length
-GAMMA_CLIPS = 16  # tell the width of a pooling, if its kind has one; they are spread over
-GAMMA_SPAN = 256  # the first clips
+PCA_FRAMES = 50_000  # PCA is fitted to about this many at most; in float64 with 4096 channels they take 1.6 GB
+FRAMES_AT_ONCE = 1024  # frames reduced and pooled in one step, so that memory does not grow with a clip's length
+GAMMA_CLIPS = 16  # clips that determine the width of a pooling, if its kind has one
+GAMMA_SPAN = 256  # these clips are spread over the first so many
 
 
 class Gram(NamedTuple):

@@ -1,4 +1,4 @@
-"""Keep what the documentation shows of a run: no decision values, curves, windows or folders of the machine.
+"""Keep what the documentation shows of a run: no decision values, curves, windows or paths of the machine.
 
 python examples/mpii_cooking/report/docs_record.py RUN NAME    from the folder RUN to examples/mpii_cooking/results/NAME
 """

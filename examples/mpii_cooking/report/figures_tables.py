@@ -1,4 +1,4 @@
-"""Numbers as charts: which variant is right how often, which classes are, what windows follow, and training."""
+"""Numbers as charts: accuracy by variant and by class, what windows follow, and training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -120,7 +120,7 @@ def average_precision(results: Results) -> Figure:
 
 
 def confusion(results: Results) -> Figure:
-    """Draw which class late fusion of S+T on R_d takes for which."""
+    """Draw the confusion matrix of late fusion of S+T on R_d."""
     (found,) = results.precisions([results.pooled(POOLING_CELL)]).values()
     classes, percentages = confusions(results.labels, found.answers)
     names = [shortened(results.dataset.classes[label], 30) for label in classes]

@@ -1,4 +1,4 @@
-"""Where the transformers look: Figures 7 and 8 on this run's own frames, and what became of the windows' shape."""
+"""Where the transformers look: Figures 7 and 8 on this run's own frames, and how the windows' shape changes."""
 
 from pathlib import Path
 

@@ -70,14 +70,14 @@ def overlap_table(results: Results) -> str:
 
 
 def cues_table(results: Results) -> str:
-    """Return how often variants of the main localization network know the kitchen's thing and place, each by itself."""
+    """Return how often each variant of the main localization network recognizes the kitchen's object, and its place."""
     grid = {variant: [results.cell(variant, level) for level in paper.LEVELS] for variant in results.variants}
     found = results.accuracies([cell for row in grid.values() for cell in row if results.has([cell])])
     rows = [
         [variant.key, *(_cues(results, found[cell].answers) if cell in found else "" for cell in row)]
         for variant, row in grid.items()
     ]
-    return markdown_table(["thing, place: % right", *paper.LEVELS], rows)
+    return markdown_table(["object, place: % right", *paper.LEVELS], rows)
 
 
 def _cues(results: Results, by_seed: Labels) -> str:

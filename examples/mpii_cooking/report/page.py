@@ -69,7 +69,7 @@ def embed(file: Path) -> str:
 
 
 def place(value: float, low: float, high: float) -> str:
-    """Return where a value is on a strip from ``low`` to ``high``, as a CSS length; others are at the strip's ends."""
+    """Return where a value is on a strip from ``low`` to ``high``, as a CSS length; values beyond are at its ends."""
     return f"{100 * min(max((value - low) / (high - low), 0), 1):.1f}%"
 
 
@@ -102,7 +102,7 @@ def region_rows(results: Results) -> list[Row]:
 
 
 def pooling_rows(results: Results) -> list[tuple[str, Precision, Difference | None]]:
-    """Return what each kind of pooling leads to in one cell, and how much better the main kind, the first, is."""
+    """Return each kind of pooling's precision in one cell, and how much better the main kind, the first, is."""
     cells = [results.pooled(POOLING_CELL, kind) for kind in results.settings.evaluation.poolings]
     found, pairs = results.precisions(cells), [(cells[0], other) for other in cells[1:]]
     differences = results.compare(pairs).pairs if pairs else ()

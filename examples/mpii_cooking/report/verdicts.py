@@ -1,4 +1,4 @@
-"""Claims in words: what a run says about each, and about each of its pairs."""
+"""Claims in words: what a run found about each, and about each of its pairs."""
 
 from collections.abc import Iterator
 from statistics import fmean
@@ -46,7 +46,7 @@ class Judgment(NamedTuple):
 
 
 def judge(results: Results) -> list[Judgment]:
-    """Return what a run says about every claim."""
+    """Return what a run found about every claim."""
     return [Judgment(claim, results.compare(claim.pairs)) for claim in claims(results)]
 
 

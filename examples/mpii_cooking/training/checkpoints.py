@@ -1,4 +1,4 @@
-"""What is stored of a run: weights, the optimizer's state while there is more to train, and what training noted."""
+"""What is stored of a run: weights, the optimizer's state while there is more to train, and the history of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Thetas = list[list[list[float]]]
 
 @dataclass(frozen=True)
 class History:
-    """What training noted after every epoch."""
+    """What training logged after every epoch."""
 
     loss: tuple[float, ...] = ()
     """Mean training loss of each epoch."""
@@ -31,7 +31,7 @@ class History:
 
     @property
     def epochs(self) -> int:
-        """How many epochs were made."""
+        """How many epochs are done."""
         return len(self.loss)
 
     @property
@@ -41,7 +41,7 @@ class History:
 
 
 def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
-    """Commit a checkpoint, which replaces the one before. At the end of training it has no state of the optimizer."""
+    """Commit a checkpoint in place of the one before. At the end of training it has no optimizer state."""
     tensors = {name: tensor.contiguous() for name, tensor in networks.state_dict().items()}
     if not history.is_finished:
         for index, slots in optimizer.state_dict()["state"].items():
@@ -52,7 +52,7 @@ def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, hist
 
 
 def load_history(unit: Unit) -> History:
-    """Return what training noted up to the last checkpoint. Without one, this raises NotDoneError."""
+    """Return what training logged up to the last checkpoint. Without one, this raises NotDoneError."""
     sequences = {name: tuple(unit.facts[name]) for name in ("loss", "measure", "windows")}
     return History(**(unit.facts | sequences))
 
@@ -63,7 +63,7 @@ def load_weights(unit: Unit, networks: nn.Module) -> None:
 
 
 def restore(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer) -> History:
-    """Load the last checkpoint, and return what training noted so far. Without one, leave everything as it is."""
+    """Load the last checkpoint, and return what training logged so far. Without one, leave everything as it is."""
     if not unit.done:
         return History()
     history = load_history(unit)

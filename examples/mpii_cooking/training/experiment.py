@@ -47,7 +47,7 @@ class Experiment:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """What is trained, each run after those it goes on from."""
+        """What is trained, each run after those it starts from."""
         return planned_runs(self.preset, self.plan)
 
     def unit(self, run: Run) -> Unit:
@@ -70,7 +70,7 @@ class Experiment:
         return unit.done and checkpoints.load_history(unit).is_finished
 
     def history(self, run: Run) -> History:
-        """Return what training noted. If the run is not finished, this raises NotDoneError."""
+        """Return what training logged. If the run is not finished, this raises NotDoneError."""
         return checkpoints.load_history(self._finished_unit(run))
 
     def trained(self, run: Run) -> Networks:
@@ -80,7 +80,7 @@ class Experiment:
         return self.placed(networks).eval()
 
     def untrained(self, run: Run) -> Networks:
-        """Return the networks with which the run starts. What it goes on from must be finished."""
+        """Return the networks with which the run starts. The runs that it starts from must be finished."""
         networks = build(run, len(self.dataset.classes), self.preset, self.weights, seed=self.seed)
         for part, origin in run.origins().items():
             networks.get_submodule(part).load_state_dict(self.trained(origin).get_submodule(part).state_dict())
@@ -105,7 +105,7 @@ class Experiment:
         return ClipSamples(chosen, self.caches, level, modality, self.preset, seed=self.seed, augment=False)
 
     def follows(self, run: Run) -> bool:
-        """Whether the run's windows are noted on fixed test frames, before its first epoch and after each."""
+        """Whether the run's windows are logged on fixed test frames, before its first epoch and after each."""
         stream = (run.phase, run.modality, run.localizer)
         return stream == (Phase.JOINT, Modality.SPATIAL, self.preset.scope.main_localizer)
 

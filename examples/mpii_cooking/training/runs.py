@@ -25,11 +25,11 @@ class Run:
     localizer: str | None = None
     """The localization network; None for runs that have none."""
     variant: Variant | None = None
-    """None for recognition, from which all variants of the stream go on."""
+    """None for recognition, from which all variants of the stream start."""
 
     @property
     def name(self) -> str:
-        """A name that no other run has."""
+        """A unique name."""
         parts = (self.phase, self.modality, self.level.name, self.localizer, self.variant and self.variant.key)
         return "-".join(part.lower() for part in parts if part is not None)
 
@@ -45,7 +45,7 @@ class Run:
 
     @property
     def tested_variant(self) -> Variant:
-        """The variant as which the run is tested: without further training, recognition is the random crop."""
+        """The variant that the run is tested as: after recognition alone, it is the random crop."""
         return self.variant or Variant.RANDOM_CROP
 
     def settings(self, preset: Preset) -> PhaseSettings:
@@ -54,7 +54,7 @@ class Run:
         traits = self.tested_variant.traits
         if traits.pace != 1:
             settings = replace(settings, localization_rate=traits.pace * (settings.localization_rate or settings.rate))
-        # The number of epochs over which guidance fades has to be known beforehand.
+        # The number of epochs over which guidance fades must be known in advance.
         return replace(settings, patience=0) if traits.guidance is Guidance.FADING else settings
 
     def guidance(self, preset: Preset, epoch: int) -> float:
@@ -69,7 +69,7 @@ class Run:
         return (*([self.localizer] if self.localizer else []), *([preset.training.classifier] * self.has_classifier))
 
     def origins(self) -> dict[str, Run]:
-        """Return the runs from which this one goes on: part ("transformer", "classifier") -> run."""
+        """Return the runs from which this one starts: part ("transformer", "classifier") -> run."""
         origins = {}
         if self.phase in (Phase.JOINT, Phase.BASELINE):
             origins["classifier"] = Run(Phase.RECOGNITION, self.modality, self.level)
@@ -106,7 +106,7 @@ def all_runs(preset: Preset) -> tuple[Run, ...]:
 
 
 def planned_runs(preset: Preset, plan: SeedPlan) -> tuple[Run, ...]:
-    """Return the runs that are trained from one seed, each after those it goes on from."""
+    """Return the runs that are trained from one seed, each after those it starts from."""
     runs = all_runs(preset)
     if not plan.only:
         return runs

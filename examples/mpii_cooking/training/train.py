@@ -1,7 +1,7 @@
 """One training loop for every phase: guidance, recognition, joint training and the hard-coded baseline (sec. 4).
 
 A sample depends on (seed, epoch, clip) alone, and the dropout of a sub-batch on (seed, run, epoch, its first clip). So
-a killed run goes on from its last checkpoint, without any stored generator state, and ends with the same bits as an
+a killed run resumes from its last checkpoint, without any stored generator state, and ends with the same bits as an
 uninterrupted run. For the same reason it does not matter which rank computes a sub-batch.
 """
 
@@ -64,8 +64,8 @@ def train_all(experiment: Experiment) -> None:
         ProcessPoolExecutor(processes, context, _start_worker, (experiment,)) as pool,
         tqdm(total=len(runs), desc="train", unit="run", leave=False) as bar,
     ):
-        for is_later in (False, True):  # runs that go on from others come after them
-            # Submitting starts the workers, which then ignore Ctrl-C too: it is for this process.
+        for is_later in (False, True):  # runs that start from others come after them
+            # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trained = [pool.submit(_train_in_worker, run) for run in runs if bool(run.origins()) == is_later]
             signal.signal(signal.SIGINT, handler)
@@ -77,7 +77,7 @@ def train_all(experiment: Experiment) -> None:
 
 
 def train(experiment: Experiment, run: Run) -> None:
-    """Train ``run``, or go on with it, unless it is finished. What it starts from must be finished."""
+    """Train or resume ``run``, unless it is finished. What it starts from must be finished."""
     if experiment.is_finished(run):
         return
     networks, unit, samples = experiment.untrained(run), experiment.unit(run), partial(experiment.training_samples, run)
@@ -95,10 +95,10 @@ def fit(
     seed: int = 0,
     frames: Tensor | None = None,
 ) -> None:
-    """Train ``networks`` until the run's phase is over, going on from the unit's checkpoint if there is one.
+    """Train ``networks`` until the run's phase is over, from the unit's checkpoint on if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints. ``samples`` maps an epoch to its samples.
-    ``frames`` are images on which theta is noted before the first epoch and after each. If a loss or a weight stops
+    ``frames`` are images on which theta is logged before the first epoch and after each. If a loss or a weight stops
     being finite, this raises TrainingDivergedError, and the last checkpoint stays.
     """
     optimizer = make_optimizer(run, networks, preset)
@@ -129,11 +129,11 @@ def fit(
                     raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
                 checkpoints.save(unit, networks, optimizer, history)
                 started = time.monotonic()
-    distributed.barrier()  # runs that go on from this one find it whole
+    distributed.barrier()  # runs that start from this one find it complete
 
 
 def is_over(settings: PhaseSettings, losses: Sequence[float]) -> bool:
-    """Whether training ends after epochs with these mean losses: it made all of them, or the loss stopped falling.
+    """Whether training ends after epochs with these mean losses: all epochs are done, or the loss stopped falling.
 
     Only training losses count: no clip is held out, and no test clip is looked at. All ranks must call it.
     """
@@ -237,7 +237,7 @@ def _start_worker(experiment: Experiment) -> None:
     _experiment = experiment
     torch.set_num_threads(experiment.preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
-    # When the main process is killed, its workers must not go on and write into what the next start reads.
+    # When the main process is killed, its workers must stop writing into what the next start reads.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""ImageNet weights for the networks of Table 2, read from the files that others have released.
+"""ImageNet weights for the networks of Table 2, read from released files.
 
 The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matconvnet/pretrained, for RGB in 0..255 minus
 a mean image. The others are torchvision's state dicts. ``start`` fits the first convolution to the example's inputs.
@@ -34,7 +34,7 @@ TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of RGB in 0..1, by which torchvision's VGG-16 was trained."""
 RGB = Modality.SPATIAL.channels
 KERNEL, BIAS = "features.0.weight", "features.0.bias"
-"""Of the first convolution, the only layer that depends on how images are fed in."""
+"""Of the first convolution, the only layer that depends on the format of the inputs."""
 RANDOM = "random"
 """Origin of a network that starts at random."""
 
@@ -99,7 +99,7 @@ def read(path: Path, network: Backbone) -> Released:
         if state[name].shape != own.shape:
             raise DataError(f"{path}: {name} must have shape {tuple(own.shape)}, got {tuple(state[name].shape)}")
         if not state[name].isfinite().all():
-            raise DataError(f"{path}: {name} must be finite numbers, got others among them")
+            raise DataError(f"{path}: {name} must be finite, got inf or nan")
     state[KERNEL] = (state[KERNEL].double() / std[:, None, None]).float()
     return Released(path.name, sha256(path), state, mean)
 
@@ -148,7 +148,7 @@ def _read_matconvnet(path: Path, network: Backbone) -> _Content:
     modules = [(name, module) for name, module in network.named_modules() if type(module) in _MATCONVNET_TYPES]
     image = torch.empty(1, RGB, network.input_size, network.input_size, device="meta")  # only its shape matters
     state: dict[str, Tensor] = {}
-    for (name, module), (place, layer) in zip(modules, layers, strict=False):  # the file goes on, to class scores
+    for (name, module), (place, layer) in zip(modules, layers, strict=False):  # the file also has class scores
         seen = image
         image = module(image.flatten(1) if isinstance(module, nn.Linear) else image)
         _check_layer(place, layer, module, np.array(seen.shape[2:]), np.array(image.shape[2:]))

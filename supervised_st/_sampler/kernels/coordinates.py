@@ -1,4 +1,4 @@
-"""From theta to the input pixels of an output pixel, and their weights. All kernels ask here, so they agree.
+"""From theta to the input pixels of an output pixel, and their weights. All kernels use these functions, so they agree.
 
 Once per program, each row of theta becomes a row in pixels: coordinate = ma * column + mb * row + mt, in float64.
 Coordinates of pixels are then fixed-point integers, multiples of 2^-24 pixel: exact for whole-pixel transforms, the

@@ -6,7 +6,7 @@ import triton.language as tl
 from supervised_st._sampler.kernels.coordinates import block_range, fixed_row, inside_sources, pixel_range, sources
 
 RUNTIME = ["H", "W", "h", "w", "programs", "tiles", "tile_rows"]
-"""Sizes for which Triton does not compile a kernel again where they are 1 or divisible by 16."""
+"""Sizes for which Triton does not compile a kernel again when they are 1 or divisible by 16."""
 
 
 @triton.jit

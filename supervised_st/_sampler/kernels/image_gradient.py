@@ -36,7 +36,7 @@ from supervised_st._sampler.kernels.forward import RUNTIME, output_pointers, pix
 SLACK = tl.constexpr(1 / 64)
 # A transform is inverted only if its determinant is at least this fraction of the product of its rows' sizes.
 WELL_CONDITIONED = tl.constexpr(1e-9)
-# Most mirror cells that are searched one by one; transforms that reach more of them are searched as a whole.
+# Most mirror cells that are searched one by one; for transforms that reach more, all are searched at once.
 MIRROR_CELLS = tl.constexpr(64)
 # A box may hold `SMALL_BOX` output pixels, and `BOX_SLACK` times as many as there are per input pixel.
 SMALL_BOX = tl.constexpr(128)

@@ -1,4 +1,4 @@
-"""Call the raw operators with arguments that do not fit. Each call must raise an error that says so."""
+"""Call the raw operators with arguments that do not fit. Each call must raise an error about it."""
 
 import os
 
