@@ -168,8 +168,8 @@ def table(results: Results) -> str:
     described = (
         f"{origin(results)}. {results['cases']:,} random transforms per dtype: scale 1/{LARGEST_SCALE:.0f} to "
         f"{LARGEST_SCALE:.0f}, any angle, shift up to {LARGEST_SHIFT}, images and outputs of {SMALLEST_SIDE} to "
-        f"{LARGEST_SIDE} pixels a side, unit noise. A case's error is its largest; it is beyond tolerance if a value is "
-        f"not the rounding of one within {results['budget']:.0e} of the truth. `{results['command']}`"
+        f"{LARGEST_SIDE} pixels a side, unit noise. A case's error is its largest; it is beyond tolerance if a value "
+        f"is not the rounding of one within {results['budget']:.0e} of the truth. `{results['command']}`"
     )
     header = ["dtype", "by", "max", "99 %", "median", "beyond tolerance", "further than the baseline", "than widened"]
     rows = []

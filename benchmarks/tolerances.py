@@ -27,7 +27,7 @@ def assert_close(name: str, got: Tensor, truth: Tensor, tolerance: float) -> Non
 
 
 def rounding(dtype: torch.dtype, *, interpreted: bool = False) -> float:
-    """Return the forward tolerance, relative, of a dtype. Triton's interpreter truncates to bfloat16: it does not round."""
+    """Return the relative forward tolerance. Triton's interpreter truncates to bfloat16 instead of rounding."""
     if interpreted and dtype == torch.bfloat16:
         return torch.finfo(dtype).eps
     exact = ULPS[torch.float32] * torch.finfo(torch.float32).eps

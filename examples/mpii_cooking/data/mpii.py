@@ -94,7 +94,7 @@ def _positive(name: str, text: str) -> int:
 
 
 def _contradictions(intervals: Iterable[Interval]) -> Iterator[tuple[int, str]]:
-    """Yield a problem for every row that repeats an earlier row or contradicts its category's name or video's subject."""
+    """Yield a problem for every row that repeats an earlier one or contradicts the name or subject that one gives."""
     seen: dict[tuple[object, ...], Interval] = {}
     names: dict[int, Interval] = {}
     subjects: dict[str, Interval] = {}
