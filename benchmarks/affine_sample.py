@@ -100,7 +100,7 @@ def _microseconds(seconds: Sequence[float]) -> list[float]:
 def main() -> int:
     """Measure the plan; return 1 if a case failed."""
     parser = measure.timing_options(
-        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination: hours"
+        __doc__.splitlines()[0], quick="a few cases, without the compiler", full="every combination, in hours"
     )
     parser.add_argument("--shapes", nargs="+", metavar="TEXT", default=[""], help="cases whose name has a TEXT in it")
     parser.add_argument("--fresh", action="store_true", help="discard the results in the file")

@@ -130,8 +130,8 @@ def timing_options(description: str, *, quick: str, full: str) -> argparse.Argum
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", dest="plan", action="store_const", const="quick", help=quick)
     parser.add_argument("--full", dest="plan", action="store_const", const="full", help=full)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to keep the results")
-    parser.add_argument("--rounds", type=int, help="turns of each contestant")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the results")
+    parser.add_argument("--rounds", type=int, help="rounds, with one turn per contestant in each")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.set_defaults(plan="default")
     return parser

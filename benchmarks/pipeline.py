@@ -55,7 +55,7 @@ def _checked(contestant: Solution, clock: measure.Clock) -> Row:
 def main() -> int:
     """Measure the plan, save and print; return 1 if a stage failed."""
     arguments = measure.timing_options(
-        __doc__.splitlines()[0], quick="small sizes: seconds", full="all levels, and the paper's networks on a CPU too"
+        __doc__.splitlines()[0], quick="small sizes, in seconds", full="all levels, and the paper's networks on a CPU"
     ).parse_args()
     device, is_quick = arguments.device, arguments.plan == "quick"
     torch.set_num_threads(arguments.threads)

@@ -235,7 +235,7 @@ def main() -> None:
     """Compile, print the table, and write and check it on request."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="fail on spills, local memory and narrow accesses")
-    parser.add_argument("--full", action="store_true", help="compile every combination: half an hour")
+    parser.add_argument("--full", action="store_true", help="compile every combination, in half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     chosen = parser.parse_args()
     if fused.INTERPRETED:

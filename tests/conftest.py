@@ -50,7 +50,7 @@ def runs_kernels(item):
 
 @pytest.fixture(scope="session")
 def _fast_interpreter():
-    """Patch ``triton.language`` once, and run as few programs as there can be. Yields how many a processor gets."""
+    """Patch ``triton.language`` once, and run as few programs as possible. Yields how many a processor usually gets."""
     from supervised_st._sampler import launches
     from tests.helpers.interpreter import patched_once
 

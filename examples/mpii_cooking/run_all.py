@@ -56,12 +56,11 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
             Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (a minute or two), quick (nine minutes), standard (an hour: all networks and variants, three
-            seeds) or paper (the paper's sizes: days on one GPU).
+        preset: smoke (a minute or two), quick (nine minutes), standard (an hour) or paper (days on one GPU).
         split: fixed5, the paper's and the default, or loso7, which leaves one test subject of MPII Cooking out.
         fold: the subject that loso7 leaves out. Every fold has its own folder in the output; all share the caches.
-        flow: how optical flow is estimated, if not as in the preset.
-        precision: of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
+        flow: method that estimates optical flow; the preset's by default.
+        precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
         compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
         weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         plan_only: measure a few steps on one clip, print how long the whole run will take, and stop.

@@ -8,7 +8,7 @@ from benchmarks.tolerances import RANDOM_TRANSFORMS
 
 CASES = 240
 ATEN_TO_BASELINE = 2
-"""The backend ``aten`` rounds as often as the baseline but in another order, so either may be the luckier one."""
+"""The backend ``aten`` rounds as often as the baseline but in another order, so either may be closer to the truth."""
 
 
 @pytest.fixture(scope="module", params=list(accuracy.DTYPES))

@@ -1,4 +1,4 @@
-"""Machine code is read right; no kernel spills, uses local memory or loses a wide access."""
+"""Machine code is read correctly; no kernel spills, uses local memory or loses a wide access."""
 
 import json
 

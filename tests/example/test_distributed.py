@@ -24,7 +24,7 @@ RUNS = (
     Run(Phase.RECOGNITION, Modality.TEMPORAL, GENERAL),
 )
 PARTS = {7: "1 for 2 ranks", 4: "2 for 2 ranks", 2: "4 for 2 ranks"}
-"""Sub-batch -> how many there are in a batch of 7, and in the last one, of 5, almost as many."""
+"""Size of sub-batches -> their number in a batch of 7; the last batch, of 5, has almost as many."""
 
 
 def fit_all(folder):

@@ -210,7 +210,7 @@ def test_two_processes_have_one_message(tmp_path):
 
 
 class PreparedError(Exception):
-    """Training would begin."""
+    """Raised in place of training."""
 
 
 def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):

@@ -31,7 +31,7 @@ def chain(network, image):
 
 @pytest.fixture
 def on_meta():
-    """Shapes and counts need no numbers: full-size networks cost nothing there."""
+    """Shapes and counts need no values, so full-size networks cost nothing on this device."""
     with torch.device("meta"):
         yield
 

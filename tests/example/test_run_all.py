@@ -1,4 +1,4 @@
-"""The command: what it prints when a run cannot go on."""
+"""The command: what it prints when a run cannot continue."""
 
 import pytest
 

@@ -48,7 +48,7 @@ def experiment_of(folder, preset=PRESET):
 
 
 def moved_by(run, batch, *, epoch=0, steps=2):
-    """Names of the numbers that a few steps change; a random head hides what is behind it from the first one."""
+    """Names of the tensors that a few steps change; the first step may not reach what lies behind a random head."""
     networks = build(run, CLASSES, PRESET)
     before = {name: tensor.clone() for name, tensor in networks.state_dict().items()}
     optimizer = train.make_optimizer(run, networks, PRESET)

@@ -1,4 +1,4 @@
-"""Videos: exact and bounded reading, and every damage is named."""
+"""Videos: exact and bounded reading, and damaged files are named."""
 
 import random
 import struct

@@ -374,7 +374,7 @@ def test_a_folder_without_weights_or_with_too_many_is_refused(tmp_path):
 
 
 class _StoppedError(Exception):
-    """The run got as far as the test looks."""
+    """Raised where the test ends."""
 
 
 @pytest.mark.usefixtures("_files_are_narrow")
@@ -414,7 +414,7 @@ def test_the_plan_says_what_each_network_starts_from():
 
 
 def test_the_plan_measures_networks_with_their_weights(monkeypatch):
-    """Random ones may not stay finite on inputs of that size."""
+    """Random networks may not stay finite on inputs of that size."""
     dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
     released, built = {}, []
 

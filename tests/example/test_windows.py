@@ -1,4 +1,4 @@
-"""What became of followed windows: their shape and their drift."""
+"""How followed windows change: their shape and their drift."""
 
 import numpy as np
 import pytest

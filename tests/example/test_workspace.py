@@ -1,4 +1,4 @@
-"""Units of work: done means whole, and nothing half done is ever taken for whole."""
+"""Units of work: done means complete, and nothing incomplete counts as done."""
 
 import json
 import logging

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class _Kept:
-    """In place of a scope of patches, which the interpreter takes back after every launch. These are kept."""
+    """Replaces the interpreter's scope of patches: it undoes them after every launch, and these are kept."""
 
     def restore(self) -> None:
         """Keep the patches."""

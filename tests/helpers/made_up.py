@@ -1,4 +1,4 @@
-"""Results of a run, made up: guidance, R_d, late fusion and S+T are all clearly ahead."""
+"""Made-up results of a run: guidance, R_d, late fusion and S+T are all clearly ahead."""
 
 from dataclasses import replace
 from itertools import product
@@ -114,7 +114,7 @@ def answers(generator, labels, cell):
 
 
 def scores(generator, labels, cell):
-    """Decision values in noise, in which the true class is the clearer, the more a cell has."""
+    """Noisy decision values: the true class is clearer with R_d, with S+T and with late fusion."""
     parts = (cell.region is Region.LEARNED) + (cell.stream == "S+T") + (cell.row == paper.FUSION)
     noise = generator.normal(size=(len(labels), len(CLASSES)))
     return ((0.3 + 0.7 * parts) * np.eye(len(CLASSES))[labels] + noise).astype(np.float32)

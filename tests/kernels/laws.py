@@ -156,7 +156,7 @@ def undefined_transforms() -> Iterator[Case]:
         theta = torch.eye(2, 3, dtype=dtype).repeat(1, 3, 1, 1)
         theta[0, 0, 0, 0], theta[0, 1, 1, 2] = INF, NAN
         yield Case(image, theta, (2, 3), padded(padding_mode))
-    # Minus infinity, and where the sum of the other two terms overflows NaN.
+    # Minus infinity, or NaN where the sum of the other two terms overflows.
     image = images(1, 1, 3, 8, dtype=torch.float64)
     theta = torch.tensor([[[[0.2e308, 0.2e308, -1.7e308], [0, 1, 0]]]], dtype=torch.float64)
     yield Case(image, theta, (5, 6), padded("border"), "oi")

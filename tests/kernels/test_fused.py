@@ -126,7 +126,7 @@ GRAPHS = {"exported": _export, "decomposed": _decompose, "traced": torch.jit.tra
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 @pytest.mark.parametrize("graph", GRAPHS.values(), ids=GRAPHS)
 def test_graphs_of_the_kernels_keep_their_gradients(graph):
-    """An operator that autograd does not know would silently have none."""
+    """An operator that is not registered with autograd would silently have no gradients."""
     image = torch.randn(2, 1, 5, 6, requires_grad=True)
     model = Glimpse()
     other = graph(model, image)

@@ -24,7 +24,7 @@ def test_kernels_on_a_cpu_without_the_interpreter_are_refused():
 
 @pytest.mark.triton
 def test_raw_operators_refuse_wrong_arguments():
-    """pytorch#78125, pytorch#73187 (heap corruption), pytorch#98136 (enums out of range): torch's own did not.
+    """Torch's own did not: pytorch#78125, pytorch#73187 (heap corruption), pytorch#98136 (enums out of range).
 
     Callers can reach torch.ops.supervised_st.* with any arguments.
     """

@@ -68,7 +68,7 @@ def test_the_papers_levels_are_exact_crops_by_torchs_own_sampler(align_corners, 
         torch.tensor([[x0, y0, side, side]]).double(), (image_side,) * 2, align_corners=align_corners
     )
     grid = torch.nn.functional.affine_grid(theta, [1, 1, side, side], align_corners=align_corners)
-    # Border padding: an outermost center may round to a hair outside, which zeros would blend away.
+    # Border padding: an outermost center may round to just out of bounds, which zeros would blend away.
     crop = torch.nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=align_corners)
     torch.testing.assert_close(crop, image[..., y0 : y0 + side, x0 : x0 + side], rtol=0, atol=1e-11)
 

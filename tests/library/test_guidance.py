@@ -23,7 +23,7 @@ class Found(NamedTuple):
 
 
 class Model(nn.Module):
-    """A small transformer and what recognizes the glimpse."""
+    """A small transformer and a classifier of the glimpse."""
 
     def __init__(self):
         super().__init__()
@@ -219,7 +219,7 @@ def test_a_window_brings_its_confidence():
 
 
 def test_guidance_finds_the_target():
-    """The l1 path is followed to its end: the only minimum is theta = target."""
+    """Descent on l1 ends at the target, which is the only minimum."""
     image, _, target = batch()
     model, guidance = build(), RegressiveGuidance()
     target = target[:1].expand(4, 2, 3)

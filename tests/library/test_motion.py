@@ -1,4 +1,4 @@
-"""Motion windows: the search against brute force, and everything that the definition leaves to us."""
+"""Motion windows: the search against brute force, and every choice that the definition leaves open."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -115,7 +115,7 @@ class TestWindowScores:
         assert (scores[0].numpy() == sums / 2**20).all()
 
     def test_windows_with_the_same_motion_in_them_tie_exactly(self):
-        """All windows compared hold the one patch, none of the noise at the sides, which runs through their sums."""
+        """All windows compared hold the one patch and no noise, but the running sums include the noise at the sides."""
         motion = torch.rand(1, 40, 50, dtype=torch.float64)
         motion[0, :, 7:42] = 0
         motion[0, 18:21, 22:27] = torch.rand(3, 5, dtype=torch.float64)

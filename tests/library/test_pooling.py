@@ -210,7 +210,7 @@ class TestAccumulation:
     @settings(max_examples=8, deadline=None)
     @given(seed=st.integers(0, 2**16), cuts=st.lists(st.integers(1, 39), max_size=6, unique=True))
     def test_equals_the_batch_for_every_split(self, kind, map, seed, cuts):
-        """40 frames of 6 channels far from zero, in stretches of any length: what is held is reduced at most cuts."""
+        """40 frames of 6 channels far from zero, in pieces of any length; after most pieces, they are reduced."""
         clip = random_clips(1, 40, 6, seed) + 3
         layer = pooling(kind, map=map, blocks=2)
         running = layer.accumulate()

@@ -160,7 +160,7 @@ def test_parameters_and_negated_views(backend):
 
 
 class Largest(TorchDispatchMode):
-    """Remember the largest tensor that is made, and the devices of all that take part."""
+    """Remember the largest tensor that is made, and the devices of all tensors involved."""
 
     def __init__(self):
         super().__init__()

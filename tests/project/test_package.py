@@ -1,4 +1,4 @@
-"""The public face, and the built package as a user gets it."""
+"""The public names, and the built package as a user gets it."""
 
 import inspect
 import sys

@@ -69,7 +69,7 @@ def _elsewhere(command: str) -> str:
 
 
 def main(run: Path, name: str) -> None:
-    """Keep what the documentation shows of the run in a folder, under a name."""
+    """Keep what the documentation shows of the run in folder PATH as examples/mpii_cooking/results/STR."""
     condensed(Results.load(run)).save(FOLDER / name)
 
 

@@ -1,4 +1,4 @@
-"""Compare what backends give for affine transforms with one hostile entry with the documentation.
+"""Compare results for affine transforms that have one hostile entry with the documentation.
 
 `documented` is that documentation in NumPy, independent of the library. It forms coordinates in float64 from theta as
 theta's dtype holds it.
