@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks.contestants import Sample, baseline, library, widened_baseline
 from benchmarks.records import Results, origin, provenance, results_file, save
 from benchmarks.tolerances import RANDOM_TRANSFORMS
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import markdown_table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 DEFAULT = {"cpu": "aten", "cuda": "triton"}  # the backend that "auto" chooses for bilinear sampling

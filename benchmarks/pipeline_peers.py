@@ -7,8 +7,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-Found = tuple[Any, Any, Any]
-"""For each map: the best score, and the left column and top row of its window."""
+Found = tuple[Any, Any, Any]  # for each map: the best score, and the left column and top row of its window
 
 
 def pooled(motion: Tensor, *kernels: tuple[int, int]) -> Found:

@@ -68,7 +68,10 @@ class Stage:
 
 def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
     """Yield the stages in the order of the pipeline; videos and all files go into ``folder``."""
-    film = _film(max(max(scene.prepared, scene.described) for scene in plan.scenes), folder / "kitchen")
+    frames = max(max(scene.prepared, scene.described) for scene in plan.scenes)
+    # A video of the small synthetic kitchen; its actions may be 15 % shorter than their mean.
+    make_kitchen(folder / "kitchen", KitchenSize(1, 1, 1, clips=1, frames=round(frames / 0.85)), seed=0)
+    film = min((folder / "kitchen" / "videos").iterdir())
     for scene in plan.scenes:
         yield preparation(scene, film, folder / scene.preset.name)
     yield window_search(plan, device)
@@ -76,13 +79,6 @@ def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
         yield pooling(plan, channels, device)
     for scene in plan.scenes:
         yield from extraction(scene, film, folder / scene.preset.name, device)
-
-
-def _film(frames: int, folder: Path) -> Path:
-    """Write a video of the small synthetic kitchen with at least this many frames."""
-    # Actions may be 15 % shorter than their mean.
-    make_kitchen(folder, KitchenSize(1, 1, 1, clips=1, frames=round(frames / 0.85)), seed=0)
-    return min((folder / "videos").iterdir())
 
 
 def _dataset(film: Path, frames: int, size: KitchenSize, path: Path) -> Dataset:

@@ -34,7 +34,7 @@ import supervised_st
 from benchmarks.cases import vary
 from benchmarks.machine_code import Code, functions_by_line
 from benchmarks.records import Row, save
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import markdown_table
 from supervised_st._sampler import fused, kernels, launches, operators
 
 ARCHITECTURES = (80, 90, 100)

@@ -17,7 +17,7 @@ from benchmarks import accuracy
 from benchmarks.records import RESULTS, ROOT, Results
 from benchmarks.timing_tables import full_table, pipeline_table, short_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import markdown_table
 from examples.mpii_cooking.report import docs_record, markdown
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -68,18 +68,17 @@ TABLES = {
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
     "static": _newest(static_table, "static"),
-    "kitchen, run": _of_run(markdown.run_table, "kitchen"),
-    "kitchen, claims": _of_run(markdown.claims_table, "kitchen"),
-    "kitchen, table 2": _of_run(markdown.table_2, "kitchen"),
-    "kitchen, variants": _of_run(markdown.variants_table, "kitchen"),
-    "kitchen, cues": _of_run(markdown.cues_table, "kitchen"),
-    "kitchen, table 3": _of_run(markdown.table_3, "kitchen"),
-    "kitchen, overlap": _of_run(markdown.overlap_table, "kitchen"),
-    "clips, run": _of_run(markdown.run_table, "clips"),
-    "clips, claims": _of_run(markdown.claims_table, "clips"),
-    "clips, table 3": _of_run(markdown.table_3, "clips"),
-    "clips, overlap": _of_run(markdown.overlap_table, "clips"),
 }
+RUN_TABLES = {
+    "run": markdown.run_table,
+    "claims": markdown.claims_table,
+    "table 2": markdown.table_2,
+    "variants": markdown.variants_table,
+    "cues": markdown.cues_table,
+    "table 3": markdown.table_3,
+    "overlap": markdown.overlap_table,
+}
+TABLES |= {f"{run}, {name}": _of_run(it, run) for run in ("kitchen", "clips") for name, it in RUN_TABLES.items()}
 
 
 def rendered(text: str) -> str:

@@ -9,7 +9,7 @@ from benchmarks.cases import Case, plan, shapes
 from benchmarks.contestants import BASELINES, OURS
 from benchmarks.measure import Spread, speedup
 from benchmarks.records import Results, Row, origin
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import markdown_table
 
 Columns = dict[str, Callable[[Row], str]]  # the cell of a row, by the column's title
 PHASES = {

@@ -6,7 +6,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from examples.mpii_cooking.variants import Variant
+from examples.mpii_cooking.variants import PAPER_VARIANTS, Variant
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,7 @@ class Scope:
     localizers: tuple[str, ...] = ("vgg-f", "vgg-m", "vgg-16")  # Table 2
     main_localizer: str = "vgg-16"  # of Table 3 and of the variants below
     # Variants that the paper does not have, trained for the spatial stream at the levels below.
-    variants: tuple[Variant, ...] = (
-        *(Variant.STN_IDENTITY, Variant.STN_LEVEL, Variant.STN_SLOW, Variant.STN_FAST),
-        *(Variant.CENTER, Variant.FROZEN, Variant.SSTN_SLOW, Variant.GUIDED, Variant.ANNEALED),
-    )
+    variants: tuple[Variant, ...] = tuple(variant for variant in Variant if variant not in PAPER_VARIANTS)
     variant_levels: tuple[str, ...] = ("detail",)
 
 

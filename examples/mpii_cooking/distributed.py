@@ -33,7 +33,7 @@ def joined() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     if device().type == "cuda":
         torch.cuda.set_device(device())
     # Gradients travel from GPU to GPU, results, which are Python objects, through gloo.
@@ -122,8 +122,13 @@ def _exchanged(work: Callable[[], Result]) -> list[Result]:
     return [found for results, _ in everyone for found in results]
 
 
-def _end_with(parent: int) -> None:
-    """End this process when ``parent`` was killed: it must not write into what the next start reads."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
+def end_with_parent() -> None:
+    """End this process when its parent was killed: it must not write into what the next start reads."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

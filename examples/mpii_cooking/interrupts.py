@@ -11,6 +11,17 @@ from collections.abc import Callable
 EXIT_CODE = 130  # 128 + SIGINT, as shells report it
 
 
+def end(*_: object) -> None:
+    """Say that the run is stopped, and end this process; a handler of SIGINT."""
+    _say_stopped()
+    os._exit(EXIT_CODE)
+
+
+def _say_stopped() -> None:
+    if os.environ.get("RANK", "0") == "0":
+        os.write(sys.stderr.fileno(), b"\nstopped; the same command goes on from here\n")  # print could deadlock
+
+
 def stoppable(work: Callable[[], object]) -> None:
     """Run ``work`` so that Ctrl-C prints one line and ends this process and its children with ``EXIT_CODE``.
 
@@ -23,8 +34,7 @@ def stoppable(work: Callable[[], object]) -> None:
             return
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         is_stopped.set()
-        if os.environ.get("RANK", "0") == "0":
-            os.write(sys.stderr.fileno(), b"\nstopped; the same command goes on from here\n")  # print could deadlock
+        _say_stopped()
         children = multiprocessing.active_children()
         if not children:
             os._exit(EXIT_CODE)

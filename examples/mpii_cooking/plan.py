@@ -15,7 +15,7 @@ from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
 from examples.mpii_cooking.data.preparation import MEMORY, VideoCache, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
-from examples.mpii_cooking.durations import duration
+from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs

@@ -7,16 +7,22 @@ with as many threads, it ends with the same tables. A GPU sums in varying order,
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from examples.mpii_cooking import interrupts
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, interrupts.end)  # the imports below take seconds
+
 import torch
 import tyro
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from examples.mpii_cooking import distributed, plan
 from examples.mpii_cooking.config import PRESETS, Preset
@@ -28,7 +34,6 @@ from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
 from examples.mpii_cooking.evaluation.scores import compute_scores
-from examples.mpii_cooking.interrupts import stoppable
 from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
@@ -144,4 +149,4 @@ def run(
 
 
 if __name__ == "__main__":
-    stoppable(lambda: tyro.cli(main))
+    interrupts.stoppable(lambda: tyro.cli(main))

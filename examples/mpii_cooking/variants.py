@@ -107,3 +107,6 @@ class Variant(Enum):
         member._value_ = member.key = traits.key
         member.traits = traits
         return member
+
+
+PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.SSTN)

@@ -74,7 +74,7 @@ def test_what_was_not_computed_is_not_loaded(tmp_path, monkeypatch):
         lambda: features.load_features(experiment, stream, Region.LEARNED, "test"),
     )
     for load in loads:
-        with pytest.raises(NotDoneError, match="run the stage that computes it"):
+        with pytest.raises(NotDoneError, match="run its stage"):
             load()
     assert list(tmp_path.iterdir()) == []
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.example.test_end_to_end import TIMEOUT, by_two, command, running
+from tests.helpers.programs import listen_to_ctrl_c
 
-SECONDS = 2.0
+SECONDS = 10.0  # 2 on an idle machine; other tests keep this one busy
 MESSAGE = "stopped; the same command goes on from here"
 MOMENTS = {
     "preparation": "cache/prepare/*/*",  # the first video is on its way
@@ -33,7 +34,9 @@ def interrupted(arguments, folder, moment):
     """
     errors = folder / "stderr"
     with errors.open("w") as stderr:
-        process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.DEVNULL, stderr=stderr, start_new_session=True, preexec_fn=listen_to_ctrl_c
+        )
     started = time.monotonic()
     while not any(folder.glob(moment)):
         assert process.poll() is None, errors.read_text()
@@ -43,20 +46,25 @@ def interrupted(arguments, folder, moment):
     os.killpg(process.pid, signal.SIGINT)
     pressed = time.monotonic()
     code = process.wait(timeout=TIMEOUT)
-    while any(running(pid) for pid in others) and time.monotonic() - pressed < 10 * SECONDS:
+    while any(running(pid) for pid in others) and time.monotonic() - pressed < 2 * SECONDS:
         time.sleep(0.02)
     return code, time.monotonic() - pressed, errors.read_text().removeprefix(said)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_ends_a_run_with_one_line_and_all_its_processes(tmp_path, moment):
-    code, seconds, said = interrupted(command(tmp_path), tmp_path, MOMENTS[moment])
-    assert code == 130
-    assert seconds < SECONDS
-    before, _, after = said.partition(f"\n{MESSAGE}\n")
-    assert "Traceback" not in before
-    assert not after.strip(), "the line is the last one"
-    assert not (tmp_path / "results.json").exists()
+def test_ctrl_c_ends_a_run_with_one_line_and_the_same_command_goes_on(tmp_path):
+    finished = {}
+    for name, moment in MOMENTS.items():
+        code, seconds, said = interrupted(command(tmp_path), tmp_path, moment)
+        assert code == 130, name
+        assert seconds < SECONDS, name
+        before, _, after = said.partition(f"\n{MESSAGE}\n")
+        assert "Traceback" not in before, name
+        assert not after.strip(), f"{name}: the line is the last one"
+        assert not (tmp_path / "results.json").exists()
+        prepared = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/prepare/*/manifest.json")}
+        assert finished.items() <= prepared.items(), f"{name}: finished work was done again"
+        finished = prepared
+    assert len(finished) == 12
 
 
 def test_ctrl_c_ends_all_ranks_with_one_line(tmp_path):
@@ -65,12 +73,3 @@ def test_ctrl_c_ends_all_ranks_with_one_line(tmp_path):
     assert seconds < SECONDS
     assert said.count(MESSAGE) == 1
     assert 'run_all.py", line' not in said, "the traceback is torchrun's alone"
-
-
-def test_a_command_that_ctrl_c_stopped_resumes(tmp_path):
-    interrupted(command(tmp_path), tmp_path, MOMENTS["training"])
-    finished = {path: path.read_bytes() for path in tmp_path.glob("cache/prepare/*/manifest.json")}
-    times = {path: path.stat().st_mtime_ns for path in finished}
-    assert len(finished) == 12
-    interrupted(command(tmp_path), tmp_path, MOMENTS["features"])
-    assert {path: path.stat().st_mtime_ns for path in finished} == times

@@ -13,7 +13,7 @@ from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import markdown_table
 from examples.mpii_cooking.report import docs_record, markdown
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Variant

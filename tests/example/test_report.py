@@ -9,9 +9,9 @@ import pytest
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.report import page, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.variants import Modality, Variant

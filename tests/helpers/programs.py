@@ -1,6 +1,7 @@
 """Programs that tests start: Python in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -34,3 +35,8 @@ def run_cases(module: str, *arguments: str | Path) -> list[str]:
         f"{module} ended with {done.returncode} in the case {names[-1:]}: {done.stderr[-2000:]}"
     )
     return names
+
+
+def listen_to_ctrl_c():
+    """Restore the default action of SIGINT, which programs in the background of a shell ignore; for a new process."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

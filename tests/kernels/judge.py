@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from supervised_st.sampling import affine_sample
+from tests.helpers.assertions import assert_close
 from tests.helpers.interpreter import fenced, patched_once
 from tests.kernels.laws import INF, LAWS, NAN, Case
 

@@ -6,9 +6,10 @@ All other tests of the kernels run on the device too where there is one (``conft
 import pytest
 import torch
 
-from benchmarks.tolerances import FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import FLOAT32_SUM, rounding
 from supervised_st import affine_sample
 from supervised_st._sampler.options import PADDING_MODES
+from tests.helpers.assertions import assert_close
 
 pytestmark = [
     pytest.mark.gpu,

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close
+from benchmarks.tolerances import EXACT, FLOAT32_SUM
 from supervised_st import affine_sample
+from tests.helpers.assertions import assert_close
 
 pytestmark = [
     pytest.mark.triton,

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.tolerances import EXACT, assert_close, rounding
+from benchmarks.tolerances import EXACT, rounding
 from supervised_st._sampler.antialias import _cumulative_sum
 from supervised_st.geometry import window_to_theta
 from supervised_st.sampling import affine_sample
+from tests.helpers.assertions import assert_close
 from tests.helpers.sampling import (
     BACKENDS,
     CONVENTIONS,

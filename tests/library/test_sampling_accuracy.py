@@ -5,10 +5,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.geometry import compose, window_to_theta
 from supervised_st.sampling import affine_sample
+from tests.helpers.assertions import assert_close
 from tests.helpers.sampling import (
     BACKENDS,
     CONVENTIONS,

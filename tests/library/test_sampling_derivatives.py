@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.tolerances import EXACT, assert_close
+from benchmarks.tolerances import EXACT
 from supervised_st._sampler.aten import _DIFFERENTIATES_TWICE
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.sampling import affine_sample
+from tests.helpers.assertions import assert_close
 from tests.helpers.sampling import (
     BACKENDS,
     CONVENTIONS,

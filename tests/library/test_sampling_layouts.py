@@ -5,10 +5,11 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.tolerances import EXACT, FLOAT32_SUM, assert_close, rounding
+from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from supervised_st._sampler.aten import _groups
 from supervised_st._sampler.options import MODES
 from supervised_st.sampling import affine_sample
+from tests.helpers.assertions import assert_close
 from tests.helpers.sampling import BACKENDS, FLOATS, IDENTITY, gradients, leaf, pixels, sum_gradients, supported
 
 

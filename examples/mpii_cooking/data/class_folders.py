@@ -1,7 +1,5 @@
 """A folder per class, one video file per clip."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping, Sequence

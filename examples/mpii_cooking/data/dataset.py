@@ -1,7 +1,5 @@
 """What every reader returns: a dataset of clips; and the error for data that cannot be used."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,9 +1,7 @@
 """Optical flow between neighboring frames, 8 bits per component."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -14,7 +12,7 @@ FlowMethod = Callable[[Image, Image], Image]
 """(gray, next gray) -> flow of shape (height, width, 2), in pixels of that grid."""
 
 
-def estimator(method: str) -> FlowMethod:
+def estimator(method: Literal["dis", "tvl1"]) -> FlowMethod:
     """Return "dis" (Kroeger et al., ECCV 2016; milliseconds) or "tvl1" (Zach et al., DAGM 2007; seconds).
 
     TV-L1 is the two-stream networks' choice. The function keeps buffers between calls: every thread needs its own.

@@ -7,8 +7,6 @@ the window's edge. Nothing else depends on the label: colors, positions, light a
 be mirrored.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -28,8 +26,7 @@ from examples.mpii_cooking.workspace import write_json, written_aside
 OBJECTS = ("leek", "salami", "cheese")
 MOVEMENTS = ("slice", "chop")
 PLACES = ("at window", "at stove")
-VERSION = 4
-"""Raised when the pictures change."""
+VERSION = 4  # raised when the pictures change
 _FILE_NAME = "s{:02d}-d01-cam-002"  # by the subject's number
 _IDLE = 5  # frames before the first action and between two actions
 

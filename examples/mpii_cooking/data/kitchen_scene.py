@@ -4,8 +4,6 @@ All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them t
 classes have three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -4,8 +4,6 @@ The annotation file has no header and no quoting. Its columns are ``subject, fil
 category_id, category_name``. Frames count from 1 and the end is inclusive. Category 1 is background, not a class.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,8 +17,7 @@ from examples.mpii_cooking.workspace import visible
 BACKGROUND = 1
 TRAIN_SUBJECTS = (11, 12, 13, 14, 15)
 TEST_SUBJECTS = (8, 10, 16, 17, 18, 19, 20)
-FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)
-"""The paper's split."""
+FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)  # the paper's split
 PAPER_CLIPS = (1715, 2033)
 """Training and test clips of the split behind the paper's tables: each percentage of its Table 2 is k / 2033."""
 

@@ -4,8 +4,6 @@ Memory does not grow with a video's length, every video is a resumable unit, and
 order.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,20 +26,16 @@ from examples.mpii_cooking.data.dataset import DataError, Dataset
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
-MEMORY = 1_500_000_000
-"""Bytes of decoded frames that a process keeps."""
+MEMORY = 1_500_000_000  # bytes of decoded frames that a process keeps
 
 FLOW_NAME = "flow.mkv"
-PROFILE = {"score": np.float64, "row": np.int16}
-"""What is kept of a window profile, and as what."""
+PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window profile, and as what
 
-_VERSION = 3
-"""Raised when preparation changes, so that no cache of an older version is used."""
+_VERSION = 3  # raised when preparation changes, so that no cache of an older version is used
 _PARALLEL = 2
 """Videos processed at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 
-Found = tuple[Unit, int]
-"""A video's unit and its number of frames."""
+Found = tuple[Unit, int]  # a video's unit and its number of frames
 
 
 class VideoCache:

@@ -1,7 +1,5 @@
 """Open a folder as a dataset. To read another format, write a module like ``class_folders`` and call it here."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from examples.mpii_cooking.data import class_folders, mpii

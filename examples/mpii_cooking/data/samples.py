@@ -4,8 +4,6 @@ A sample depends on the seed, the epoch and its index alone. So neither the numb
 resumed run changes anything. Batches are cropped as uint8 and converted to float32 once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field

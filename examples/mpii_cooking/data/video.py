@@ -4,8 +4,6 @@ Source videos are read from front to back, since containers such as AVI with B-f
 :class:`FrameCache` has random access to files that :class:`VideoWriter` wrote with every frame a key frame.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
@@ -29,8 +27,7 @@ _TICKS = 1000 // CACHE_RATE
 _MOST_OPEN = 256
 """Caches that a process keeps open. Systems commonly allow 1024 files."""
 
-Frame = NDArray[Any]
-"""One picture, uint8: (height, width, 3) RGB or (height, width) gray."""
+Frame = NDArray[Any]  # one picture, uint8: (height, width, 3) RGB or (height, width) gray
 Codec = Literal["mpeg4", "mjpeg", "ffv1"]
 
 
@@ -194,6 +191,6 @@ class FrameMemory:
         """Read one frame of a cache. A forked process opens its own file, since a shared file has only one position."""
         return self._reader(path, os.getpid())[index]
 
-    def __reduce__(self) -> tuple[type[FrameMemory], tuple[int]]:
+    def __reduce__(self) -> tuple[type["FrameMemory"], tuple[int]]:
         """Pickle without the frames."""
         return FrameMemory, (self.capacity,)

@@ -34,8 +34,7 @@ class PooledCell:
 
 
 Cell = FrameCell | PooledCell
-Pair = tuple[Cell, Cell]
-"""Two cells of one kind, of which the first is claimed to be better."""
+Pair = tuple[Cell, Cell]  # two cells of one kind, of which the first is claimed to be better
 
 CLIP_ROWS = (*paper.LEVELS, paper.FUSION)
 CLIP_CELLS = tuple(ClipCell(row, stream, region) for region, stream, row in product(Region, paper.STREAMS, CLIP_ROWS))

@@ -39,9 +39,11 @@ def claims(results: Results) -> tuple[Claim, ...]:
     The pair with the paper's largest difference is a claim of its own if more seeds have it than have the other pairs.
     """
     guidance = list(_guidance(results))
+    rows = list(product(CLIP_ROWS, paper.STREAMS))
+    regions = [_pair(results, *(ClipCell(row, stream, region) for region in Region)) for row, stream in rows]
     found = [
         Claim("A guided transformer (SSTN) beats a plain one (STN)", guidance),
-        Claim("The learned region (R_d) beats the hard-coded motion window (R_h)", list(_regions(results))),
+        Claim("The learned region (R_d) beats the hard-coded motion window (R_h)", regions),
         Claim("Late fusion beats the best single level", list(_fusions(results))),
         Claim("Both streams together (S+T) beat each alone", list(_streams(results))),
     ]
@@ -75,11 +77,6 @@ def _guidance(results: Results) -> Iterator[Pair]:
     for localizer, level in dict.fromkeys((localizer, level) for localizer, level, _ in paper.TABLE_2):
         if localizer in results.localizers:
             yield _beats(results, Variant.STN, level, localizer)
-
-
-def _regions(results: Results) -> Iterator[Pair]:
-    for row, stream in product(CLIP_ROWS, paper.STREAMS):
-        yield _pair(results, ClipCell(row, stream, Region.LEARNED), ClipCell(row, stream, Region.HARD_CODED))
 
 
 def _fusions(results: Results) -> Iterator[Pair]:

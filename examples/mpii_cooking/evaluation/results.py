@@ -4,8 +4,6 @@ Only the rows of ``schema`` and the decision values are stored; means, intervals
 method takes cells, and uses the seeds that have all of them.
 """
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import cast
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +32,13 @@ from examples.mpii_cooking.evaluation.estimates import (
 )
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
 from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
-from examples.mpii_cooking.variants import Modality, Region, Variant, Window
+from examples.mpii_cooking.variants import PAPER_VARIANTS, Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
 SCHEMA = 3  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
+CURE = "run the same command again, finished work is reused"
 Scores = NDArray[np.float32]
-PAPER_VARIANTS = (Variant.RANDOM_CROP, Variant.HARD_CODED, Variant.STN, Variant.SSTN)
-"""The variants that every run tests at every level: the paper's, and what its classifiers start from."""
 
 Terms = Sequence[tuple[PooledCell, PooledCell | None]]
 
@@ -72,25 +70,24 @@ class Results:
     scores: Mapping[tuple[int, PooledCell], Scores] = field(default_factory=dict)  # (seed, cell) -> decision values
 
     @classmethod
-    def load(cls, folder: Path) -> Results:
+    def load(cls, folder: Path) -> "Results":
         """Read what ``save`` has written; ``ResultsError`` if a file is missing or does not fit the schema."""
         path = folder / FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ResultsError(f"{path} is missing: a run writes it at its end") from None
-        version = content.pop("schema", None)
+        except ValueError as broken:
+            raise ResultsError(f"{path} is not whole ({broken}); {CURE}") from None
+        version = content.pop("schema", None) if isinstance(content, dict) else None
         if version != SCHEMA:
-            raise ResultsError(
-                f"{path} has schema {version}, expected {SCHEMA}: another version of the example wrote it; "
-                "run the same command again, finished work is reused"
-            )
+            raise ResultsError(f"{path} has schema {version}, expected {SCHEMA}: another version wrote it; {CURE}")
         try:
             results = TypeAdapter(cls).validate_json(json.dumps(content))
         except ValidationError as misfit:
             first = misfit.errors()[0]
             place = ".".join(map(str, first["loc"]))
-            raise ResultsError(f"{path} does not fit the schema: {place}: {first['msg']}") from misfit
+            raise ResultsError(f"{path} does not fit the schema: {place}: {first['msg']}; {CURE}") from misfit
         if not results.kept:
             results = replace(results, scores=_load_scores(folder / SCORES_FILE))
         results._check(folder)
@@ -225,11 +222,15 @@ class Results:
         answers |= {f"answers of seed {row.seed}, {row.pooled}": row.answers for row in self._outcomes.values()}
         for name, values in {"labels": self.labels, **answers}.items():
             if values.shape != (clips,) or not np.isin(values, range(classes)).all():
-                raise ResultsError(f"{folder / FILE}: {name} must be {clips} classes below {classes}")
+                expected = f"shape ({clips},) and classes below {classes}"
+                raise ResultsError(f"{folder / FILE}: {name} must have {expected}, got shape {values.shape}; {CURE}")
+        for row in self.overlaps:
+            if len(row.guided) != clips:
+                raise ResultsError(f"{folder / FILE}: {row} must have {clips} overlaps, got {len(row.guided)}; {CURE}")
         for key, scores in self.scores.items():
-            if scores.shape != (clips, classes):
-                name = f"{folder / SCORES_FILE}: {_score_name(*key)}"
-                raise ResultsError(f"{name} must have shape {(clips, classes)}, got {scores.shape}")
+            if scores.shape != (clips, classes) or not np.isfinite(scores).all():
+                expected = f"finite numbers of shape {(clips, classes)}"
+                raise ResultsError(f"{folder / SCORES_FILE}: {_score_name(*key)} must be {expected}; {CURE}")
 
     @cached_property
     def _answers(self) -> dict[tuple[int, Cell], Labels]:
@@ -328,9 +329,11 @@ def _load_scores(path: Path) -> dict[tuple[int, PooledCell], Scores]:
     try:
         with np.load(path) as arrays:
             found = {tuple(name.split("/")): arrays[name] for name in arrays}
+        return {
+            (int(seed), PooledCell(pooling, ClipCell(row, stream, Region(region)))): values
+            for (seed, pooling, row, stream, region), values in found.items()
+        }
     except FileNotFoundError:
         raise ResultsError(f"{path} is missing: it belongs to the {FILE} of the same folder") from None
-    return {
-        (int(seed), PooledCell(pooling, ClipCell(row, stream, Region(region)))): values
-        for (seed, pooling, row, stream, region), values in found.items()
-    }
+    except (ValueError, OSError, EOFError, BadZipFile) as broken:
+        raise ResultsError(f"{path} is not whole ({broken}); {CURE}") from None

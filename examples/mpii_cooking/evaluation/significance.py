@@ -5,8 +5,6 @@ against both (Dietterich, Neural Computation 10(7), 1998, separates the sources;
 https://arxiv.org/abs/2103.03098, measures them). Nothing is corrected for the number of comparisons.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import cache
@@ -54,7 +52,7 @@ class Estimate(NamedTuple):
             return Verdict.INCONCLUSIVE
         return Verdict.HOLDS if low > 0 else Verdict.FAILS
 
-    def within(self, lowest: float, highest: float = 100.0) -> Estimate:
+    def within(self, lowest: float, highest: float = 100.0) -> "Estimate":
         """Return the estimate with intervals that end at the lowest and highest possible value."""
 
         def cut(interval: Interval) -> Interval:

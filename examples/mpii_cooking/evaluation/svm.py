@@ -1,7 +1,5 @@
 """The mathematics of Table 3: PCA, temporal correlation pooling, linear SVMs, late fusion, average precision."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -33,7 +31,7 @@ class Gram(NamedTuple):
     train: Floats  # (train clips, train clips)
     test: Floats  # (test clips, train clips)
 
-    def joined(self, other: Gram) -> Gram:
+    def joined(self, other: "Gram") -> "Gram":
         """Return the inner products of the concatenated descriptors."""
         return Gram(self.train + other.train, self.test + other.test)
 

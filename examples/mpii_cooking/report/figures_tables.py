@@ -27,7 +27,7 @@ _PHASES = {
     Phase.JOINT: "Joint training, guidance off",
     Phase.BASELINE: "Recognition on R_h",
 }
-_PAPER_VARIANTS = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
+_DRAWN = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
 
 
 def pairs(results: Results) -> Figure:
@@ -166,7 +166,7 @@ def curves(results: Results) -> Figure:
     figure = Figure(figsize=(13, 5.2), layout="constrained")
     grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
     main = results.settings.scope.main_localizer
-    shown = [run for run in results.curves if run.variant in _PAPER_VARIANTS and run.seed in results.seeds]
+    shown = [run for run in results.curves if run.variant in _DRAWN and run.seed in results.seeds]
     for row, modality in zip(grid, Modality, strict=True):
         for axes, (phase, title) in zip(row, _PHASES.items(), strict=True):
             for run in shown:

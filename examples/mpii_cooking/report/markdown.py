@@ -3,12 +3,11 @@
 from itertools import product
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.significance import Estimate, Interval, Labels
 from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table, variant_table
-from examples.mpii_cooking.markdown_table import markdown_table
+from examples.mpii_cooking.formats import duration, markdown_table
 from examples.mpii_cooking.variants import Modality, Region
 
 

@@ -9,11 +9,11 @@ import jinja2
 import numpy as np
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.durations import duration
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.tables import baseline_table, clip_table, frame_table, variant_table
+from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.report import figures, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.training.weights import RANDOM

@@ -1,7 +1,5 @@
 """What is stored of a run: weights, the optimizer's state while there is more to train, and the history of training."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 
@@ -11,23 +9,20 @@ from torch import Tensor, nn
 
 from examples.mpii_cooking.workspace import Unit, written_aside
 
-Thetas = list[list[list[float]]]
-"""Theta of several frames."""
+Thetas = list[list[list[float]]]  # theta of several frames
 
 
 @dataclass(frozen=True)
 class History:
     """What training logged after every epoch."""
 
-    loss: tuple[float, ...] = ()
-    """Mean training loss of each epoch."""
+    loss: tuple[float, ...] = ()  # mean training loss of each epoch
     measure: tuple[float, ...] = ()
     """Fraction of right classes, in the guidance phase the mean overlap with the target window."""
     windows: tuple[Thetas, ...] = ()
     """Theta on a few fixed frames, before the first epoch and after each; empty for most runs."""
     seconds: float = 0.0
-    is_finished: bool = False
-    """Whether training is over."""
+    is_finished: bool = False  # whether training is over
 
     @property
     def epochs(self) -> int:

@@ -1,7 +1,5 @@
 """An experiment: everything trained and evaluated from one seed, and where its parts are kept."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,10 +18,8 @@ from examples.mpii_cooking.training.weights import Weights
 from examples.mpii_cooking.variants import Modality, Phase
 from examples.mpii_cooking.workspace import NotDoneError, Unit, Workspace, fingerprint
 
-FOLLOWED_CLIPS = 8
-"""Test clips on which Figures 7 and 8 follow the windows."""
-VERSION = 5
-"""Raised when training changes, so that no network of an older version is used."""
+FOLLOWED_CLIPS = 8  # test clips on which Figures 7 and 8 follow the windows
+VERSION = 5  # raised when training changes, so that no network of an older version is used
 
 
 @dataclass(frozen=True)

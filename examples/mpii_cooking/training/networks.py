@@ -7,8 +7,6 @@ no convolution has a stride or shrinks its map, so that something is left of a 2
 stride at full size has a kernel that is smaller by that factor.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

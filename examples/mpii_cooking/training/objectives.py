@@ -1,7 +1,5 @@
 """The loss of every phase and variant: distance to the target window, classification error, or both."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,8 +24,7 @@ class Outcome(NamedTuple):
 
 
 Objective = Callable[[Sample], Outcome]
-Windows = Callable[[Sample], Tensor]
-"""Samples -> theta of the window in each of them, (N, 2, 3)."""
+Windows = Callable[[Sample], Tensor]  # samples -> theta of the window in each of them, (N, 2, 3)
 
 
 def make_objective(run: Run, networks: Networks, guidance: float) -> Objective:

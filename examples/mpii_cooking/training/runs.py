@@ -1,7 +1,5 @@
 """Which networks are trained, in which order, and what each starts from."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass, replace
 from itertools import product
@@ -22,10 +20,8 @@ class Run:
     phase: Phase
     modality: Modality
     level: Level
-    localizer: str | None = None
-    """The localization network; None for runs that have none."""
-    variant: Variant | None = None
-    """None for recognition, from which all variants of the stream start."""
+    localizer: str | None = None  # the localization network; None for runs that have none
+    variant: Variant | None = None  # none for recognition, from which all variants of the stream start
 
     @property
     def name(self) -> str:
@@ -68,7 +64,7 @@ class Run:
         """Return the names of the run's networks."""
         return (*([self.localizer] if self.localizer else []), *([preset.training.classifier] * self.has_classifier))
 
-    def origins(self) -> dict[str, Run]:
+    def origins(self) -> dict[str, "Run"]:
         """Return the runs from which this one starts: part ("transformer", "classifier") -> run."""
         origins = {}
         if self.phase in (Phase.JOINT, Phase.BASELINE):

@@ -5,10 +5,7 @@ a killed run resumes from its last checkpoint, without any stored generator stat
 uninterrupted run. For the same reason it does not matter which rank computes a sub-batch.
 """
 
-from __future__ import annotations
-
 import multiprocessing
-import os
 import signal
 import threading
 import time
@@ -37,8 +34,7 @@ from supervised_st import Plateau
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: the most that a killed run loses, besides its current epoch."""
-MIN_FALL = 0.01
-"""Fraction by which the mean loss must have fallen before training may end early."""
+MIN_FALL = 0.01  # fraction by which the mean loss must have fallen before training may end early
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
@@ -237,15 +233,7 @@ def _start_worker(experiment: Experiment) -> None:
     _experiment = experiment
     torch.set_num_threads(experiment.preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
-    # When the main process is killed, its workers must stop writing into what the next start reads.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    distributed.end_with_parent()
 
 
 def _train_in_worker(run: Run) -> None:

@@ -4,8 +4,6 @@ The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matcon
 a mean image. The others are torchvision's state dicts. ``start`` fits the first convolution to the example's inputs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +33,7 @@ TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RGB = Modality.SPATIAL.channels
 KERNEL, BIAS = "features.0.weight", "features.0.bias"
 """Of the first convolution, the only layer that depends on the format of the inputs."""
-RANDOM = "random"
-"""Origin of a network that starts at random."""
+RANDOM = "random"  # origin of a network that starts at random
 
 _MATCONVNET_TYPES = {nn.Conv2d: "conv", nn.Linear: "conv", nn.ReLU: "relu", ResponseNorm: "lrn", nn.MaxPool2d: "pool"}
 _Content = tuple[Mapping[str, Tensor], Tensor, Tensor]

@@ -1,0 +1,18 @@
+"""How durations and Markdown tables are written, in the example and in the benchmarks."""
+
+from collections.abc import Iterable, Sequence
+
+
+def duration(seconds: float) -> str:
+    """Return 8.1 s, 5 min 12 s, 3 h 20 min or 4.2 days."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{seconds / 86400:.1f} days"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; its cells are Markdown already."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
