@@ -4,6 +4,5 @@ The commands, each ``python benchmarks/NAME.py``, and what only they use (``accu
 
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.
-- ``static_report``: ``machine_code``.
-- ``tables``: ``timing_tables``.
+- ``static_report``: ``machine_code``; ``tables``: ``timing_tables``.
 """

@@ -78,7 +78,8 @@ RUN_TABLES = {
     "table 3": markdown.table_3,
     "overlap": markdown.overlap_table,
 }
-TABLES |= {f"{run}, {name}": _of_run(it, run) for run in ("kitchen", "clips") for name, it in RUN_TABLES.items()}
+TABLES |= {f"kitchen, {name}": _of_run(it, "kitchen") for name, it in RUN_TABLES.items()}
+TABLES |= {f"clips, {name}": _of_run(RUN_TABLES[name], "clips") for name in ("run", "claims", "table 3", "overlap")}
 
 
 def rendered(text: str) -> str:
