@@ -21,7 +21,7 @@ class Run:
     modality: Modality
     level: Level
     localizer: str | None = None  # the localization network; None for runs that have none
-    variant: Variant | None = None  # none for recognition, from which all variants of the stream start
+    variant: Variant | None = None  # None for recognition, from which all variants of the stream start
 
     @property
     def name(self) -> str:
