@@ -1,9 +1,11 @@
 """Regressive guidance: pull theta onto a target window at first, then let the task alone decide."""
 
 import math
+import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from supervised_st import schedules
@@ -29,6 +31,8 @@ class WindowLike(Protocol):
         """``[batch]``, the weight of each sample."""
 
 
+_MANY_CALLS = 1000  # of `objective` without a step: far more than sub-batches are accumulated for one step
+
 Target = Tensor | WindowLike
 _GlimpseT = TypeVar("_GlimpseT")
 _GlimpseT_co = TypeVar("_GlimpseT_co", covariant=True)
@@ -44,12 +48,24 @@ class SpatialTransformerLike(Protocol[_GlimpseT_co]):
         """Return theta alone."""
 
 
+class _Before(NamedTuple):
+    """A transformer and the values that its parameters had before the optimizer's step."""
+
+    transformer: nn.Module
+    values: dict[str, tuple[nn.Parameter, Tensor]]
+
+
 class RegressiveGuidance(nn.Module):
     """The switch between supervised and free attention.
 
     While guidance is on, ``theta`` is regressed onto a target window. While it is off it costs nothing: no target is
     computed and the autograd graph does not change. The schedule decides whether it is on, until `on` or `off`
-    overrides the schedule. The state is part of the state dict, so a resumed run continues identically.
+    overrides the schedule and `auto` returns to it. The state is part of the state dict, so a resumed run continues
+    identically.
+
+    Once guidance has ended, `step` shortens each update of the transformer to ``free_pace`` times its length. The
+    task's gradient of theta is noisy. At the full rate it drives the windows out of the image within a few steps, from
+    where no gradient leads back. A transformer that was never guided moves at the full rate.
 
     Args:
         loss: per sample; the mean over the batch is taken afterwards.
@@ -60,13 +76,17 @@ class RegressiveGuidance(nn.Module):
         schedule: how strength falls with the optimizer steps; `Always` if None.
         weight: factor of the loss at full strength, finite and not negative.
         joint: train the task too while guidance is on. The paper does not.
+        free_pace: how far the transformer moves per optimizer step once guidance has ended, in (0, 1], as a fraction of
+            the optimizer's own step. 1 leaves the pace to the optimizer, for example to the rates of
+            `SupervisedSpatialTransformer.parameter_groups`.
 
     Raises:
         TypeError: by every method, if an argument does not have the type or dtype that is described.
         ValueError: by every method, if an argument does not have the shape or range that is described.
 
     Reference:
-        Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (1), sections 3.2 and 3.3.
+        Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (1), sections 3.2 and 3.3; section 4
+        lowers the localization network's rate at the switch, too, from 1e-3 to 1e-6.
     """
 
     def __init__(
@@ -76,17 +96,23 @@ class RegressiveGuidance(nn.Module):
         schedule: schedules.Schedule | None = None,
         weight: float = 1.0,
         joint: bool = False,
+        free_pace: float = 0.1,
     ) -> None:
         super().__init__()
         check_choice("loss", loss, _LOSSES)
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight must be finite and not negative, got {weight}")
-        self.loss, self.weight, self.joint = loss, weight, joint
+        if not 0 < free_pace <= 1:
+            raise ValueError(f"free_pace must be positive and at most 1, got {free_pace}")
+        self.loss, self.weight, self.joint, self.free_pace = loss, weight, joint, free_pace
         self.schedule = schedules.Always() if schedule is None else schedule
         if not isinstance(self.schedule, schedules.Schedule):
             raise TypeError(f"schedule must be a Schedule such as HardSwitch(1000), got {schedule!r}")
         self.steps = 0
         self._override: bool | None = None
+        self._has_guided = False
+        self._before: _Before | None = None
+        self._calls = 0  # of `objective` since the last step
         self._update()
 
     @property
@@ -104,9 +130,21 @@ class RegressiveGuidance(nn.Module):
         self._override = False
         self._update()
 
+    def auto(self) -> None:
+        """Let the schedule decide again, after `on` or `off`."""
+        self._override = None
+        self._update()
+
     def step(self) -> None:
-        """Count an optimizer step. Call it after each ``optimizer.step()``, or the schedule does not move."""
+        """Count an optimizer step. Call it after each ``optimizer.step()``, or the schedule does not move.
+
+        Once guidance has ended, this also shortens the step that the transformer has just made to ``free_pace`` of its
+        length. It does so with every optimizer, and to everything that the optimizer does, such as weight decay.
+        """
+        self._shorten_step()
+        self._calls = 0
         self.steps += 1
+        self._has_guided |= self.strength > 0
         if self._override is None:
             self.schedule.advance()
         self._update()
@@ -162,7 +200,11 @@ class RegressiveGuidance(nn.Module):
                 neither read nor called while guidance is off, and may then be None.
             task: maps the transformer's `Glimpse` to the task's loss.
         """
+        if not callable(task):
+            raise TypeError(f"task must be a function from a Glimpse to a loss, got {type(task).__name__}")
+        self._warn_of_forgotten_steps()
         if self.strength == 0:
+            self._remember(transformer)
             return task(transformer(image))
         theta_and_confidence = self._resolve(target)
         guide: Callable[..., Tensor] = self
@@ -184,6 +226,7 @@ class RegressiveGuidance(nn.Module):
         """Return the state of guidance, for the state dict."""
         return {
             "override": self._override,
+            "has_guided": self._has_guided,
             "steps": self.steps,
             "schedule": type(self.schedule).__name__,
             "schedule_state": self.schedule.state(),
@@ -195,12 +238,50 @@ class RegressiveGuidance(nn.Module):
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")
         self._override, self.steps = state["override"], state["steps"]
+        # Version 0.2.0 did not store it. There, off by hand was most often a transformer that was never guided.
+        self._has_guided = state.get("has_guided", self.steps > 0 and self._override is not False)
+        self._before = None
         self.schedule.restore(state["schedule_state"])
         self._update()
 
     def _update(self) -> None:
         # Once per step, so that compiled code reads a number that rarely changes.
         self._factor = self.schedule.factor(self.steps) if self._override is None else float(self._override)
+
+    def _remember(self, transformer: object) -> None:
+        """Keep the transformer's parameters until `step`, if that is going to shorten their update."""
+        if not isinstance(transformer, nn.Module) or not self._has_guided or self.free_pace == 1:
+            return
+        if self._before is None and torch.is_grad_enabled():
+            learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}
+            self._before = _Before(transformer, {name: (it, it.detach().clone()) for name, it in learning.items()})
+
+    @torch.no_grad()
+    def _shorten_step(self) -> None:
+        if self._before is None:
+            return
+        transformer, values = self._before
+        self._before = None
+        now = dict(transformer.named_parameters())
+        for name, (parameter, value) in values.items():
+            if now.get(name) is not parameter:
+                raise RuntimeError(
+                    f"free_pace={self.free_pace} needs the same parameters in objective and step, but {name} was "
+                    "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
+                )
+            parameter.lerp_(value, 1 - self.free_pace)
+
+    def _warn_of_forgotten_steps(self) -> None:
+        # Compiled code would be recompiled whenever the count changes.
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.schedule == schedules.Always():
+            return
+        self._calls += 1
+        if self._calls == _MANY_CALLS:
+            warnings.warn(
+                f"guidance.step() was not called during {_MANY_CALLS} calls of objective: call it after each "
+                "optimizer.step(), or the schedule does not move",
+                stacklevel=3,
+            )
 
     def _resolve(self, target: Target | Callable[[], Target] | None) -> tuple[Tensor, Tensor | None]:
         """Return theta and confidence of a target, which is computed here if it is a function."""

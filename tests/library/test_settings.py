@@ -42,7 +42,7 @@ SETTINGS = {
         "antialias": True,
         "backend": "reference",
     },
-    RegressiveGuidance: {"loss": "grid_mse", "schedule": HardSwitch(3), "weight": 2.0, "joint": True},
+    RegressiveGuidance: {"loss": "grid_mse", "schedule": HardSwitch(3), "weight": 2.0, "joint": True, "free_pace": 0.3},
     MotionWindowTarget: {"bound": 20.0, "fallback": "invalid", "align_corners": True},
     TemporalCorrelationPooling: {"gamma": 0.7, "shrinkage": 0.1, "map": "none", "blocks": 2, "power": 1.0},
     Plateau: {"min_delta": 0.5, "min_fall": 0.01},

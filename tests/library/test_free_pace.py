@@ -1,0 +1,235 @@
+"""From the end of guidance on, the transformer takes a fraction of each step, whatever the optimizer."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from supervised_st import HardSwitch, LinearAnneal, RegressiveGuidance, SupervisedSpatialTransformer
+from supervised_st.geometry import window_to_theta
+
+GUIDED, FREE = 3, 4
+OPTIMIZERS = {
+    "sgd": lambda groups: torch.optim.SGD(groups, lr=0.05),
+    "momentum": lambda groups: torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=0.01),
+    "adam": lambda groups: torch.optim.Adam(groups, lr=2e-3),
+    "adamw": lambda groups: torch.optim.AdamW(groups, lr=2e-3, weight_decay=0.1),
+}
+
+
+class Model(nn.Module):
+    """A small transformer and a classifier of the glimpse."""
+
+    def __init__(self):
+        super().__init__()
+        net = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 5), nn.Tanh())
+        self.look = SupervisedSpatialTransformer(net, (4, 4), features=5, scale=0.5)
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+
+    def objective(self, guidance, step):
+        generator = torch.Generator().manual_seed(step)
+        image = torch.randn(8, 3, 9, 9, generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, 3, (8,), generator=generator)
+        window = torch.randint(0, 5, (8, 4), generator=generator) * torch.tensor([1, 1, 0, 0])
+        target = window_to_theta((window + torch.tensor([0, 0, 4, 4])).double(), (9, 9))
+        return guidance.objective(
+            self.look,
+            image,
+            target=target,
+            task=lambda glimpse: nn.functional.cross_entropy(self.classifier(glimpse.image), labels),
+        )
+
+
+def build():
+    torch.manual_seed(0)
+    return Model().double()
+
+
+def groups(model):
+    return [{"params": [*model.look.parameters()]}, {"params": [*model.classifier.parameters()]}]
+
+
+def train(model, optimizer, guidance, steps):
+    for step in range(*steps):
+        optimizer.zero_grad()
+        model.objective(guidance, step).backward()
+        optimizer.step()
+        guidance.step()
+
+
+def trained(optimizer, guidance, steps=(0, GUIDED + FREE)):
+    model = build()
+    train(model, OPTIMIZERS[optimizer](groups(model)), guidance, steps)
+    return model.state_dict()
+
+
+def assert_equal(found, expected):
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_pace_is_a_lower_rate_for_the_transformer_alone(optimizer):
+    """The definition of SGD, Adam and AdamW: a step is proportional to the rate of its group."""
+    found = trained(optimizer, RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=0.25))
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=1)
+    by_rate = OPTIMIZERS[optimizer](groups(model))
+    train(model, by_rate, guidance, (0, GUIDED))
+    by_rate.param_groups[0]["lr"] *= 0.25
+    train(model, by_rate, guidance, (GUIDED, GUIDED + FREE))
+    for name, expected in model.state_dict().items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-11, atol=1e-13, msg=name)
+
+
+@pytest.mark.parametrize("schedule", [HardSwitch(GUIDED), LinearAnneal(0, GUIDED)])
+@pytest.mark.parametrize("joint", [True, False])
+def test_while_guided_the_pace_is_the_optimizers(schedule, joint):
+    paced, full = (
+        trained("adam", RegressiveGuidance(schedule=schedule, joint=joint, free_pace=pace), (0, GUIDED))
+        for pace in (0.1, 1)
+    )
+    assert_equal(paced, full)
+
+
+def test_a_transformer_that_was_never_guided_is_plain():
+    model = build()
+    optimizer = OPTIMIZERS["adam"](groups(model))
+    for step in range(FREE):
+        optimizer.zero_grad()
+        model.objective(RegressiveGuidance(weight=0), step).backward()
+        optimizer.step()
+    by_hand = RegressiveGuidance()
+    by_hand.off()
+    for guidance in (by_hand, RegressiveGuidance(schedule=HardSwitch(0)), RegressiveGuidance(weight=0)):
+        assert_equal(trained("adam", guidance, (0, FREE)), model.state_dict())
+
+
+def test_turning_guidance_off_by_hand_sets_the_pace_too():
+    by_hand, scheduled = RegressiveGuidance(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    models = build(), build()
+    for model, guidance in zip(models, (by_hand, scheduled), strict=True):
+        optimizer = OPTIMIZERS["adam"](groups(model))
+        train(model, optimizer, guidance, (0, GUIDED))
+        by_hand.off()
+        train(model, optimizer, guidance, (GUIDED, GUIDED + FREE))
+    assert_equal(models[0].state_dict(), models[1].state_dict())
+
+
+def test_sub_batches_and_validation_between_them_change_nothing():
+    expected = trained("momentum", RegressiveGuidance(schedule=HardSwitch(GUIDED)))
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    optimizer = OPTIMIZERS["momentum"](groups(model))
+    for step in range(GUIDED + FREE):
+        optimizer.zero_grad()
+        for _ in range(2):
+            (model.objective(guidance, step) / 2).backward()
+        optimizer.step()
+        with torch.no_grad():
+            model.objective(guidance, step)
+        guidance.step()
+    assert_equal(model.state_dict(), expected)
+
+
+def test_a_resumed_run_continues_at_the_same_pace():
+    expected = trained("adam", RegressiveGuidance(schedule=HardSwitch(GUIDED)))
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    optimizer = OPTIMIZERS["adam"](groups(model))
+    train(model, optimizer, guidance, (0, GUIDED + 1))
+    saved = model.state_dict(), optimizer.state_dict(), guidance.state_dict()
+    resumed, schedule = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    continued = OPTIMIZERS["adam"](groups(resumed))
+    for part, state in zip((resumed, continued, schedule), saved, strict=True):
+        part.load_state_dict(state)
+    train(resumed, continued, schedule, (GUIDED + 1, GUIDED + FREE))
+    assert_equal(resumed.state_dict(), expected)
+
+
+@pytest.mark.parametrize(("override", "steps", "paced"), [(None, 5, True), (False, 5, False), (None, 0, False)])
+def test_a_state_of_version_0_2_knows_whether_it_has_guided(override, steps, paced):
+    guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    state = guidance.get_extra_state() | {"override": override, "steps": steps}
+    del state["has_guided"]
+    guidance.set_extra_state(state)
+    guidance.off()
+    model, start = build(), build().state_dict()
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), guidance, (0, 1))
+    full = build()
+    train(full, torch.optim.SGD(full.parameters(), lr=0.1), RegressiveGuidance(weight=0), (0, 1))
+    pace = 0.1 if paced else 1
+    moved = full.state_dict()["look.head.weight"] - start["look.head.weight"]
+    torch.testing.assert_close(model.state_dict()["look.head.weight"], start["look.head.weight"] + pace * moved)
+
+
+def test_compiled_code_keeps_the_pace():
+    expected = trained("adam", RegressiveGuidance(schedule=HardSwitch(GUIDED)))
+    torch._dynamo.reset()
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
+    plain = model.objective
+    model.objective = torch.compile(lambda guidance, step: plain(guidance, step), backend="eager")
+    train(model, OPTIMIZERS["adam"](groups(model)), guidance, (0, GUIDED + FREE))
+    for name, value in model.state_dict().items():  # the compiler sums in another order
+        torch.testing.assert_close(value, expected[name], rtol=1e-11, atol=1e-13, msg=name)
+
+
+def test_parameters_that_are_replaced_between_objective_and_step_are_refused():
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(1))
+    guidance.step()
+    model.objective(guidance, 0).backward()
+    model.look.head.bias = nn.Parameter(model.look.head.bias.detach().clone())
+    with pytest.raises(RuntimeError, match=r"head.bias was replaced: set free_pace=1 and give .* parameter_groups"):
+        guidance.step()
+
+
+def test_weights_loaded_between_two_steps_stay():
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(1))
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), guidance, (0, 3))
+    model.load_state_dict(build().state_dict())
+    train(model, torch.optim.SGD(model.parameters(), lr=0.0), guidance, (0, 1))
+    assert_equal(model.state_dict(), build().state_dict())
+
+
+@pytest.mark.parametrize("pace", [0, -0.1, 1.1, float("nan")])
+def test_a_pace_out_of_range_is_named(pace):
+    with pytest.raises(ValueError, match=f"free_pace must be positive and at most 1, got {pace}"):
+        RegressiveGuidance(free_pace=pace)
+
+
+def test_a_task_that_cannot_be_called_is_refused_while_guided():
+    with pytest.raises(TypeError, match="task must be a function from a Glimpse to a loss, got Tensor"):
+        RegressiveGuidance().objective(build().look, torch.zeros(1, 3, 9, 9), target=None, task=torch.zeros(()))
+
+
+def test_a_forgotten_step_is_said_once(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(3))
+    with pytest.warns(UserWarning, match=r"guidance.step\(\) was not called during 10 calls of objective") as found:
+        [model.objective(guidance, 0) for _ in range(25)]
+    assert len(found) == 1
+    assert found[0].filename == __file__
+
+
+def test_nothing_is_said_when_steps_are_counted_or_do_not_matter(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model = build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for guidance in (RegressiveGuidance(), counted := RegressiveGuidance(schedule=HardSwitch(10))):
+            for call in range(30):
+                with torch.set_grad_enabled(call % 2 == 0 or guidance is not counted):
+                    model.objective(guidance, 0)
+                if call % 18 == 17:
+                    counted.step()
+
+
+def test_auto_returns_to_the_schedule():
+    guidance = RegressiveGuidance(schedule=HardSwitch(2))
+    guidance.off()
+    guidance.step()
+    guidance.auto()
+    assert guidance.strength == 1
+    guidance.on()
+    guidance.step()
+    assert guidance.strength == 1
+    guidance.auto()
+    assert guidance.strength == 0
+    assert "off by the schedule" in repr(guidance)
