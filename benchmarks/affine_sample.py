@@ -111,7 +111,7 @@ def main() -> int:
     rounds = arguments.rounds or (QUICK_ROUNDS if is_quick else ROUNDS)
     header = provenance(device, arguments.threads) | {"rounds": rounds}
     path = arguments.json or results_file(device, is_quick=is_quick)
-    measured = Measured(path, header, fresh=arguments.fresh)
+    measured = Measured(path, header, plan("full", device), fresh=arguments.fresh)
     chosen = [case for case in plan(arguments.plan, device) if any(text in case.name for text in arguments.shapes)]
     if not chosen:
         sys.exit(f"no case has any of {arguments.shapes} in its name")

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 
 import supervised_st
-from benchmarks.cases import Case, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -23,6 +22,7 @@ PACKAGES = ("torch", "triton", "kornia", "supervised-st", "numpy", "av", "opencv
 
 Results = dict[str, Any]
 Row = dict[str, Any]
+CaseT = TypeVar("CaseT")
 
 
 def results_file(name: str, *, is_quick: bool = False) -> Path:
@@ -89,27 +89,36 @@ def _commit() -> str:
     return (git("rev-parse", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 
-class Measured:
-    """The cases measured so far, kept in a file; ``header`` is what they depend on, ``fresh`` forgets them."""
+class Measured(Generic[CaseT]):
+    """The cases measured so far, kept in a file in the order of ``plan``.
 
-    def __init__(self, path: Path, header: Results, *, fresh: bool) -> None:
+    ``header`` is what they depend on; ``fresh`` forgets them.
+    """
+
+    def __init__(self, path: Path, header: Results, plan: Sequence[CaseT], *, fresh: bool) -> None:
         self.path, self.header = path, header
-        self._rows: dict[Case, Row] = {}
+        self._case = type(plan[0])
+        self._order = {case: place for place, case in enumerate(plan)}
+        self._rows: dict[CaseT, Row] = {}
         if path.exists() and not fresh:
             kept = json.loads(path.read_text())
             differing = [key for key in header if kept.get(key) != header[key]]
             if differing:
                 old, new = ({key: of.get(key) for key in differing} for of in (kept, header))
                 raise SystemExit(f"{path} was measured with {old}, this run has {new}: pass --fresh or another --json")
-            self._rows = {Case(**row["case"]): row for row in kept["rows"]}
+            self._rows = {self._case(**row["case"]): row for row in kept["rows"]}
 
-    def missing(self, cases: Sequence[Case]) -> list[Case]:
+    @property
+    def results(self) -> Results:
+        """What has been measured, with what it depends on."""
+        rows = sorted(self._rows.items(), key=lambda item: self._order.get(item[0], len(self._order)))
+        return self.header | {"rows": [row for _, row in rows]}
+
+    def missing(self, cases: Sequence[CaseT]) -> list[CaseT]:
         """Return the cases that have not been measured, or failed."""
         return [case for case in cases if case not in self._rows or self._rows[case]["failed"]]
 
     def add(self, row: Row) -> None:
         """Add a row and write the file."""
-        self._rows[Case(**row["case"])] = row
-        order = {case: place for place, case in enumerate(plan("full", self.header["device"]))}
-        rows = sorted(self._rows.items(), key=lambda item: order.get(item[0], len(order)))
-        save(self.path, self.header | {"rows": [row for _, row in rows]})
+        self._rows[self._case(**row["case"])] = row
+        save(self.path, self.results)
