@@ -47,10 +47,10 @@ class DistortionRecord:
 class DistortionMonitor:
     """Measures the windows of a few fixed images during training, in any training loop.
 
-    Call `step` after each ``optimizer.step()``. Every ``every`` steps, and once at the start, the transformer localizes
-    the probe images: in eval mode, without gradients and without sampling, and then everything is as before. So
-    training takes the same course with and without a monitor. A record costs one ``localize`` and one transfer of
-    theta from the device.
+    Call `step` after each ``optimizer.step()`` and the ``step()`` of guidance. Every ``every`` steps, and once at the
+    start, the transformer localizes the probe images: in eval mode, without gradients and without sampling, and then
+    everything is as before. So training takes the same course with and without a monitor. A record costs one
+    ``localize`` and one transfer of theta from the device.
 
     A UserWarning is given once, when a quarter of the windows is lost. `describe` says what is wrong at any time.
 

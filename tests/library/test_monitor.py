@@ -147,14 +147,18 @@ def test_the_warning_says_what_to_do():
 
 def test_half_a_window_may_stick_out():
     assert monitor_of(windows([-15, 10, 30, 20])).history[0].lost == 0
-    assert monitor_of(windows([-17, 10, 30, 20])).history[0].lost == 1
+    assert monitor_of(windows([-16, 10, 30, 20])).history[0].lost == 1
 
 
-def test_a_window_is_collapsed_below_one_pixel_in_any_direction():
-    sides = [(1.05, 20), (0.95, 20), (30, 1.05), (30, 0.95)]
-    records = [monitor_of(windows([10, 10, *side])).history[0] for side in sides]
-    assert [record.collapsed for record in records] == [0, 1, 0, 1]
-    assert monitor_of(torch.zeros(1, 2, 3)).history[0].collapsed == 1
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_a_window_is_collapsed_below_one_pixel_in_any_direction(align_corners):
+    def collapsed(width, height):
+        sides = torch.tensor([width, height]) / torch.tensor([60 - align_corners, 40 - align_corners])
+        theta = torch.cat([sides.diag(), torch.zeros(2, 1)], 1)[None]
+        return monitor_of(theta, align_corners=align_corners).history[0].collapsed
+
+    assert [collapsed(1.01, 20), collapsed(0.99, 20), collapsed(30, 1.01), collapsed(30, 0.99)] == [0, 1, 0, 1]
+    assert collapsed(0, 0) == 1
 
 
 @pytest.mark.parametrize(
@@ -221,6 +225,14 @@ def test_training_takes_the_same_course_with_and_without_a_monitor():
     (state, number), (other, same_number) = train(watched=True), train(watched=False)
     assert all(torch.equal(state[name], other[name]) for name in other)
     assert torch.equal(number, same_number)
+
+
+def test_localizing_the_probes_keeps_no_graph():
+    modes = []
+    look = training_model()
+    look.localization.register_forward_hook(lambda *_: modes.append(torch.is_grad_enabled()))
+    DistortionMonitor(look, torch.rand(1, 1, 8, 8), every=1).step()
+    assert modes == [False, False]
 
 
 @settings(max_examples=20, deadline=None)
