@@ -1,7 +1,9 @@
 """The layer: decide on a small copy of the image where to look, and sample that region at full resolution."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +52,9 @@ class SupervisedSpatialTransformer(nn.Module):
         means the same region at every resolution, so it can be predicted on a small image and applied to a large one.
 
     Submodules, and so the names in a state dict, are ``downscale``, ``localization`` and ``head``. The head is a linear
-    layer from the features to the parameters of theta. It computes in at least float32, also under autocast.
+    map from the features to the parameters of theta. It computes in at least float32, also under autocast. It is no
+    ``nn.Linear``, so ``model.apply(init)`` with a function for linear layers leaves its start alone. If a function
+    changes it all the same, a UserWarning says so.
 
     Args:
         localization: maps the downscaled image to features ``(batch, features)``.
@@ -109,7 +113,7 @@ class SupervisedSpatialTransformer(nn.Module):
         self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
         self.downscale = nn.Identity() if downscale is None else downscale
         self.localization = localization
-        self.head = _WideLinear(features, PARAMETERIZATIONS[parameterization])
+        self.head = _Head(features, PARAMETERIZATIONS[parameterization])
         self.reset_head()
 
     def reset_head(self) -> None:
@@ -121,6 +125,33 @@ class SupervisedSpatialTransformer(nn.Module):
             nn.init.normal_(self.head.weight, std=0.01)
         else:
             nn.init.zeros_(self.head.weight)
+
+    def reset_parameters(self) -> None:
+        """Do what `reset_head` does. Loops that reset a model look for this name in each of its modules."""
+        self.reset_head()
+
+    def parameter_groups(self, lr: float, *, localization: float = 0.1) -> list[dict[str, Any]]:
+        """Return groups of parameters for an optimizer. In them, the transformer learns more slowly than the rest.
+
+        ``torch.optim.AdamW([*look.parameter_groups(1e-3), {"params": classifier.parameters()}], lr=1e-3)`` trains the
+        classifier at 1e-3 and the transformer at 1e-4. The default is the paper's ratio in joint training, 1e-6 to
+        1e-5. The ratio holds in both phases, guided and free, and for schedulers that multiply the rates. The
+        ``free_pace`` of `RegressiveGuidance` slows the free phase down as well, and the two multiply. So give guidance
+        ``free_pace=1`` if the ratio alone shall decide.
+
+        Each parameter is in one group, also if it is frozen, so that it learns once it is unfrozen. The head's bias has
+        a group of its own without weight decay, which would pull an affine window toward a single point.
+
+        Args:
+            lr: learning rate of the rest of the model, finite and not negative.
+            localization: learning rate of the transformer as a fraction of ``lr``, finite and not negative.
+        """
+        for name, value in (("lr", lr), ("localization", localization)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        rest = [parameter for parameter in self.parameters() if parameter is not self.head.bias]
+        rate = lr * localization
+        return [{"params": rest, "lr": rate}, {"params": [self.head.bias], "lr": rate, "weight_decay": 0.0}]
 
     def localize(self, image: Tensor) -> Tensor:
         """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``."""
@@ -153,14 +184,44 @@ class SupervisedSpatialTransformer(nn.Module):
         return shown_settings(self, SupervisedSpatialTransformer, hidden=("localization", "features", "downscale"))
 
 
-class _WideLinear(nn.Linear):
-    """A linear layer that computes in at least float32. In bfloat16, coordinates in 896 px would be off by 1.75 px."""
+class _Head(nn.Module):
+    """A linear map that computes in at least float32. In bfloat16, coordinates in 896 px would be off by 1.75 px.
+
+    It is no `nn.Linear` and is not called one, so that functions that initialize linear layers leave its start alone.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        linear = nn.Linear(in_features, out_features)  # draws what a linear layer draws: seeds keep their meaning
+        self.weight, self.bias = linear.weight, linear.bias
 
     def forward(self, input: Tensor) -> Tensor:
         """Map ``(..., in_features)`` of any floating-point dtype to ``(..., out_features)``, at least float32."""
         wide = torch.promote_types(self.weight.dtype, torch.float32)
         with torch.autocast("cpu" if input.is_meta else input.device.type, enabled=False):  # meta has no autocast
             return F.linear(input.to(wide), self.weight.to(wide), self.bias.to(wide))
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
+        """Apply ``fn``, as ``apply`` of the whole model does, and warn if that changes the weight or the bias."""
+        weight, bias = self.weight.detach().clone(), self.bias.detach().clone()
+        super().apply(fn)
+        if not (_same_values(weight, self.weight) and _same_values(bias, self.bias)):
+            warnings.warn(
+                f"apply({getattr(fn, '__name__', fn)}) changed the head of a SupervisedSpatialTransformer, so the "
+                "window that head_init starts with is lost; call reset_head() of the transformer to restore it",
+                stacklevel=2,
+            )
+        return self
+
+    def extra_repr(self) -> str:
+        """Return the numbers of features, for ``repr``."""
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _same_values(old: Tensor, new: Tensor) -> bool:
+    """Compare what ``apply`` may have moved to another device or dtype; meta tensors have no values to lose."""
+    return old.is_meta or new.is_meta or torch.equal(old.to(new), new)
 
 
 def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, float] | None) -> Tensor:

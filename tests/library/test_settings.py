@@ -3,9 +3,11 @@
 import inspect
 
 import pytest
+import torch
 from torch import nn
 
 from supervised_st import (
+    DistortionMonitor,
     HardSwitch,
     LinearAnneal,
     MotionWindowTarget,
@@ -27,6 +29,7 @@ MODULES = {
     MotionWindowTarget: lambda **settings: MotionWindowTarget(4, **settings),
     TemporalCorrelationPooling: lambda **settings: TemporalCorrelationPooling("inner", **settings),
     Plateau: lambda **settings: Plateau(3, **settings),
+    DistortionMonitor: lambda **settings: DistortionMonitor(look(), torch.zeros(2, 3, 4, 4), **settings),
 }
 SETTINGS = {
     SupervisedSpatialTransformer: {
@@ -46,6 +49,7 @@ SETTINGS = {
     MotionWindowTarget: {"bound": 20.0, "fallback": "invalid", "align_corners": True},
     TemporalCorrelationPooling: {"gamma": 0.7, "shrinkage": 0.1, "map": "none", "blocks": 2, "power": 1.0},
     Plateau: {"min_delta": 0.5, "min_fall": 0.01},
+    DistortionMonitor: {"every": 5},
 }
 NEEDS = {"bounds": {"parameterization": "crop3", "scale": 0.25}, "fill_value": {"padding_mode": "fill"}}
 
