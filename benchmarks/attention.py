@@ -104,9 +104,9 @@ class Training:
 
     def fork(self, *, free_pace: float = 1.0) -> "Training":
         """Return a copy that goes on by itself, at another pace."""
-        other = copy.deepcopy((self.model, self.optimizer, self.guidance))
-        model, optimizer, guidance = other
-        guidance.free_pace = free_pace
+        model, optimizer = copy.deepcopy((self.model, self.optimizer))
+        guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=free_pace)
+        guidance.load_state_dict(self.guidance.state_dict())
         generator = torch.Generator()
         generator.set_state(self.generator.get_state())
         return Training(model, optimizer, guidance, generator)

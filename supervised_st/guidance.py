@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from supervised_st import schedules
 from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st._deprecated import renamed_globals
+from supervised_st._pace import Pace
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import corners
 
@@ -48,13 +49,6 @@ class SpatialTransformerLike(Protocol[_GlimpseT_co]):
         """Return theta alone."""
 
 
-class _Before(NamedTuple):
-    """A transformer and the values that its parameters had before the optimizer's step."""
-
-    transformer: nn.Module
-    values: dict[str, tuple[nn.Parameter, Tensor]]
-
-
 class RegressiveGuidance(nn.Module):
     """The switch between supervised and free attention.
 
@@ -63,9 +57,10 @@ class RegressiveGuidance(nn.Module):
     overrides the schedule and `auto` returns to it. The state is part of the state dict, so a resumed run continues
     identically.
 
-    Once guidance has ended, `step` shortens each update of the transformer to ``free_pace`` times its length. The
-    task's gradient of theta is noisy. At the full rate it drives the windows out of the image within a few steps, from
-    where no gradient leads back. A transformer that was never guided moves at the full rate.
+    Guidance also sets the pace. The task's gradient of theta is noisy, and at the full rate it drives the windows out
+    of the image within a few steps, from where no gradient leads back. So once guidance has ended, `step` shortens each
+    update of the transformer: first to the usual length of its updates under guidance, if it is longer, then to
+    ``free_pace`` of that. A transformer that was never guided moves at the full rate.
 
     Args:
         loss: per sample; the mean over the batch is taken afterwards.
@@ -77,8 +72,8 @@ class RegressiveGuidance(nn.Module):
         weight: factor of the loss at full strength, finite and not negative.
         joint: train the task too while guidance is on. The paper does not.
         free_pace: how far the transformer moves per optimizer step once guidance has ended, in (0, 1], as a fraction of
-            the optimizer's own step. 1 leaves the pace to the optimizer, for example to the rates of
-            `SupervisedSpatialTransformer.parameter_groups`.
+            the optimizer's own step or of the usual one under guidance, whichever is shorter. 1 leaves the pace to the
+            optimizer, for example to the rates of `SupervisedSpatialTransformer.parameter_groups`.
 
     Raises:
         TypeError: by every method, if an argument does not have the type or dtype that is described.
@@ -104,16 +99,20 @@ class RegressiveGuidance(nn.Module):
             raise ValueError(f"weight must be finite and not negative, got {weight}")
         if not 0 < free_pace <= 1:
             raise ValueError(f"free_pace must be positive and at most 1, got {free_pace}")
-        self.loss, self.weight, self.joint, self.free_pace = loss, weight, joint, free_pace
+        self.loss, self.weight, self.joint = loss, weight, joint
         self.schedule = schedules.Always() if schedule is None else schedule
         if not isinstance(self.schedule, schedules.Schedule):
             raise TypeError(f"schedule must be a Schedule such as HardSwitch(1000), got {schedule!r}")
         self.steps = 0
         self._override: bool | None = None
-        self._has_guided = False
-        self._before: _Before | None = None
+        self._pace = Pace(free_pace)
         self._calls = 0  # of `objective` since the last step
         self._update()
+
+    @property
+    def free_pace(self) -> float:
+        """How far the transformer moves per optimizer step once guidance has ended."""
+        return self._pace.fraction
 
     @property
     def strength(self) -> float:
@@ -138,13 +137,15 @@ class RegressiveGuidance(nn.Module):
     def step(self) -> None:
         """Count an optimizer step. Call it after each ``optimizer.step()``, or the schedule does not move.
 
-        Once guidance has ended, this also shortens the step that the transformer has just made to ``free_pace`` of its
-        length. It does so with every optimizer, and to everything that the optimizer does, such as weight decay.
+        Once guidance has ended, this also shortens the step that the optimizer has just made with the transformer. It
+        does so for every optimizer, and to everything that the optimizer does, such as weight decay.
         """
-        self._shorten_step()
+        if self.strength > 0:
+            self._pace.measure()
+        else:
+            self._pace.shorten()
         self._calls = 0
         self.steps += 1
-        self._has_guided |= self.strength > 0
         if self._override is None:
             self.schedule.advance()
         self._update()
@@ -203,8 +204,8 @@ class RegressiveGuidance(nn.Module):
         if not callable(task):
             raise TypeError(f"task must be a function from a Glimpse to a loss, got {type(task).__name__}")
         self._warn_of_forgotten_steps()
+        self._pace.remember(transformer, is_guided=self.strength > 0)
         if self.strength == 0:
-            self._remember(transformer)
             return task(transformer(image))
         theta_and_confidence = self._resolve(target)
         guide: Callable[..., Tensor] = self
@@ -226,10 +227,10 @@ class RegressiveGuidance(nn.Module):
         """Return the state of guidance, for the state dict."""
         return {
             "override": self._override,
-            "has_guided": self._has_guided,
             "steps": self.steps,
             "schedule": type(self.schedule).__name__,
             "schedule_state": self.schedule.state(),
+            "pace": self._pace.state(),
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
@@ -238,38 +239,15 @@ class RegressiveGuidance(nn.Module):
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")
         self._override, self.steps = state["override"], state["steps"]
-        # Version 0.2.0 did not store it. There, off by hand was most often a transformer that was never guided.
-        self._has_guided = state.get("has_guided", self.steps > 0 and self._override is not False)
-        self._before = None
+        # Version 0.2.0 stored no pace. There, off by hand was most often a transformer that was never guided.
+        has_guided = self.steps > 0 and self._override is not False
+        self._pace.restore(state.get("pace", {"has_guided": has_guided, "lengths": (0.0, 0.0)}))
         self.schedule.restore(state["schedule_state"])
         self._update()
 
     def _update(self) -> None:
         # Once per step, so that compiled code reads a number that rarely changes.
         self._factor = self.schedule.factor(self.steps) if self._override is None else float(self._override)
-
-    def _remember(self, transformer: object) -> None:
-        """Keep the transformer's parameters until `step`, if that is going to shorten their update."""
-        if not isinstance(transformer, nn.Module) or not self._has_guided or self.free_pace == 1:
-            return
-        if self._before is None and torch.is_grad_enabled():
-            learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}
-            self._before = _Before(transformer, {name: (it, it.detach().clone()) for name, it in learning.items()})
-
-    @torch.no_grad()
-    def _shorten_step(self) -> None:
-        if self._before is None:
-            return
-        transformer, values = self._before
-        self._before = None
-        now = dict(transformer.named_parameters())
-        for name, (parameter, value) in values.items():
-            if now.get(name) is not parameter:
-                raise RuntimeError(
-                    f"free_pace={self.free_pace} needs the same parameters in objective and step, but {name} was "
-                    "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
-                )
-            parameter.lerp_(value, 1 - self.free_pace)
 
     def _warn_of_forgotten_steps(self) -> None:
         # Compiled code would be recompiled whenever the count changes.

@@ -69,16 +69,44 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_pace_is_a_lower_rate_for_the_transformer_alone(optimizer):
+def test_short_steps_are_those_of_a_lower_rate_for_the_transformer(optimizer):
     """The definition of SGD, Adam and AdamW: a step is proportional to the rate of its group."""
-    found = trained(optimizer, RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=0.25))
-    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=1)
-    by_rate = OPTIMIZERS[optimizer](groups(model))
-    train(model, by_rate, guidance, (0, GUIDED))
-    by_rate.param_groups[0]["lr"] *= 0.25
-    train(model, by_rate, guidance, (GUIDED, GUIDED + FREE))
-    for name, expected in model.state_dict().items():
-        torch.testing.assert_close(found[name], expected, rtol=1e-11, atol=1e-13, msg=name)
+    paced, by_rate = build(), build()
+    optimizers = [OPTIMIZERS[optimizer](groups(model)) for model in (paced, by_rate)]
+    guidances = [RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=pace) for pace in (0.25, 1)]
+    for model, of, guidance in zip((paced, by_rate), optimizers, guidances, strict=True):
+        train(model, of, guidance, (0, GUIDED))
+    state = guidances[0].get_extra_state()
+    state["pace"]["lengths"] = (1e6, 1.0)  # as if steps under guidance had been longer than any to come
+    guidances[0].set_extra_state(state)
+    optimizers[1].param_groups[0]["lr"] *= 0.25
+    for model, of, guidance in zip((paced, by_rate), optimizers, guidances, strict=True):
+        train(model, of, guidance, (GUIDED, GUIDED + FREE))
+    for name, expected in by_rate.state_dict().items():
+        torch.testing.assert_close(paced.state_dict()[name], expected, rtol=1e-11, atol=1e-13, msg=name)
+
+
+def test_long_steps_become_a_fraction_of_the_usual_one_under_guidance():
+    """Steps of known length, in one direction: 1, 2 and 3 under guidance, then 8, 0.5 and none."""
+    look = build().look.double()
+    guidance = RegressiveGuidance(schedule=HardSwitch(3), free_pace=0.25)
+    parameters = [*look.parameters()]
+    direction = [torch.ones_like(parameter) for parameter in parameters]
+    unit = sum(part.numel() for part in direction) ** 0.5
+    moved = []
+    for length in (1.0, 2.0, 3.0, 8.0, 0.5, 0.0):
+        loss = guidance.objective(
+            look, torch.zeros(1, 3, 9, 9).double(), target=torch.eye(2, 3)[None], task=lambda it: it.image.sum()
+        )
+        assert loss.requires_grad
+        before = parameters[0].detach().clone()
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter += length / unit
+        guidance.step()
+        moved.append((parameters[0] - before).flatten()[0].item() * unit)
+    usual = (1 * 0.98**2 + 2 * 0.98 + 3) / (0.98**2 + 0.98 + 1)  # the mean, with the weights of a decaying one
+    assert moved == pytest.approx([1, 2, 3, 0.25 * usual, 0.25 * 0.5, 0], rel=1e-6)
 
 
 @pytest.mark.parametrize("schedule", [HardSwitch(GUIDED), LinearAnneal(0, GUIDED)])
@@ -148,7 +176,7 @@ def test_a_resumed_run_continues_at_the_same_pace():
 def test_a_state_of_version_0_2_knows_whether_it_has_guided(override, steps, paced):
     guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
     state = guidance.get_extra_state() | {"override": override, "steps": steps}
-    del state["has_guided"]
+    del state["pace"]
     guidance.set_extra_state(state)
     guidance.off()
     model, start = build(), build().state_dict()

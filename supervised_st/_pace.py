@@ -1,0 +1,86 @@
+"""How far a transformer moves per optimizer step: usual steps are measured under guidance, free ones are shortened."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+_MEMORY = 0.98  # the usual length of a step is an average over about the last 1 / (1 - 0.98) = 50
+
+
+class _Before(NamedTuple):
+    """A transformer and the values that its parameters had before the optimizer's step."""
+
+    transformer: nn.Module
+    values: dict[str, tuple[nn.Parameter, Tensor]]
+
+
+class Pace:
+    """Shortens the optimizer's steps with a transformer to ``fraction`` of their length, or of the usual one.
+
+    A step is the change of all parameters that require grad; its length is the Euclidean norm. Usual is what was usual
+    under guidance. For SGD, Adam and AdamW, a shorter step is what a lower rate would have given.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+        self._has_guided = False
+        # Of the lengths of guided steps: their decaying sum, and that of their weights.
+        self._lengths: tuple[Tensor | float, Tensor | float] = (0.0, 0.0)
+        self._before: _Before | None = None
+
+    def remember(self, transformer: object, *, is_guided: bool) -> None:
+        """Keep the parameters of a module until its step is made, if that is going to be measured or shortened."""
+        if not isinstance(transformer, nn.Module) or self.fraction == 1 or self._before is not None:
+            return
+        if (is_guided or self._has_guided) and torch.is_grad_enabled():
+            learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}
+            self._before = _Before(transformer, {name: (it, it.detach().clone()) for name, it in learning.items()})
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Count a step under guidance."""
+        self._has_guided = True
+        if values := self._remembered():
+            length, total, weight = _length(values), *self._lengths
+            # Tensors throughout, so that nothing waits for the device. A gradient scaler may have skipped the step.
+            share = (1 - _MEMORY) * (length > 0)
+            self._lengths = (1 - share) * total + share * length, (1 - share) * weight + share
+
+    @torch.no_grad()
+    def shorten(self) -> None:
+        """Shorten a step without guidance, if there was guidance before."""
+        if values := self._remembered():
+            length, (total, weight) = _length(values), (torch.as_tensor(part) for part in self._lengths)
+            usual = torch.where(weight > 0, total / weight, torch.inf).to(length.device)
+            kept = self.fraction * torch.where(length > usual, usual / length, 1.0)
+            for parameter, value in values:
+                parameter.lerp_(value, (1 - kept).to(parameter))
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"has_guided": self._has_guided, "lengths": tuple(map(float, self._lengths))}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state`` returned."""
+        self._has_guided, self._lengths, self._before = state["has_guided"], state["lengths"], None
+
+    def _remembered(self) -> list[tuple[nn.Parameter, Tensor]]:
+        """Return each parameter with its value before the step, and forget them."""
+        if self._before is None:
+            return []
+        transformer, values = self._before
+        self._before = None
+        now = dict(transformer.named_parameters())
+        for name, (parameter, _) in values.items():
+            if now.get(name) is not parameter:
+                raise RuntimeError(
+                    f"free_pace={self.fraction} needs the same parameters in objective and step, but {name} was "
+                    "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
+                )
+        return [*values.values()]
+
+
+def _length(values: list[tuple[nn.Parameter, Tensor]]) -> Tensor:
+    return get_total_norm([parameter - value for parameter, value in values]).float()
