@@ -13,7 +13,7 @@ from supervised_st import MotionWindowTarget
 from supervised_st.geometry import window_to_theta
 
 GLIMPSE = 16  # pixels: side of what the classifier sees
-FRAGMENTS, FRAGMENT = 8, 6  # pieces of other digits in each image, and their side in pixels
+FRAGMENTS, FRAGMENT = 4, 6  # pieces of other digits in each image, and their side in pixels
 NOISE = 0.1
 
 
