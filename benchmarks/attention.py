@@ -42,6 +42,7 @@ OPTIMIZERS: dict[str, Callable[[Groups], Optimizer]] = {
     "AdamW": partial(AdamW, lr=1e-3),
     "SGD": partial(SGD, lr=3e-2, momentum=0.9),
 }
+DEFAULT_PACE = RegressiveGuidance().free_pace
 LOST = 0.5  # a run has lost its windows if they lie out of bounds by more than this fraction, on average
 SEEDS = range(5)
 TUNING_SEEDS = range(100, 102)
@@ -104,10 +105,10 @@ class Training:
         guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
         return cls(model, OPTIMIZERS[setting.optimizer](groups), guidance, torch.Generator().manual_seed(setting.seed))
 
-    def fork(self, **options: Any) -> "Training":
-        """Return a copy that goes on by itself, with some options of guidance."""
+    def fork(self, *, free_pace: float = DEFAULT_PACE) -> "Training":
+        """Return a copy that goes on by itself, at another pace."""
         model, optimizer = copy.deepcopy((self.model, self.optimizer))
-        guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED), **options)
+        guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=free_pace)
         guidance.load_state_dict(self.guidance.state_dict())
         generator = torch.Generator()
         generator.set_state(self.generator.get_state())
