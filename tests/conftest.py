@@ -26,6 +26,10 @@ DATA = {
         "the clips of EgoGestAR, one folder for each of ten gestures with twelve clips (up/01.mp4, ...), from "
         "https://github.com/varunj/EgoGestAR"
     ),
+    "interactions": (
+        "the 60 clips of the segmented set 1 of UT-Interaction, one folder for each of six classes "
+        "(kick/set1_seq01_001.mp4, ...), from https://cvrc.ece.utexas.edu/SDHA2010/Human_Interaction.html"
+    ),
 }
 """By option: data that is not in the repository, and where to get it."""
 
@@ -92,6 +96,11 @@ def mpii_folder(pytestconfig):
 @pytest.fixture(scope="session")
 def clips_folder(pytestconfig):
     return given_folder(pytestconfig, "clips")
+
+
+@pytest.fixture(scope="session")
+def interactions_folder(pytestconfig):
+    return given_folder(pytestconfig, "interactions")
 
 
 @pytest.fixture(autouse=True)

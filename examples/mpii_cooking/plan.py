@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from examples.mpii_cooking.config import Preset
-from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data import frames, video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
 from examples.mpii_cooking.data.preparation import MEMORY, VideoCache, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
@@ -65,9 +65,9 @@ def make(
         loaded = ClipSamples((clip,) * count, caches, run.level, run.modality, preset, seed=0, augment=True)
         return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
 
-    frames = sum(video.count_frames(path) for path in dataset.videos.values())
-    scale = frames / EXCERPT_FRAMES
-    costs = [Cost("prepare", f"{frames} frames", scale * seconds, scale * _size(unit.folder))]
+    total = sum(frames.count(path, dataset.framing) for path in dataset.videos.values())
+    scale = total / EXCERPT_FRAMES
+    costs = [Cost("prepare", f"{total} frames", scale * seconds, scale * _size(unit.folder))]
     with autocast(preset, device):
         costs.append(_training_cost(dataset, preset, weights, samples, device))
         costs.append(_feature_cost(dataset, preset, samples, device))
@@ -86,11 +86,12 @@ def make(
 def _write_excerpt(dataset: Dataset, path: Path) -> Clip:
     """Write a video of the first frames of the clip that starts earliest in its video, and return it as a clip."""
     clip = min(dataset.train, key=lambda clip: (clip.start, clip.video))
-    frames = list(islice(video.decode(dataset.videos[clip.video]), clip.start, clip.start + EXCERPT_FRAMES))
-    if not frames:
+    film = frames.decode(dataset.videos[clip.video], dataset.framing)
+    excerpt = list(islice(film, clip.start, clip.start + EXCERPT_FRAMES))
+    if not excerpt:
         raise DataError(f"{dataset.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
     with video.new_video(path, "mpeg4") as writer:
-        for frame in frames + frames[-1:] * (EXCERPT_FRAMES - len(frames)):
+        for frame in excerpt + excerpt[-1:] * (EXCERPT_FRAMES - len(excerpt)):
             writer.write(frame)
     return Clip(EXCERPT, 0, EXCERPT_FRAMES, clip.label, clip.origin)
 
@@ -141,12 +142,12 @@ def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: to
             networks.classifier.fc6(affine_sample(sample.image, theta, size)).sum().item()
 
     clips = (*dataset.train, *dataset.test)
-    frames = sum(math.ceil(len(clip) / preset.evaluation.feature_stride) for clip in clips)
+    described = sum(math.ceil(len(clip) / preset.evaluation.feature_stride) for clip in clips)
     streams = sum(not plan.only for plan in preset.seeds) * len(Modality) * len(preset.data.levels)
-    features = frames * len(Region) * networks.classifier.width * FLOAT16
+    features = described * len(Region) * networks.classifier.width * FLOAT16
     grams = len(Region) * len(clips) * len(dataset.train) * FLOAT64
-    seconds = streams * frames * _seconds(both_regions)
-    return Cost("features", f"{frames} frames, {streams} streams", seconds, streams * (features + grams))
+    seconds = streams * described * _seconds(both_regions)
+    return Cost("features", f"{described} frames, {streams} streams", seconds, streams * (features + grams))
 
 
 def _seconds(work: Callable[[], object]) -> float:

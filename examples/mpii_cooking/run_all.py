@@ -25,14 +25,17 @@ import torch
 import tyro
 
 from examples.mpii_cooking import distributed, plan
-from examples.mpii_cooking.config import PRESETS, Preset
+from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
+from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
 from examples.mpii_cooking.data.preparation import prepare
-from examples.mpii_cooking.data.readers import open_dataset
+from examples.mpii_cooking.data.readers import group_names, open_dataset
 from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
+from examples.mpii_cooking.evaluation.folds import pool
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
+from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import compute_scores
 from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.training.experiment import Experiment
@@ -41,6 +44,7 @@ from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 
 EXIT_BAD_INPUT = 2
+ALL = "all"  # in place of a fold: every one, and their pooled results
 
 
 def main(
@@ -48,7 +52,12 @@ def main(
     output: Path | None = None,
     preset: Literal["smoke", "quick", "standard", "paper"] = "quick",
     split: Literal["fixed5", "loso7"] | None = None,
-    fold: int | None = None,
+    fold: str | None = None,
+    groups: str | None = None,
+    without: tuple[str, ...] = (),
+    rate: float | Literal["keep"] | None = None,
+    aspect: str | None = None,
+    seeds: int | None = None,
     flow: Literal["dis", "tvl1"] | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
@@ -58,17 +67,25 @@ def main(
     """Train and evaluate every network of the paper, and write a report.
 
     Args:
-        data: folder with the MPII Cooking videos and annotations, or with one sub-folder of videos per class.
-            Without it, a small synthetic kitchen is made.
+        data: folder with the MPII Cooking videos and annotations, or with one sub-folder per class, in which each
+            video, or folder of images, is a clip. Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
         preset: smoke (a minute or two), quick (nine minutes), standard (an hour) or paper (days on one GPU).
         split: fixed5, the paper's and the default, or loso7, which leaves one test subject of MPII Cooking out.
-        fold: the subject that loso7 leaves out. Every fold has its own folder in the output; all share the caches.
+        fold: the subject that loso7 leaves out, or the group of --groups; or all, for one after the other and their
+            pooled results. Every fold has its own folder in the output; all share the caches.
+        groups: regular expression for a folder of classes. What it finds in the name of a clip is the clip's group, and
+            a group is never in both training and test: without --fold, the first two thirds of the groups train.
+        without: classes that a folder of classes has and the run leaves out.
+        rate: frames per second that a folder of classes is brought to by leaving out frames, or keep. By default the
+            lowest rate of its clips, if their rates differ by more than 5 %.
+        aspect: W:H, at least 1:1, or narrowest: cut the clips of a folder of classes to one shape around their center.
+        seeds: train everything from that many seeds: 0, 1 and so on. By default, what the preset says.
         flow: method that estimates optical flow; the preset's by default.
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
         compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
         weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
-        plan_only: measure a few steps on one clip, print how long the whole run will take, and stop.
+        plan_only: measure a few steps on one clip, print how long the whole run will take, or its first fold, and stop.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / f"mpii_cooking-{preset}"
@@ -76,11 +93,20 @@ def main(
     training = replace(chosen.training, precision=precision, compile=compile)
     if weights is not None:
         training = replace(training, rgb_gain=1.0, flow_gain=1.0)  # what released weights were trained on
+    if seeds is not None:
+        chosen = replace(chosen, seeds=tuple(SeedPlan(seed) for seed in range(seeds)))
     chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
-        subjects = None if split is None and fold is None else mpii.choose_split(split or "fixed5", fold)
+        if not chosen.seeds:
+            raise DataError(f"seeds must be at least 1, got {seeds}")
+        choices = Choices(groups=groups, without=without, rate=rate, aspect=aspect)
         with distributed.joined():
-            run(data, folder, chosen, subjects, weights, plan_only=plan_only)
+            folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            found = {
+                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], plan_only=plan_only)
+                for each in (folds[:1] if plan_only else folds)
+            }
+            report({name: each for name, each in found.items() if each is not None}, folder)
     except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
@@ -90,15 +116,55 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
 
 
+def choose_folds(
+    data: Path | None, split: Literal["fixed5", "loso7"] | None, fold: str | None, choices: Choices
+) -> list[tuple[Split | None, Choices]]:
+    """Return how the clips are divided, once for each fold that is run."""
+    if choices.groups is not None and split is None:
+        names = group_names(data, choices) if fold == ALL else [fold]
+        return [(None, replace(choices, fold=name)) for name in names]
+    if split is None and fold is None:
+        return [(None, choices)]
+    folds = mpii.TEST_SUBJECTS if (split, fold) == ("loso7", ALL) else [fold]
+    return [(mpii.choose_split(split or "fixed5", each), choices) for each in folds]
+
+
+def fold_name(split: Split | None, choices: Choices) -> str:
+    """Return the name of a fold's folder in the output; "" for a run without folds, which has the output itself."""
+    if choices.fold is not None:
+        return f"groups-{choices.fold}"
+    return "" if split in (None, mpii.FIXED5) else split.name
+
+
+def report(results: dict[str, Results], output: Path) -> None:
+    """Write the report of a run, or the pooled results of several folds and their report."""
+    if len(results) > 1:
+        name = f"{next(iter(results)).split('-')[0]}-{ALL}"
+        results = {name: pool(results)}
+        results[name].save(output / name)
+    for name, each in results.items():
+        print(f"report: {page.write_report(each, output / name)}")
+
+
 def run(
-    data: Path | None, output: Path, preset: Preset, split: Split | None, weights: Path | None, *, plan_only: bool
-) -> None:
-    """Run every stage in order. What is finished in ``output`` is not done again."""
-    folder = output if split in (None, mpii.FIXED5) else output / split.name
+    data: Path | None,
+    output: Path,
+    preset: Preset,
+    split: Split | None,
+    weights: Path | None,
+    *,
+    choices: Choices = NO_CHOICES,
+    plan_only: bool,
+) -> Results | None:
+    """Run every stage in order and return what was found. What is finished in ``output`` is not done again.
+
+    None is returned by a plan, and by other processes than the first.
+    """
+    folder = output / fold_name(split, choices)
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = str(data.resolve()) if data else [kitchen.VERSION, preset.kitchen]
+    source = [str(data.resolve()), choices] if data else [kitchen.VERSION, preset.kitchen]
     digests = {name: file.sha256 for name, file in released.items()}
     timings = provenance.Timings(folder / "timings.json", fingerprint([preset.data, preset.training, source, digests]))
     torch.set_num_threads(preset.training.threads or torch.get_num_threads())
@@ -108,14 +174,14 @@ def run(
         videos = data or output / "kitchen"
         if data is None:
             distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
-        dataset = distributed.once(lambda: open_dataset(videos, split))
+        dataset = distributed.once(lambda: open_dataset(videos, split, choices))
     distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
             written = (cache, *folder.glob("seed-*"))
             distributed.once(lambda: print(plan.make(dataset, preset, folder, device, released, written)))
         if plan_only:
-            return
+            return None
     with timings.stage("prepare"):
         caches = prepare(dataset, preset.data, Workspace(cache))
     experiments = [
@@ -133,19 +199,20 @@ def run(
     with timings.stage("classify"):
         for experiment in experiments:
             compute_scores(experiment)
-    if distributed.is_main():
-        facts = provenance.describe_dataset(dataset, videos, caches, is_synthetic=data is None)
-        found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]), folder)
-        files = {
-            "checkpoints": "seed-*/models",
-            "features": "seed-*/features",
-            "cache": os.path.relpath(cache, folder),
-            "results": "results.json",
-            "decision values": "scores.npz",
-        }
-        results = replace(found, timings=timings.rows(), files=files)
-        results.save(folder)
-        print(f"report: {page.write_report(results, folder)}")
+    if not distributed.is_main():
+        return None
+    facts = provenance.describe_dataset(dataset, videos, caches, is_synthetic=data is None)
+    found = collect(experiments, facts, environment, shlex.join(["python", *sys.argv]), folder)
+    files = {
+        "checkpoints": "seed-*/models",
+        "features": "seed-*/features",
+        "cache": os.path.relpath(cache, folder),
+        "results": "results.json",
+        "decision values": "scores.npz",
+    }
+    results = replace(found, timings=timings.rows(), files=files)
+    results.save(folder)
+    return results
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
-"""Folders with one folder of videos per class, and folders that hold no data."""
+"""Folders with one folder of clips per class, their groups, and folders that hold no data."""
+
+from itertools import chain
 
 import pytest
 
-from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.data import frames
+from examples.mpii_cooking.data.class_folders import Choices, group_names
+from examples.mpii_cooking.data.dataset import DataError, Framing
 from examples.mpii_cooking.data.readers import open_dataset
-from tests.helpers.small_videos import moving_patch, write
+from tests.helpers.small_videos import moving_patch, write, write_images
+
+SEQUENCES = Choices(groups=r"seq\d+")
 
 
 def test_classes_are_split_in_natural_order(dataset):
@@ -20,8 +25,108 @@ def test_classes_are_split_in_natural_order(dataset):
 def test_the_gesture_videos_open(clips_folder):
     dataset = open_dataset(clips_folder)
     assert (len(dataset.classes), len(dataset.train), len(dataset.test)) == (10, 80, 40)
+    assert dataset.protocol.endswith("; 9.996 frames a second, taken from 9.996 to 30 frames a second")
     clip = dataset.test[0]
-    assert sum(1 for _ in video.decode(dataset.videos[clip.video])) == len(clip)
+    assert sum(1 for _ in frames.decode(dataset.videos[clip.video], dataset.framing)) == len(clip)
+
+
+def test_the_interaction_clips_have_ten_groups_and_shapes_that_tell_the_class(interactions_folder):
+    choices = Choices(groups=r"set1_seq\d+", fold="set1_seq06", without=("point",), aspect="narrowest")
+    dataset = open_dataset(interactions_folder, None, choices)
+    assert (len(group_names(interactions_folder, choices)), len(dataset.train), len(dataset.test)) == (10, 46, 4)
+    assert {clip.group for clip in dataset.test} == {"set1_seq06"}
+    assert "punch" not in {dataset.classes[clip.label] for clip in dataset.test}, "this sequence has none"
+    assert dataset.framing == Framing(aspect=244 / 240)
+    sizes = {path: frames.size(path) for path in interactions_folder.glob("*/*.mp4")}
+    upright = {path.parent.name for path, (width, height) in sizes.items() if width < height}
+    assert upright == {"point"}
+
+
+def test_a_clip_is_a_video_or_a_folder_of_images(tmp_path, caplog):
+    for label in ("left", "right"):
+        write(tmp_path / label / "2.avi", moving_patch(3, 2))
+        write_images(tmp_path / label / "1", moving_patch(4, 1), "{}.png")
+        write_images(tmp_path / label / "10", moving_patch(5, 1), "{}.jpg")
+    (tmp_path / "left" / "10" / "notes.txt").touch()
+    (tmp_path / "left" / "11").mkdir()
+    dataset = open_dataset(tmp_path)
+    assert [clip.video for clip in dataset.train] == ["left/1", "left/2.avi", "right/1", "right/2.avi"]
+    assert [(clip.video, len(clip)) for clip in dataset.test] == [("left/10", 5), ("right/10", 5)]
+    assert caplog.messages[0].endswith(": left/10/notes.txt, left/11")
+
+
+def write_sequences(folder, **numbers):
+    """Clips of some sequences for every class."""
+    for label, sequences in numbers.items():
+        for place, sequence in enumerate(sequences):
+            write(folder / label / f"seq{sequence}_{place}.avi", moving_patch(3, sequence))
+
+
+def test_a_group_is_never_in_both_training_and_test(tmp_path):
+    write_sequences(tmp_path, hug=(1, 2, 2, 3, 10), kick=(1, 10, 2))
+    assert group_names(tmp_path, SEQUENCES) == ("seq1", "seq2", "seq3", "seq10")
+    dataset = open_dataset(tmp_path, None, SEQUENCES)
+    assert [clip.group for clip in dataset.train] == ["seq1", "seq2", "seq2", "seq3", "seq1", "seq2"]
+    assert [clip.video for clip in dataset.test] == ["hug/seq10_4.avi", "kick/seq10_1.avi"]
+    divided = "of 4 groups, by number, the first two thirds train (6 clips) and the rest test (2 clips)"
+    assert dataset.protocol == f"8 videos in 2 classes; {divided}"
+
+
+def test_each_clip_is_tested_in_the_fold_of_its_group(tmp_path):
+    write_sequences(tmp_path, hug=(1, 2, 2, 3), kick=(1, 2))
+    tested = {}
+    for name in group_names(tmp_path, SEQUENCES):
+        dataset = open_dataset(tmp_path, None, Choices(groups=SEQUENCES.groups, fold=name))
+        tested[name] = [clip.video for clip in dataset.test]
+        assert {clip.group for clip in dataset.test} == {name}
+        assert name not in {clip.group for clip in dataset.train}
+        assert len(dataset.train) + len(dataset.test) == 6
+    assert tested["seq2"] == ["hug/seq2_1.avi", "hug/seq2_2.avi", "kick/seq2_1.avi"]
+    assert sorted(chain(*tested.values())) == sorted(dataset.videos)
+    assert dataset.protocol == (
+        "6 videos in 2 classes; group seq3 is tested (1 clips), the other 2 groups train (5 clips)"
+    )
+
+
+def test_classes_are_left_out_and_keep_their_order(tmp_path, caplog):
+    write_sequences(tmp_path, hug=(1, 2), kick=(1, 2), point=(1, 2))
+    dataset = open_dataset(tmp_path, None, Choices(without=("kick",)))
+    assert dataset.classes == ("hug", "point")
+    assert {clip.label for clip in dataset.train} == {0, 1}
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(("choices", "match"), [
+    (Choices(groups="seq("), r"groups must be a regular expression, got 'seq\('"),
+    (Choices(groups="seq1"), "must be found in the name of every clip, not in hug/seq2_1.avi, kick/seq2_1.avi"),
+    (Choices(groups=r"\d*"), "must be found in the name of every clip, not in hug/seq1_0.avi, "),
+    (Choices(groups="seq"), "must find at least two groups, got seq"),
+    (Choices(groups=r"seq\d", fold="seq7"), "fold must be a group, one of seq1, seq2, got seq7"),
+    (Choices(without=("point",)), r"without must name classes of .* \(hug, kick\), got point"),
+    (Choices(rate=30), "rate must be above 0 and at most that of the slowest clip, 25, got 30"),
+    (Choices(rate=0), "rate must be above 0 and at most that of the slowest clip, 25, got 0"),
+    (Choices(aspect="3:4"), "aspect must be W:H with W at least H, such as 4:3, or narrowest, got 3:4"),
+    (Choices(aspect="0:0"), "aspect must be W:H"),
+    (Choices(aspect="wide"), "aspect must be W:H"),
+], ids=str)  # fmt: skip
+def test_a_choice_that_does_not_fit_the_clips_is_refused(tmp_path, choices, match):
+    write_sequences(tmp_path, hug=(1, 2), kick=(1, 2))
+    with pytest.raises(DataError, match=match):
+        open_dataset(tmp_path, None, choices)
+
+
+def test_images_alone_have_no_rate_to_change(tmp_path):
+    for label, number in (("a", 1), ("a", 2), ("b", 1), ("b", 2)):
+        write_images(tmp_path / label / str(number), moving_patch(3, number), "{}.png")
+    assert open_dataset(tmp_path).framing == Framing()
+    with pytest.raises(DataError, match="rate must be left out, since no clip has a frame rate, got 10"):
+        open_dataset(tmp_path, None, Choices(rate=10))
+
+
+def test_annotated_videos_have_no_such_choices(tmp_path):
+    (tmp_path / "rows.csv").touch()
+    with pytest.raises(DataError, match="groups, without, rate and aspect need a folder of classes"):
+        open_dataset(tmp_path, None, SEQUENCES)
 
 
 def test_names_with_a_dot_are_not_data(tmp_path):

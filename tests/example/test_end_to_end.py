@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking import run_all
-from examples.mpii_cooking.config import PRESETS
+from examples.mpii_cooking.config import PRESETS, SeedPlan
 from examples.mpii_cooking.data import mpii, preparation
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
 from examples.mpii_cooking.evaluation.results import Results
@@ -239,18 +239,20 @@ def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
 
 def test_options_reach_the_run(tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(run_all, "run", lambda *args, plan_only: runs.append(args))
+    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only: runs.append(args))
     run_all.main(output=tmp_path, preset="paper")
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
-    run_all.main(output=tmp_path, preset="smoke", split="fixed5")
+    run_all.main(output=tmp_path, preset="smoke", split="fixed5", seeds=3)
     assert [split for _, _, _, split, _ in runs] == [None, mpii.choose_split("loso7", 8), mpii.FIXED5]
     assert [preset.data.flow for _, _, preset, *_ in runs] == ["tvl1", "dis", "dis"]
     assert runs[0][2] == PRESETS["paper"]
+    assert runs[2][2].seeds == (SeedPlan(0), SeedPlan(1), SeedPlan(2))
 
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"split": "loso7"}, "split loso7 needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
     ({"fold": 8}, "only split loso7 has folds, got fold 8 with fixed5"),
+    ({"seeds": 0}, "seeds must be at least 1, got 0"),
 ], ids=lambda value: "-".join(value) if isinstance(value, dict) else "")  # fmt: skip
 def test_options_that_do_not_fit_end_with_one_message_and_code_2(tmp_path, capsys, options, message):
     with pytest.raises(SystemExit, match="2"):

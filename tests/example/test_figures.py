@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL
+from examples.mpii_cooking.evaluation.schema import ProbeFrames
 from examples.mpii_cooking.report import figures_style, figures_tables, figures_windows
 from tests.helpers.made_up import made_up_results
 
@@ -39,6 +40,14 @@ def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed():
 def test_an_infinite_ratio_is_a_gap_in_its_line():
     ratios = figures_windows.distortion(made_up_results()).axes[1].lines[1].get_ydata()
     np.testing.assert_array_equal(np.isnan(ratios), [False] * 4 + [True])
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(2, 4), (4, 4), (6, 6), (12, 12), (13, 4)])
+def test_windows_are_shown_for_every_class_that_was_followed(classes, shown):
+    probe = ProbeFrames("detail", ("a.png",) * 12, tuple(range(12)), (0,) * 12, np.zeros((12, 2, 3)))
+    results = replace(made_up_results(), probe_frames=(probe,), labels=np.arange(classes))
+    assert figures_windows.shown_frames(results, 4) == shown
+    assert figures_windows.shown_frames(replace(results, probe_frames=(replace(probe, images=("a.png",) * 3),)), 4) == 3
 
 
 def test_names_are_cut_to_their_place():

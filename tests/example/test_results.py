@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import average_precision_score
 
 from examples.mpii_cooking import paper
@@ -127,6 +128,19 @@ def test_precisions_are_compared_on_the_same_resamples(results):
     mean = np.mean([np.mean(resampled[fused], axis=0), -np.mean(resampled[hard_coded], axis=0)], axis=0)
     assert np.ptp(found.mean.clips) == pytest.approx(np.ptp(np.percentile(100 * mean, [2.5, 97.5])))
     assert found.mean.p is None
+
+
+def test_accuracies_of_clips_in_groups_have_the_interval_of_their_means(results):
+    names = tuple("abcdefghij"[clip % 10] for clip in range(TEST_CLIPS))
+    grouped = replace(results, dataset=replace(results.dataset, groups=names))
+    found = grouped.accuracies([SSTN])[SSTN].mean
+    hits = (answers_of(results, SSTN) == results.labels).mean(0)
+    by_group = 100 * hits.reshape(-1, 10).mean(0)
+    low, high = stats.ttest_1samp(by_group, 0).confidence_interval(0.95)
+    assert found.value == results.accuracies([SSTN])[SSTN].mean.value
+    assert np.ptp(found.clips) == pytest.approx(high - low, rel=0.1)
+    alike = replace(results, dataset=replace(results.dataset, groups=("a",) * TEST_CLIPS))
+    assert alike.accuracies([SSTN])[SSTN].mean == results.accuracies([SSTN])[SSTN].mean, "one group tells nothing"
 
 
 def test_one_seed_says_nothing_about_others():

@@ -1,8 +1,12 @@
 """The command: what it prints when a run cannot continue."""
 
+from pathlib import Path
+
 import pytest
+import tyro
 
 from examples.mpii_cooking import run_all
+from examples.mpii_cooking.data.class_folders import Choices
 
 
 def test_features_beyond_their_format_end_with_one_message_and_code_2(tmp_path, monkeypatch, capsys):
@@ -13,3 +17,13 @@ def test_features_beyond_their_format_end_with_one_message_and_code_2(tmp_path, 
     with pytest.raises(SystemExit, match="2"):
         run_all.main(output=tmp_path)
     assert capsys.readouterr().err == "error: features exceed float16's range\n"
+
+
+def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only: found.append((args[0], choices)))
+    for rate in ("12.5", "keep"):
+        options = ["--data", "clips", "--groups", r"set1_seq\d+", "--fold", "set1_seq03", "--aspect", "4:3"]
+        tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
+    same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
+    assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]

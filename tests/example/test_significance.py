@@ -103,6 +103,33 @@ def test_intervals_over_clips_cover_the_truth_as_often_as_they_claim():
     assert abs(covered - 950) <= 18
 
 
+def test_the_clips_of_a_group_are_drawn_and_turned_together():
+    groups = np.array([0, 1, 1, 2, 0])
+    np.testing.assert_array_equal(significance.draw_groups(groups), significance.draw(3)[groups])
+    better, worse = np.array([[1, 1, 1, 0, 1], [0, 0, 0, 1, 0]], bool)
+    sums = np.array([2, 2, -1])
+    turned = [abs(np.dot(signs, sums)) for signs in itertools.product((-1, 1), repeat=3)]
+    expected = np.mean(np.array(turned) >= abs(sums.sum()))
+    assert significance.mcnemar(better, worse, groups) == pytest.approx(expected)
+
+
+def test_intervals_over_groups_cover_the_truth_as_often_as_they_claim():
+    """1000 times ten groups of six clips, which are right or wrong together: 950, where single clips cover 570."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 6)
+    covered = {"groups": 0, "clips": 0}
+    for _ in range(1000):
+        better = np.repeat(rng.normal(0.15, 1, 10), 6)[None] > 0
+        worse = np.zeros_like(better)
+        truth = 100 * stats.norm.cdf(0.15)
+        together = significance.paired(better, worse, significance.draw_groups(groups), groups)
+        alone = significance.paired(better, worse, significance.draw(60))
+        for name, (low, high) in (("groups", together.clips), ("clips", alone.clips)):
+            covered[name] += low <= truth <= high
+    assert 930 <= covered["groups"] <= 985
+    assert covered["clips"] < 700
+
+
 def test_a_paired_difference_is_taken_seed_by_seed_and_clip_by_clip():
     rng = np.random.default_rng(2)
     better, worse = rng.random((2, 2, 3, 80)) < np.array([0.8, 0.4])[:, None, None, None]  # 2 networks, 3 seeds

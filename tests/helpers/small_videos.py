@@ -27,11 +27,19 @@ def moving_patch(frames: int, seed: int, size: tuple[int, int] = (48, 64)) -> li
     return film
 
 
-def write(path: Path, frames: list[np.ndarray], codec: str = "mpeg4") -> Path:
-    with video.new_video(path, codec, 25) as writer:
+def write(path: Path, frames: list[np.ndarray], codec: str = "mpeg4", rate: int = 25) -> Path:
+    with video.new_video(path, codec, rate) as writer:
         for frame in frames:
             writer.write(frame)
     return path
+
+
+def write_images(folder: Path, frames: list[np.ndarray], name: str) -> Path:
+    """One image per frame, such as 7.png for the name "{}.png"."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames):
+        assert cv2.imwrite(str(folder / name.format(number)), cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    return folder
 
 
 def truncate(path: Path) -> Path:

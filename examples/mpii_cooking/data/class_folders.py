@@ -1,12 +1,14 @@
-"""A folder per class, one video file per clip."""
+"""A folder per class; each clip in it is a video file or a folder of images."""
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeVar
 
-from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Split
+from examples.mpii_cooking.data import frames
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Split
 from examples.mpii_cooking.workspace import visible
 
 log = logging.getLogger(__name__)
@@ -14,69 +16,189 @@ log = logging.getLogger(__name__)
 SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
 
 
-def class_videos(folder: Path) -> dict[str, list[Path]]:
-    """Return the videos in each sub-folder that has some, in natural order: 2 before 10."""
+@dataclass(frozen=True)
+class Choices:
+    """What a user may choose about such a folder, as an option of ``run_all.py`` each."""
+
+    groups: str | None = None  # regular expression; what it finds in a clip's name is the clip's group
+    fold: str | None = None  # the group that is tested; all others train
+    without: tuple[str, ...] = ()  # classes that are left out
+    rate: float | Literal["keep"] | None = None  # frames per second; None: the lowest, if rates differ
+    aspect: str | None = None  # "W:H" or "narrowest"
+
+
+NO_CHOICES = Choices()
+
+Item = TypeVar("Item")
+Classes = Mapping[str, Sequence[Path]]  # the clips of each class
+
+
+def class_clips(folder: Path) -> dict[str, list[Path]]:
+    """Return the clips in each sub-folder that has some, in natural order: 2 before 10."""
     folders = (path for path in visible(folder) if path.is_dir())
-    found = {path.name: sorted(filter(_is_video, visible(path)), key=_natural_order) for path in folders}
-    return {name: files for name, files in found.items() if files}
+    found = {path.name: sorted(filter(_is_clip, visible(path)), key=frames.natural_order) for path in folders}
+    return {name: clips for name, clips in found.items() if clips}
 
 
-def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
-    """Read one sub-folder per class. Of each class, the first two thirds of the files, in natural order, train."""
+def group_names(folder: Path, choices: Choices) -> tuple[str, ...]:
+    """Return the groups of the clips in natural order. A ``DataError`` lists the clips that have none."""
+    return tuple(dict.fromkeys(_groups(_chosen_classes(folder, choices), choices).values()))
+
+
+def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO_CHOICES) -> Dataset:
+    """Read one sub-folder per class.
+
+    Of each class, the first two thirds of the clips, in natural order, train; if clips have groups, the first two
+    thirds of the groups, or all groups but ``choices.fold``.
+    """
     if split is not None:
         raise DataError(f"split {split.name} needs an annotation file (*.csv) that names subjects, {folder} has none")
-    classes = class_videos(folder)
-    _warn_of_ignored(folder, classes)
+    classes = _chosen_classes(folder, choices)
     if len(classes) < 2:
         raise DataError(
-            f"{folder} must hold at least two class folders with videos ({', '.join(SUFFIXES)}), got {len(classes)}"
+            f"{folder} must hold at least two class folders with videos ({', '.join(SUFFIXES)}) or folders of images "
+            f"({', '.join(frames.IMAGE_SUFFIXES)}), got {len(classes)}"
         )
-    problems = [f"class {name} must have at least two videos" for name, files in classes.items() if len(files) < 2]
-    videos: dict[str, Path] = {}
+    _warn_of_ignored(folder, classes, choices)
+    _check(folder, classes)
+    paths = [path for clips in classes.values() for path in clips]
+    rate, rate_note = _common_rate(paths, choices)
+    framing = Framing(rate, _common_aspect(paths, choices))
+    groups = _groups(classes, choices)
+    tested, split_note = _divided(classes, groups, choices)
     train: list[Clip] = []
     test: list[Clip] = []
-    for label, files in enumerate(classes.values()):
-        for place, path in enumerate(files):
+    for label, clips in enumerate(classes.values()):
+        for path in clips:
             key = path.relative_to(folder).as_posix()
-            videos[key] = path
-            try:
-                clip = Clip(key, 0, video.count_frames(path), label, key)
-            except DataError as problem:
-                problems.append(str(problem))
-                continue
-            part = train if place < 2 / 3 * len(files) and place < len(files) - 1 else test
-            part.append(clip)
-    if problems:
-        raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+            clip = Clip(key, 0, frames.count(path, framing), label, key, groups.get(path, ""))
+            (test if path in tested else train).append(clip)
+    notes = [
+        f"{len(paths)} videos in {len(classes)} classes",
+        split_note.format(train=f"({len(train)} clips)", test=f"({len(test)} clips)"),
+        *rate_note,
+        *([f"cut to {framing.aspect:.4g}:1"] if framing.aspect else []),
+    ]
     return Dataset(
         name=folder.resolve().name,
-        videos=videos,
+        videos={path.relative_to(folder).as_posix(): path for path in paths},
         classes=tuple(classes),
         train=tuple(train),
         test=tuple(test),
-        protocol=(
-            f"{len(videos)} videos in {len(classes)} classes; in each class, by file number, the first two thirds "
-            f"train ({len(train)} clips) and the rest test ({len(test)} clips)"
-        ),
+        protocol="; ".join(notes),
         has_paper_protocol=False,
+        framing=framing,
     )
 
 
-def _warn_of_ignored(folder: Path, classes: Mapping[str, Sequence[Path]]) -> None:
-    """Name the folders without videos, and the files without the suffix of a video."""
-    ignored = [f"{path.name}/" for path in visible(folder) if path.is_dir() and path.name not in classes]
-    for name, files in classes.items():
-        ignored += [f"{name}/{path.name}" for path in visible(folder / name) if path not in files]
+def _chosen_classes(folder: Path, choices: Choices) -> dict[str, list[Path]]:
+    classes = class_clips(folder)
+    unknown = [name for name in choices.without if name not in classes]
+    if unknown:
+        raise DataError(f"without must name classes of {folder} ({', '.join(classes)}), got {', '.join(unknown)}")
+    return {name: clips for name, clips in classes.items() if name not in choices.without}
+
+
+def _check(folder: Path, classes: Classes) -> None:
+    """Raise a ``DataError`` that lists the classes with one clip, and the clips that cannot be read."""
+    problems = [f"class {name} must have at least two videos" for name, clips in classes.items() if len(clips) < 2]
+    for path in (path for clips in classes.values() for path in clips):
+        try:
+            frames.size(path)
+            frames.count(path)
+        except DataError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _groups(classes: Classes, choices: Choices) -> dict[Path, str]:
+    """Return the group of every clip, in natural order of the groups; nothing if clips have no groups."""
+    if choices.groups is None:
+        return {}
+    try:
+        pattern = re.compile(choices.groups)
+    except re.error as error:
+        raise DataError(f"groups must be a regular expression, got {choices.groups!r}: {error}") from None
+    found = {path: pattern.search(path.name) for clips in classes.values() for path in clips}
+    missing = [f"{path.parent.name}/{path.name}" for path, match in found.items() if not (match and match.group())]
+    if missing:
+        raise DataError(f"groups {choices.groups!r} must be found in the name of every clip, not in {_listed(missing)}")
+    named = {path: match.group() for path, match in found.items() if match}
+    return dict(sorted(named.items(), key=lambda item: frames.natural_order(Path(item[1]))))
+
+
+def _divided(classes: Classes, groups: Mapping[Path, str], choices: Choices) -> tuple[set[Path], str]:
+    """Return the clips that are tested, and how they were chosen, with places for the numbers of clips."""
+    names = list(dict.fromkeys(groups.values()))
+    if len(names) == 1:
+        raise DataError(f"groups {choices.groups!r} must find at least two groups, got {names[0]}")
+    if choices.fold is not None:
+        if choices.fold not in names:
+            raise DataError(f"fold must be a group, one of {_listed(names) or 'none'}, got {choices.fold}")
+        note = f"group {choices.fold} is tested {{test}}, the other {len(names) - 1} groups train {{train}}"
+        return {path for path, name in groups.items() if name == choices.fold}, note
+    if groups:
+        last = _last_third(names)
+        note = f"of {len(names)} groups, by number, the first two thirds train {{train}} and the rest test {{test}}"
+        return {path for path, name in groups.items() if name in last}, note
+    note = "in each class, by file number, the first two thirds train {train} and the rest test {test}"
+    return {path for clips in classes.values() for path in _last_third(clips)}, note
+
+
+def _last_third(items: Sequence[Item]) -> set[Item]:
+    """Return what follows the first two thirds, at least the last one."""
+    return {item for place, item in enumerate(items) if place >= min(2 / 3 * len(items), len(items) - 1)}
+
+
+def _common_rate(paths: Iterable[Path], choices: Choices) -> tuple[float | None, list[str]]:
+    """Return the rate that clips are brought to, None if they keep theirs, and what to say about it."""
+    rates = sorted(filter(None, map(frames.rate, paths)))
+    if not rates:
+        if choices.rate not in (None, "keep"):
+            raise DataError(f"rate must be left out, since no clip has a frame rate, got {choices.rate}")
+        return None, []
+    slowest, fastest = float(rates[0]), float(rates[-1])
+    span = f"{slowest:.4g} to {fastest:.4g} frames a second"
+    if choices.rate == "keep":
+        return None, [f"clips keep their {span}"] if frames.differ(fastest, slowest) else []
+    rate = slowest if choices.rate is None else choices.rate
+    if rate <= 0 or frames.differ(rate, slowest):
+        raise DataError(f"rate must be above 0 and at most that of the slowest clip, {slowest:.4g}, got {rate:g}")
+    if not frames.differ(fastest, rate):
+        return None, []
+    return rate, [f"{rate:.4g} frames a second, taken from {span}"]
+
+
+def _common_aspect(paths: Iterable[Path], choices: Choices) -> float | None:
+    """Return the width over height that clips are cut to."""
+    if choices.aspect is None:
+        return None
+    if choices.aspect == "narrowest":
+        return max(1.0, min(width / height for width, height in map(frames.size, paths)))
+    match = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", choices.aspect)
+    width, height = map(float, match.groups()) if match else (0.0, 1.0)
+    if width < height or height == 0:
+        raise DataError(f"aspect must be W:H with W at least H, such as 4:3, or narrowest, got {choices.aspect}")
+    return width / height
+
+
+def _warn_of_ignored(folder: Path, classes: Classes, choices: Choices) -> None:
+    """Name the folders without clips, and what lies beside the clips."""
+    known = {*classes, *choices.without}
+    ignored = [f"{path.name}/" for path in visible(folder) if path.is_dir() and path.name not in known]
+    for name, clips in classes.items():
+        ignored += [f"{name}/{path.name}" for path in visible(folder / name) if path not in clips]
+        inside = ((clip, path) for clip in clips if clip.is_dir() for path in visible(clip))
+        ignored += [f"{name}/{clip.name}/{path.name}" for clip, path in inside if path not in frames.images(clip)]
     if ignored:
         suffixes, names = ", ".join(SUFFIXES), ", ".join(sorted(ignored))
         log.warning("%s: ignored, since they are not videos (%s): %s", folder, suffixes, names)
 
 
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+def _is_clip(path: Path) -> bool:
+    return bool(frames.images(path)) if path.is_dir() else path.suffix.lower() in SUFFIXES and path.is_file()
 
 
-def _natural_order(path: Path) -> tuple[list[int | str], str]:
-    # Digits and other text alternate, so numbers are compared with numbers, text with text.
-    parts = re.split(r"(\d+)", path.name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], path.name
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)

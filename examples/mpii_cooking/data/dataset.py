@@ -19,6 +19,7 @@ class Clip:
     stop: int  # one past the last frame
     label: int  # index into the dataset's classes
     origin: str = ""  # where the interval comes from, for messages: a row of a file, or a file
+    group: str = ""  # of the clips that training and test must not share, such as one recording; "" if unknown
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -34,13 +35,25 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Framing:
+    """What all videos of a dataset are brought to; None leaves them as they are stored."""
+
+    rate: float | None = None  # frames per second
+    aspect: float | None = None  # width over height, at least 1
+
+
+AS_STORED = Framing()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Videos with labeled clips, divided into training and test clips."""
 
     name: str
-    videos: Mapping[str, Path]  # every video the clips need, by its key
+    videos: Mapping[str, Path]  # every video the clips need, by its key: a file, or a folder of images
     classes: tuple[str, ...]
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
     protocol: str  # how the clips were divided, as a sentence for the report
     has_paper_protocol: bool  # whether the paper's numbers were measured on these clips
+    framing: Framing = AS_STORED

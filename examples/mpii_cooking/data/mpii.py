@@ -24,7 +24,7 @@ PAPER_CLIPS = (1715, 2033)
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a plain name: it must not lead out of the folder
 
 
-def choose_split(name: Literal["fixed5", "loso7"], fold: int | None = None) -> Split:
+def choose_split(name: Literal["fixed5", "loso7"], fold: int | str | None = None) -> Split:
     """Return the paper's split, or that of Rohrbach et al. (CVPR 2012), which leaves one subject, ``fold``, out.
 
     With loso7, the five training subjects and six of the test subjects train; the seventh is tested.
@@ -33,10 +33,11 @@ def choose_split(name: Literal["fixed5", "loso7"], fold: int | None = None) -> S
         if fold is not None:
             raise DataError(f"only split loso7 has folds, got fold {fold} with fixed5")
         return FIXED5
-    if fold not in TEST_SUBJECTS:
+    left_out = {str(subject): subject for subject in TEST_SUBJECTS}.get(str(fold))
+    if left_out is None:
         raise DataError(f"split loso7 needs a fold, one of subjects {_listed(TEST_SUBJECTS)}, got {fold}")
-    others = {*TRAIN_SUBJECTS, *TEST_SUBJECTS} - {fold}
-    return Split(f"loso7-{fold}", tuple(sorted(others)), (fold,))
+    others = {*TRAIN_SUBJECTS, *TEST_SUBJECTS} - {left_out}
+    return Split(f"loso7-{left_out}", tuple(sorted(others)), (left_out,))
 
 
 class Interval(NamedTuple):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from fractions import Fraction
 from functools import reduce
 from itertools import repeat
 from pathlib import Path
@@ -21,8 +22,8 @@ from tqdm import tqdm
 
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import DataSettings, Level
-from examples.mpii_cooking.data import flow, video
-from examples.mpii_cooking.data.dataset import DataError, Dataset
+from examples.mpii_cooking.data import flow, frames, video
+from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Dataset, Framing
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
@@ -34,6 +35,8 @@ PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window pro
 _VERSION = 3  # raised when preparation changes, so that no cache of an older version is used
 _PARALLEL = 2
 """Videos processed at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
+
+_CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 
 Found = tuple[Unit, int]  # a video's unit and its number of frames
 
@@ -91,23 +94,23 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
 
     def checked(key: str) -> Found:
         path = dataset.videos[key]
-        unit = video_unit(key, path, settings, workspace)
+        unit = video_unit(key, path, settings, workspace, dataset.framing)
         if unit.done:
             return unit, unit.facts["frames"]
-        width, height = video.frame_size(path)
+        width, height = frames.size(path, dataset.framing)
         if width < height:
-            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}")
-        return unit, video.count_frames(path)
+            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}: {_CURE_OF_HEIGHT}")
+        return unit, frames.count(path, dataset.framing)
 
     def prepared(key: str) -> Found:
         unit, _ = found[key]
-        prepare_video(dataset.videos[key], settings, unit, bar.update)
+        prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
     found = _usable(dataset, checked, list(dataset.videos))
-    frames = {key: count for key, (unit, count) in found.items() if not unit.done}
-    missing = sorted(frames, key=frames.__getitem__, reverse=True)
-    total = sum(frames[key] for key in distributed.share(missing))
+    lengths = {key: length for key, (unit, length) in found.items() if not unit.done}
+    missing = sorted(lengths, key=lengths.__getitem__, reverse=True)
+    total = sum(lengths[key] for key in distributed.share(missing))
     hidden = not missing or not distributed.is_main()
     with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
         found |= _usable(dataset, prepared, missing)
@@ -143,14 +146,22 @@ def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str])
     return found
 
 
-def video_unit(key: str, path: Path, settings: DataSettings, workspace: Workspace) -> Unit:
+def video_unit(
+    key: str, path: Path, settings: DataSettings, workspace: Workspace, framing: Framing = AS_STORED
+) -> Unit:
     """Return where the caches of a video are kept. A video that was replaced or changed gets new ones."""
-    stat = path.stat()
-    identity = [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
-    return workspace.unit(f"prepare/{key}", {"version": _VERSION, "video": identity, "settings": settings})
+    identity = [str(path.resolve()), *frames.stamp(path)]
+    inputs = {"version": _VERSION, "video": identity, "settings": settings, "framing": framing}
+    return workspace.unit(f"prepare/{key}", inputs)
 
 
-def prepare_video(path: Path, settings: DataSettings, unit: Unit, advance: Callable[[], object] = lambda: None) -> None:
+def prepare_video(
+    path: Path,
+    settings: DataSettings,
+    unit: Unit,
+    framing: Framing = AS_STORED,
+    advance: Callable[[], object] = lambda: None,
+) -> None:
     """Write the caches of one video into ``unit``, and call ``advance`` after every frame."""
     levels = settings.levels
     names = {(level, part): _profile_name(level, part) for level in levels for part in PROFILE}
@@ -158,7 +169,7 @@ def prepare_video(path: Path, settings: DataSettings, unit: Unit, advance: Calla
         rgb = {level: files.enter_context(video.new_video(unit.path(_rgb_name(level)), "mjpeg")) for level in levels}
         profiles = {key: files.enter_context(unit.path(name).open("wb")) for key, name in names.items()}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
-        gray = _write_levels(video.decode(path), rgb, settings.flow_height)
+        gray = _write_levels(frames.decode(path, framing), rgb, settings.flow_height, framing.aspect)
         flows = _written(flow.flows(gray, flow.estimator(settings.flow), settings.flow_bound), both)
         for motion in _motion(flows, settings):
             advance()
@@ -191,14 +202,18 @@ def _profile_name(level: Level, part: str) -> str:
 
 
 def _write_levels(
-    frames: Iterable[video.Frame], rgb: Mapping[Level, video.VideoWriter], flow_height: int
+    pictures: Iterable[video.Frame], rgb: Mapping[Level, video.VideoWriter], flow_height: int, aspect: float | None
 ) -> Iterator[video.Frame]:
-    """Write each frame at every level's size, and yield it in gray at the size of the flow grid."""
-    for frame in frames:
-        height, width = frame.shape[:2]
+    """Write each frame at every level's size, and yield it in gray at the size of the flow grid.
+
+    With a common ``aspect``, widths follow from it. Those of the cut frames, rounded to a pixel, could tell the class.
+    """
+    for picture in pictures:
+        height, width = picture.shape[:2]
+        shape = aspect or Fraction(width, height)
         for level, writer in rgb.items():
-            writer.write(resize(frame, (level.height, round(width * level.height / height))))
-        yield cv2.cvtColor(resize(frame, (flow_height, round(width * flow_height / height))), cv2.COLOR_RGB2GRAY)
+            writer.write(resize(picture, (level.height, round(shape * level.height))))
+        yield cv2.cvtColor(resize(picture, (flow_height, round(shape * flow_height))), cv2.COLOR_RGB2GRAY)
 
 
 def _written(flows: Iterable[video.Frame], writer: video.VideoWriter) -> Iterator[video.Frame]:

@@ -3,17 +3,27 @@
 from pathlib import Path
 
 from examples.mpii_cooking.data import class_folders, mpii
+from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
 
 
-def open_dataset(folder: Path, split: Split | None = None) -> Dataset:
+def group_names(folder: Path | None, choices: Choices) -> tuple[str, ...]:
+    """Return the groups of the clips of a folder of classes, in natural order."""
+    if folder is None or not folder.is_dir():
+        raise DataError(f"data must be an existing folder of classes, if clips have groups, got {folder}")
+    return class_folders.group_names(folder, choices)
+
+
+def open_dataset(folder: Path, split: Split | None = None, choices: Choices = NO_CHOICES) -> Dataset:
     """Read the clips of ``folder``, whichever format it has. A ``DataError`` lists everything that is wrong with it."""
     if not folder.is_dir():
         raise DataError(f"data must be an existing folder, got {folder}")
     if mpii.annotation_files(folder):
+        if choices != NO_CHOICES:
+            raise DataError(f"groups, without, rate and aspect need a folder of classes, {folder} has annotations")
         return mpii.read_dataset(folder, split)
-    if class_folders.class_videos(folder):
-        return class_folders.read_dataset(folder, split)
+    if class_folders.class_clips(folder):
+        return class_folders.read_dataset(folder, split, choices)
     raise DataError(
         "data must hold an annotation file (*.csv) of MPII Cooking, or at least two class folders with videos; "
         f"{folder} holds neither"

@@ -73,6 +73,12 @@ def frame_size(path: Path) -> tuple[int, int]:
         return stream.width, stream.height
 
 
+def frame_rate(path: Path) -> Fraction | None:
+    """Return the frames per second, on average, or None if the file does not say."""
+    with _opened(path) as container:
+        return _video_stream(container, path).average_rate
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[av.container.InputContainer]:
     try:

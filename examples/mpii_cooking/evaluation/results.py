@@ -149,6 +149,11 @@ class Results:
         """Top-1 accuracy, in percent, of always answering the largest training class."""
         return 100 * int((self.labels == self.majority).sum()) / len(self.labels)
 
+    @property
+    def group_count(self) -> int | None:
+        """The number of groups that the test clips form; None where each clip stands for itself."""
+        return None if self._groups is None else int(self._groups.max()) + 1
+
     def cell(self, variant: Variant, level: str, localizer: str | None = None) -> FrameCell:
         """Return the cell of a variant at a level; transformers have the main localization network by default."""
         if variant.traits.window is not Window.TRANSFORMER:
@@ -170,7 +175,7 @@ class Results:
             answers = np.stack([self._answers[seed, cell] for seed in seeds])
             correct = tuple((answers == self.labels).sum(1).tolist())
             by_seed = tuple(self._percent(seed, cell) for seed in seeds)
-            clips = significance.wilson(float(np.mean(correct)), len(self.labels))
+            clips = self._accuracy_interval(answers == self.labels)
             mean = Estimate(float(np.mean(by_seed)), clips, significance.seed_interval(by_seed)).within(0)
             found[cell] = Accuracy(mean, by_seed, correct, answers)
         return found
@@ -247,6 +252,24 @@ class Results:
         return {}
 
     @cached_property
+    def _groups(self) -> Labels | None:
+        """The number of each test clip's group; None if clips have no groups, or all the same, which tells nothing."""
+        names, numbers = np.unique(self.dataset.groups, return_inverse=True)
+        return numbers if len(names) > 1 else None
+
+    @cached_property
+    def _draws(self) -> Floats:
+        """How often each test clip is in each resample."""
+        return significance.draw(len(self.labels)) if self._groups is None else significance.draw_groups(self._groups)
+
+    def _accuracy_interval(self, hits: NDArray[np.bool_]) -> significance.Interval:
+        """Return the 95 % interval over the choice of test clips of the accuracy of seeds, in percent."""
+        if self._groups is None:
+            return significance.wilson(float(hits.sum(1).mean()), len(self.labels))
+        resampled = 100 * (hits.mean(0) @ self._draws / self._draws.sum(0))
+        return significance.bootstrap_interval(100 * float(hits.mean()), resampled, self.group_count)
+
+    @cached_property
     def _seeds_of(self) -> Mapping[object, set[int]]:
         """The seeds that have a cell, or the overlap of a stream."""
         found: defaultdict[object, set[int]] = defaultdict(set)
@@ -291,7 +314,7 @@ class Results:
             better, worse = (
                 np.array([[self._answers[s, it] == self.labels for s in seeds] for it in side]) for side in sides
             )
-            return significance.paired(better, worse, significance.draw(len(self.labels)))
+            return significance.paired(better, worse, self._draws, self._groups)
         better, worse = (np.array([[self._percent(s, it) for it in side] for s in seeds]) for side in sides)
         terms = cast("Sequence[tuple[PooledCell, PooledCell]]", pairs)
         return self._estimate((better - worse).mean(1), terms, seeds).within(-100)
@@ -305,17 +328,16 @@ class Results:
                 raise KeyError(f"the record has no interval of {terms}: record the run again")
         else:
             resampled = [self._resampled(one, seeds) - self._resampled(other, seeds) for one, other in terms]
-            clips = significance.bootstrap_interval(value, np.mean(resampled, axis=0))
+            clips = significance.bootstrap_interval(value, np.mean(resampled, axis=0), self.group_count)
         return Estimate(value, clips, significance.seed_interval(by_seed))
 
     def _resampled(self, pooled: PooledCell | None, seeds: Sequence[int]) -> Floats:
         """Return a cell's mean average precision over seeds in each resample of the test clips, (resamples,)."""
         if pooled is None:
             return np.zeros(significance.RESAMPLES)
-        draws = significance.draw(len(self.labels))
         for key in ((seed, pooled) for seed in seeds):
             if key not in self._resampled_maps:
-                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, draws)
+                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, self._draws)
         maps: Floats = np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
         return 100 * maps
 

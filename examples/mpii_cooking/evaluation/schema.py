@@ -29,6 +29,7 @@ class DatasetFacts:
     classes: tuple[str, ...]
     train_clips: tuple[int, ...]  # of each class
     folder: str | None = None
+    groups: tuple[str, ...] = ()  # of each test clip; () if none are known
 
 
 @dataclass(frozen=True)

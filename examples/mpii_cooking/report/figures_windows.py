@@ -26,7 +26,8 @@ Thetas = NDArray[np.float64]  # (moments, frames, 2, 3)
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
-SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4  # frames of each level
+SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4  # frames of each level, or one of each class if they were followed
+WIDTH = 13  # of both in inches
 
 
 _MEASURES = {
@@ -47,15 +48,21 @@ def quadrilateral(theta: ArrayLike, side: int) -> Picture:
     return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
-def _show_frame(axes: Axes, results: Results, probe: ProbeFrames, index: int, folder: Path) -> Picture:
-    """Draw a probe frame under the name of its class, and return it."""
+def shown_frames(results: Results, usual: int) -> int:
+    """Return how many of the followed frames are drawn: at least one of each class, unless there are too many."""
+    followed, classes = len(results.probe_frames[0].images), len(results.tested)
+    return min(followed, classes if usual < classes <= followed else usual)
+
+
+def _show_frame(axes: Axes, results: Results, probe: ProbeFrames, index: int, folder: Path, width: float) -> Picture:
+    """Draw a probe frame, of a width in inches, under the name of its class, and return it."""
     picture: Picture = mpl_image.imread(folder / probe.images[index])
     side = len(picture)
     axes.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
     axes.set(xlim=(-0.06 * side, 1.06 * side), ylim=(1.06 * side, -0.06 * side), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     name = results.dataset.classes[results.labels[probe.clips[index]]]
-    axes.set_title(shortened(name, 26), fontsize=8, color=GRAY, pad=3)
+    axes.set_title(shortened(name, int(13 * width)), fontsize=8, color=GRAY, pad=3)
     return picture
 
 
@@ -70,15 +77,16 @@ def _outline(
 def figure_7(results: Results, folder: Path) -> Figure:
     """Draw the guided transformer's regions through joint training, and how far they drift."""
     probes, window = results.probe_frames, results.settings.data.glimpse
-    shown = min(SHOWN_IN_FIGURE_7, len(probes[0].images))
+    shown = shown_frames(results, SHOWN_IN_FIGURE_7)
+    width = WIDTH / (shown + 1.5)
     paths = [_path(results, probe, Variant.SSTN) for probe in probes]
     levels = [results.level(probe.level) for probe in probes]
     drifts = [drift(path, window / level.height) for path, level in zip(paths, levels, strict=True)]
-    figure = Figure(figsize=(13, 2.35 * len(probes) + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, (width + 0.35) * len(probes) + 0.5), layout="constrained")
     grid = figure.subplots(len(probes), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
     for row, probe, path, level, distances in zip(grid, probes, paths, levels, drifts, strict=True):
         for index, axes in enumerate(row[:-1]):
-            side = len(_show_frame(axes, results, probe, index, folder))
+            side = len(_show_frame(axes, results, probe, index, folder, width))
             _draw_path(axes, path[:, index], side)
             _outline(axes, probe.target[index], side, VARIANT_COLORS[Variant.HARD_CODED], style=(0, (3, 3)))
         row[0].set_ylabel(level_label(level), fontsize=10)
@@ -125,15 +133,16 @@ def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> N
 def figure_8(results: Results, folder: Path) -> Figure:
     """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
     probes, side = results.probe_frames, results.settings.data.glimpse
-    shown = min(SHOWN_IN_FIGURE_8, len(probes[0].images))
-    figure = Figure(figsize=(13, 2.45 * len(probes) + 0.5), layout="constrained")
+    shown = shown_frames(results, SHOWN_IN_FIGURE_8)
+    width = 0.68 * WIDTH / (shown + 0.16)
+    figure = Figure(figsize=(WIDTH, (width + 0.33) * len(probes) + 0.5), layout="constrained")
     rows = figure.subfigures(len(probes), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
     for row, probe in zip(rows, probes, strict=True):
         label = level_label(results.level(probe.level))
         row[0].text(0.5, 0.5, label, rotation=90, ha="center", va="center", fontsize=10)
         for index, cell in enumerate(row[1:]):
             panels = cell.subplot_mosaic([["frame", "STN"], ["frame", "SSTN"]], width_ratios=[2, 0.95])
-            picture = _show_frame(panels["frame"], results, probe, index, folder)
+            picture = _show_frame(panels["frame"], results, probe, index, folder, width)
             for variant in PAIR:
                 theta, color = _path(results, probe, variant)[-1, index], VARIANT_COLORS[variant]
                 _outline(panels["frame"], theta, len(picture), color)

@@ -15,7 +15,7 @@ import torch
 
 import supervised_st
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.evaluation.schema import DatasetFacts, Environment, StageTime
@@ -60,7 +60,7 @@ def describe_dataset(
 ) -> DatasetFacts:
     """Return the facts of ``dataset`` that the report states."""
     first = next(iter(dataset.videos.values()))
-    height, width = next(video.decode(first)).shape[:2]
+    height, width = next(frames.decode(first, dataset.framing)).shape[:2]
     counts = Counter(clip.label for clip in dataset.train)
     return DatasetFacts(
         name=dataset.name,
@@ -73,6 +73,7 @@ def describe_dataset(
         classes=dataset.classes,
         train_clips=tuple(counts[label] for label in range(len(dataset.classes))),
         folder=str(folder),
+        groups=tuple(clip.group for clip in dataset.test if clip.group),
     )
 
 

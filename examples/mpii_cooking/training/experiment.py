@@ -1,5 +1,6 @@
 """An experiment: everything trained and evaluated from one seed, and where its parts are kept."""
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -7,6 +8,7 @@ from functools import cached_property
 import torch
 
 from examples.mpii_cooking.config import Level, Preset, SeedPlan
+from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
@@ -18,8 +20,8 @@ from examples.mpii_cooking.training.weights import Weights
 from examples.mpii_cooking.variants import Modality, Phase
 from examples.mpii_cooking.workspace import NotDoneError, Unit, Workspace, fingerprint
 
-FOLLOWED_CLIPS = 8  # test clips on which Figures 7 and 8 follow the windows
-VERSION = 5  # raised when training changes, so that no network of an older version is used
+FOLLOWED_CLIPS = 12  # test clips on which Figures 7 and 8 follow the windows
+VERSION = 6  # raised when training changes, so that no network of an older version is used
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,15 @@ class Experiment:
 
     @property
     def followed_clips(self) -> list[int]:
-        """The test clips, by index, on which windows are followed."""
-        count = min(FOLLOWED_CLIPS, len(self.dataset.test))
-        return [i * len(self.dataset.test) // count for i in range(count)]
+        """The test clips, by index, on which windows are followed: one of each class, if there are not too many."""
+        of_class: defaultdict[int, list[int]] = defaultdict(list)
+        for index, clip in enumerate(self.dataset.test):
+            of_class[clip.label].append(index)
+        clips, classes = (min(FOLLOWED_CLIPS, len(them)) for them in (self.dataset.test, of_class))
+        shown = [sorted(of_class)[place * len(of_class) // classes] for place in range(classes)]
+        # A clip from another place in each class, so that they are not all of the same person.
+        places = ((of_class[shown[turn % classes]], turn) for turn in range(clips))
+        return list(dict.fromkeys(own[turn * len(own) // clips] for own, turn in places))
 
     def followed_frames(self, level: Level) -> Sample:
         """Return one frame of each of those clips as the networks of a spatial level read it."""
@@ -125,5 +133,6 @@ class Experiment:
     @cached_property
     def _dataset_fingerprint(self) -> str:
         """Clips, classes and the very files: if a video is replaced, it is another dataset."""
-        files = {key: [path.stat().st_size, path.stat().st_mtime_ns] for key, path in self.dataset.videos.items()}
-        return fingerprint([self.dataset.classes, self.dataset.train, self.dataset.test, files])
+        files = {key: frames.stamp(path) for key, path in self.dataset.videos.items()}
+        clips = (self.dataset.train, self.dataset.test)
+        return fingerprint([self.dataset.classes, *clips, files, self.dataset.framing])
