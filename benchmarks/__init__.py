@@ -1,8 +1,11 @@
-"""Speed and accuracy of the library. Results are JSON files in ``results/``; the tables of the docs come from them.
+"""Speed and accuracy of the library, and what becomes of its windows.
+
+Results are JSON files in ``results/``; the tables of the docs come from them.
 
 The commands, each ``python benchmarks/NAME.py``, and the files that only they use (``accuracy`` has none):
 
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
+- ``attention``: ``attention_scenes``, ``attention_tables``.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.
 - ``static_report``: ``machine_code``; ``tables``: ``timing_tables``.
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accuracy
+from benchmarks.attention_tables import attention_table
 from benchmarks.records import RESULTS, ROOT, Results
 from benchmarks.timing_tables import full_table, pipeline_table, short_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
@@ -64,6 +65,7 @@ TABLES = {
     "cuda": _newest(full_table, "cuda"),
     "cpu, short": _newest(short_table, "cpu"),
     "cuda, short": _newest(short_table, "cuda"),
+    "attention": _newest(attention_table, "attention-cpu"),
     "accuracy": _newest(accuracy.table, "accuracy-cpu"),
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),

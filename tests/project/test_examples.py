@@ -12,7 +12,7 @@ from tests.helpers.sharing import made_once
 
 class Stage(NamedTuple):
     overlap: float
-    distance: float
+    seen: float  # percent of the tile
     accuracy: float
 
 
@@ -27,8 +27,8 @@ def run(tmp_path_factory):
 
     folder = made_once(tmp_path_factory, "quickstart", make)
     picture, printed = folder / "strip.png", (folder / "printed.txt").read_text()
-    rows = re.findall(r"^(start|guided|free) +([\d.]+) +([\d.]+) px +(\d+)%$", printed, re.M)
-    stages = {name: Stage(float(overlap), float(px), float(percent)) for name, overlap, px, percent in rows}
+    rows = re.findall(r"^(start|guided|free) +([\d.]+) +(\d+)% +(\d+)%$", printed, re.M)
+    stages = {name: Stage(*map(float, numbers)) for name, *numbers in rows}
     return stages, picture
 
 
@@ -41,10 +41,10 @@ def test_guidance_finds_the_moving_hand_and_teaches_nothing_else(run):
 
 def test_freedom_moves_the_window_from_the_hand_to_what_it_holds(run):
     stages, _ = run
-    assert stages["free"].distance < stages["guided"].distance - 3
+    assert stages["free"].seen > stages["guided"].seen + 25
     assert stages["free"].overlap < stages["guided"].overlap
     # The motion window shows one corner of the tile, which decides half of the scenes.
-    assert stages["free"].accuracy > 80
+    assert stages["free"].accuracy > 90
 
 
 @pytest.mark.parametrize("committed", [False, True], ids=["just drawn", "in the README"])
