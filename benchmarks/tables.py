@@ -73,7 +73,10 @@ TABLES = {
 }
 RUN_TABLES = {
     "run": markdown.run_table,
+    "headline": markdown.headline_text,
     "claims": markdown.claims_table,
+    "claims by cue": markdown.claims_by_cue_table,
+    "claims by distance": markdown.claims_by_distance_table,
     "table 2": markdown.table_2,
     "variants": markdown.variants_table,
     "cues": markdown.cues_table,
@@ -81,7 +84,8 @@ RUN_TABLES = {
     "overlap": markdown.overlap_table,
 }
 TABLES |= {f"kitchen, {name}": _of_run(it, "kitchen") for name, it in RUN_TABLES.items()}
-TABLES |= {f"clips, {name}": _of_run(RUN_TABLES[name], "clips") for name in ("run", "claims", "table 3", "overlap")}
+CLIPS_TABLES = ("run", "headline", "claims", "table 3", "overlap")
+TABLES |= {f"clips, {name}": _of_run(RUN_TABLES[name], "clips") for name in CLIPS_TABLES}
 
 
 def rendered(text: str) -> str:

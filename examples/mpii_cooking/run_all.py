@@ -37,6 +37,7 @@ from examples.mpii_cooking.evaluation.folds import pool
 from examples.mpii_cooking.evaluation.predictions import compute_answers, compute_overlaps
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import compute_scores
+from examples.mpii_cooking.evaluation.visibility import compute_shown
 from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
@@ -192,6 +193,7 @@ def run(
         for experiment in experiments:
             train_all(experiment)
     with timings.stage("features"):
+        compute_shown(experiments[0])
         for experiment in experiments:
             compute_answers(experiment)
             compute_overlaps(experiment)

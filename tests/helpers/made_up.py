@@ -24,6 +24,7 @@ CLASSES = (
     "spice",
     "dry",  # has no test clip
 )
+CUES = {"thing": (0, 0, 1, 1, 2, 3, 4, 5), "movement": (0, 1, 2, 2, 3, 3, 0, 1), "place": (0, 0, 1, 2, 2, 2, 0, 1)}
 TEST_CLIPS, EPOCHS, FRAMES = 60, 4, 5
 PRESET = replace(PRESETS["standard"], name="made up")
 ACCURACIES = dict.fromkeys(Variant, 0.5) | {Variant.STN: 0.2, Variant.STN_SLOW: 0.15, Variant.SSTN: 0.7}
@@ -58,6 +59,7 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
             classes=CLASSES,
             train_clips=tuple(trained.tolist()),
             folder="runs/data",
+            cues=CUES,
         ),
         environment=schema.Environment(
             python="3.12.1",
@@ -75,6 +77,7 @@ def made_up_results(seeds=1, *, more_seeds=0, folder=None, **changes):
         labels=labels,
         frame_answers=tuple(schema.FrameAnswers(*each, answers(generator, labels, each[1])) for each in tested),
         overlaps=tuple(overlap(generator, *stream) for stream in streams),
+        shown=tuple(np.linspace(0, 1, TEST_CLIPS).tolist()),
         curves=tuple(curve(*stream, *run) for stream in streams for run in RUNS),
         probe_frames=tuple(probe_frames(generator, folder, level) for level in PRESET.data.levels) if folder else (),
         window_paths=tuple(window_path(generator, *each) for each in followed),

@@ -68,7 +68,7 @@ class Samples(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> Sample:
         """Return a batch. A data loader calls this once per batch."""
         views = [self.view(index) for index in indices]
-        window = self._windows(views)
+        window = self.windows(views)
         flipped = torch.tensor([view.flipped for view in views])
         return Sample(
             image=self._rgb(views) if self.modality is Modality.SPATIAL else self._flow(views, flipped),
@@ -79,6 +79,14 @@ class Samples(Dataset[Sample]):
             frame=torch.tensor([view.frame for view in views]),
             random=self._random_windows(views),
         )
+
+    def windows(self, views: Sequence[View]) -> MotionWindow:
+        """Find the window with the most motion in each crop."""
+        target = MotionWindowTarget(self.preset.data.glimpse, fallback="invalid")
+        score, row = (torch.from_numpy(np.stack(part)) for part in zip(*map(self._crop_profile, views), strict=True))
+        start = torch.zeros(len(views), dtype=torch.int64)
+        side = self.level.height
+        return target.from_profile(WindowProfile(score, row), crop_x=start, crop_size=(side, side))
 
     @property
     def image_bytes(self) -> int:
@@ -113,14 +121,6 @@ class Samples(Dataset[Sample]):
         image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.flow_gain)
         image[flipped, 0::2] *= -1  # mirroring turns motion to the right into motion to the left
         return image
-
-    def _windows(self, views: Sequence[View]) -> MotionWindow:
-        """Find the window with the most motion in each crop."""
-        target = MotionWindowTarget(self.preset.data.glimpse, fallback="invalid")
-        score, row = (torch.from_numpy(np.stack(part)) for part in zip(*map(self._crop_profile, views), strict=True))
-        start = torch.zeros(len(views), dtype=torch.int64)
-        side = self.level.height
-        return target.from_profile(WindowProfile(score, row), crop_x=start, crop_size=(side, side))
 
     def _random_windows(self, views: Sequence[View]) -> Tensor:
         side, center = self.preset.data.glimpse, self._slack() // 2

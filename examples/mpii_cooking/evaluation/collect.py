@@ -12,6 +12,7 @@ from examples.mpii_cooking.evaluation.estimates import mean_of_known
 from examples.mpii_cooking.evaluation.predictions import answered_runs, guidance_runs, load_answers, load_overlaps
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels, load_scores
+from examples.mpii_cooking.evaluation.visibility import load_shown
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.weights import origins
 from examples.mpii_cooking.workspace import written_aside
@@ -35,6 +36,7 @@ def collect(
         labels=labels(first.dataset.test),
         frame_answers=tuple(row for each in experiments for row in _frame_answers(each)),
         overlaps=tuple(row for each in experiments for row in _overlaps(each)),
+        shown=load_shown(first),
         curves=tuple(row for each in experiments for row in _curves(each)),
         probe_frames=tuple(_probe_frames(first, folder)),
         window_paths=tuple(row for each in experiments for row in _window_paths(each)),

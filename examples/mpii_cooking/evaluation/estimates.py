@@ -51,6 +51,12 @@ class Comparison:
     mean: Estimate  # over all pairs
     pairs: tuple[Difference, ...]
 
+    @property
+    def means(self) -> tuple[float, float]:
+        """The means over pairs and seeds of the first cells and of the second ones."""
+        sides = [pair.better for pair in self.pairs], [pair.worse for pair in self.pairs]
+        return float(np.mean(sides[0])), float(np.mean(sides[1]))
+
 
 @dataclass(frozen=True)
 class MeanOverlap:

@@ -53,6 +53,7 @@ def pool(folds: Mapping[str, Results]) -> Results:
         frame_answers=tuple(
             FrameAnswers(*key, np.concatenate([row.answers for row in rows])) for key, rows in answers.items()
         ),
+        shown=tuple(share for each in results for share in each.shown),
         overlaps=tuple(
             Overlap(*key, tuple(iou for row in rows for iou in row.guided), _mean_center(rows))
             for key, rows in overlaps.items()

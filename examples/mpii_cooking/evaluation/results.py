@@ -30,12 +30,13 @@ from examples.mpii_cooking.evaluation.estimates import (
     known,
     mean_of_known,
 )
+from examples.mpii_cooking.evaluation.measures import PAPER, Measure
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
 from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
 from examples.mpii_cooking.variants import PAPER_VARIANTS, Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
-SCHEMA = 3  # raised when the files change
+SCHEMA = 4  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
 CURE = "run the same command again, finished work is reused"
 Scores = NDArray[np.float32]
@@ -61,6 +62,7 @@ class Results:
     labels: schema.Classes  # true class of each test clip
     frame_answers: tuple[schema.FrameAnswers, ...]
     overlaps: tuple[schema.Overlap, ...]  # one for each seed and stream
+    shown: tuple[float, ...] = ()  # part of the thing in the hard-coded window, 0 to 1, of each test clip, where known
     curves: tuple[schema.Curve, ...] = ()  # one for each training run
     probe_frames: tuple[schema.ProbeFrames, ...] = ()  # one for each level
     window_paths: tuple[schema.WindowPath, ...] = ()  # one for each transformer that was followed
@@ -152,7 +154,8 @@ class Results:
     @property
     def group_count(self) -> int | None:
         """The number of groups that the test clips form; None where each clip stands for itself."""
-        return None if self._groups is None else int(self._groups.max()) + 1
+        groups = self._groups(PAPER)
+        return None if groups is None else int(groups.max()) + 1
 
     def cell(self, variant: Variant, level: str, localizer: str | None = None) -> FrameCell:
         """Return the cell of a variant at a level; transformers have the main localization network by default."""
@@ -168,16 +171,23 @@ class Results:
         """Whether some seed has results for all of the cells."""
         return bool(self._seeds_with(cells))
 
-    def accuracies(self, cells: Sequence[FrameCell]) -> dict[FrameCell, Accuracy]:
-        """Return the top-1 accuracies of cells, on one frame of each test clip."""
+    def clips(self, measure: Measure) -> Labels:
+        """Return the test clips, by index, that count in a measure: none if their shares are not known."""
+        if measure.share is None:
+            return np.arange(len(self.labels))
+        shown = np.array(self.shown)
+        return np.flatnonzero((measure.share.low <= shown) & (shown < measure.share.high))
+
+    def accuracies(self, cells: Sequence[FrameCell], measure: Measure = PAPER) -> dict[FrameCell, Accuracy]:
+        """Return how often cells are right on one frame of each test clip: top-1 accuracies, or those of a cue."""
         seeds, found = self._known_seeds(cells), {}
         for cell in cells:
-            answers = np.stack([self._answers[seed, cell] for seed in seeds])
-            correct = tuple((answers == self.labels).sum(1).tolist())
-            by_seed = tuple(self._percent(seed, cell) for seed in seeds)
-            clips = self._accuracy_interval(answers == self.labels)
+            hits = np.stack([self._hits(seed, cell, measure) for seed in seeds])
+            correct = tuple(hits.sum(1).tolist())
+            by_seed = tuple(self._percent(seed, cell, measure) for seed in seeds)
+            clips = self._accuracy_interval(hits, measure)
             mean = Estimate(float(np.mean(by_seed)), clips, significance.seed_interval(by_seed)).within(0)
-            found[cell] = Accuracy(mean, by_seed, correct, answers)
+            found[cell] = Accuracy(mean, by_seed, correct, np.stack([self._answers[seed, cell] for seed in seeds]))
         return found
 
     def precisions(self, cells: Sequence[PooledCell]) -> dict[PooledCell, Precision]:
@@ -185,14 +195,14 @@ class Results:
         seeds = self._known_seeds(cells)
         return {cell: self._precision(cell, seeds) for cell in cells}
 
-    def compare(self, pairs: Sequence[Pair]) -> Comparison:
-        """Compare the first cell of each pair with the second: frames by top-1 accuracy, clips by average precision."""
+    def compare(self, pairs: Sequence[Pair], measure: Measure = PAPER) -> Comparison:
+        """Compare the first cell of each pair with the second."""
         seeds = self._known_seeds([cell for pair in pairs for cell in pair])
         differences = []
         for pair in pairs:
-            better, worse = (tuple(self._percent(seed, cell) for seed in seeds) for cell in pair)
-            differences.append(Difference(better, worse, self._difference([pair], seeds)))
-        return Comparison(seeds, self._difference(pairs, seeds), tuple(differences))
+            better, worse = (tuple(self._percent(seed, cell, measure) for seed in seeds) for cell in pair)
+            differences.append(Difference(better, worse, self._difference([pair], seeds, measure)))
+        return Comparison(seeds, self._difference(pairs, seeds, measure), tuple(differences))
 
     def overlap(self, modality: Modality, level: str) -> MeanOverlap:
         """Return the mean overlap of one stream, over the seeds that have all streams."""
@@ -229,6 +239,11 @@ class Results:
             if values.shape != (clips,) or not np.isin(values, range(classes)).all():
                 expected = f"shape ({clips},) and classes below {classes}"
                 raise ResultsError(f"{folder / FILE}: {name} must have {expected}, got shape {values.shape}; {CURE}")
+        for cue, each in self.dataset.cues.items():
+            if len(each) != classes:
+                raise ResultsError(f"{folder / FILE}: {cue} must have {classes} values, got {len(each)}; {CURE}")
+        if len(self.shown) not in (0, clips):
+            raise ResultsError(f"{folder / FILE}: shown must have {clips} shares, got {len(self.shown)}; {CURE}")
         for row in self.overlaps:
             if len(row.guided) != clips:
                 raise ResultsError(f"{folder / FILE}: {row} must have {clips} overlaps, got {len(row.guided)}; {CURE}")
@@ -251,23 +266,25 @@ class Results:
         """A cache of what ``_resampled`` returned."""
         return {}
 
-    @cached_property
-    def _groups(self) -> Labels | None:
-        """The number of each test clip's group; None if clips have no groups, or all the same, which tells nothing."""
-        names, numbers = np.unique(self.dataset.groups, return_inverse=True)
+    def _groups(self, measure: Measure) -> Labels | None:
+        """The group of each clip that counts, as a number; None if clips have no groups, or all one: that says nothing."""
+        of_clips = [self.dataset.groups[clip] for clip in self.clips(measure)] if self.dataset.groups else []
+        names, numbers = np.unique(of_clips, return_inverse=True)
         return numbers if len(names) > 1 else None
 
-    @cached_property
-    def _draws(self) -> Floats:
-        """How often each test clip is in each resample."""
-        return significance.draw(len(self.labels)) if self._groups is None else significance.draw_groups(self._groups)
+    def _draws(self, measure: Measure) -> Floats:
+        """How often each clip that counts is in each resample."""
+        groups = self._groups(measure)
+        return significance.draw(len(self.clips(measure))) if groups is None else significance.draw_groups(groups)
 
-    def _accuracy_interval(self, hits: NDArray[np.bool_]) -> significance.Interval:
+    def _accuracy_interval(self, hits: NDArray[np.bool_], measure: Measure) -> significance.Interval:
         """Return the 95 % interval over the choice of test clips of the accuracy of seeds, in percent."""
-        if self._groups is None:
-            return significance.wilson(float(hits.sum(1).mean()), len(self.labels))
-        resampled = 100 * (hits.mean(0) @ self._draws / self._draws.sum(0))
-        return significance.bootstrap_interval(100 * float(hits.mean()), resampled, self.group_count)
+        groups = self._groups(measure)
+        if groups is None:
+            return significance.wilson(float(hits.sum(1).mean()), hits.shape[1])
+        draws = self._draws(measure)
+        resampled = 100 * (hits.mean(0) @ draws / draws.sum(0))
+        return significance.bootstrap_interval(100 * float(hits.mean()), resampled, int(groups.max()) + 1)
 
     @cached_property
     def _seeds_of(self) -> Mapping[object, set[int]]:
@@ -287,15 +304,25 @@ class Results:
             raise KeyError(f"no seed has results for all of {', '.join(map(str, cells))}")
         return seeds
 
-    def _percent(self, seed: int, cell: Cell) -> float:
-        """Return one seed's accuracy or mean average precision."""
-        if isinstance(cell, FrameCell):
-            return 100 * int((self._answers[seed, cell] == self.labels).sum()) / len(self.labels)
-        return 100 * svm.mean_average_precision(self.outcome(seed, cell).precisions)
+    def _hits(self, seed: int, cell: Cell, measure: Measure) -> NDArray[np.bool_]:
+        """Return in which of a measure's clips the answer of one seed is right."""
+        answers = self.outcome(seed, cell).answers if isinstance(cell, PooledCell) else self._answers[seed, cell]
+        classes = tuple(range(len(self.dataset.classes)))
+        meaning = np.array(classes if measure.cue is None else self.dataset.cues[measure.cue])
+        chosen = self.clips(measure)
+        hits: NDArray[np.bool_] = meaning[answers[chosen]] == meaning[self.labels[chosen]]
+        return hits
+
+    def _percent(self, seed: int, cell: Cell, measure: Measure) -> float:
+        """Return what one seed reaches in a cell."""
+        if measure == PAPER and isinstance(cell, PooledCell):
+            return 100 * svm.mean_average_precision(self.outcome(seed, cell).precisions)
+        hits = self._hits(seed, cell, measure)
+        return 100 * int(hits.sum()) / len(hits)
 
     def _precision(self, pooled: PooledCell, seeds: Sequence[int]) -> Precision:
         rows = [self.outcome(seed, pooled) for seed in seeds]
-        by_seed = tuple(self._percent(seed, pooled) for seed in seeds)
+        by_seed = tuple(self._percent(seed, pooled, PAPER) for seed in seeds)
         trained = [label for label in self.tested if label not in self.untrained]
         trained_maps = [svm.mean_average_precision([row.precisions[k] for k in trained]) for row in rows if trained]
         percents = [[None if each is None else 100 * each for each in row.precisions] for row in rows]
@@ -307,17 +334,15 @@ class Results:
             answers=np.stack([row.answers for row in rows]),
         )
 
-    def _difference(self, pairs: Sequence[Pair], seeds: Sequence[int]) -> Estimate:
+    def _difference(self, pairs: Sequence[Pair], seeds: Sequence[int], measure: Measure) -> Estimate:
         """Return the mean of the pairs' differences over seeds and pairs."""
         sides = list(zip(*pairs, strict=True))
-        if isinstance(pairs[0][0], FrameCell):
-            better, worse = (
-                np.array([[self._answers[s, it] == self.labels for s in seeds] for it in side]) for side in sides
-            )
-            return significance.paired(better, worse, self._draws, self._groups)
-        better, worse = (np.array([[self._percent(s, it) for it in side] for s in seeds]) for side in sides)
-        terms = cast("Sequence[tuple[PooledCell, PooledCell]]", pairs)
-        return self._estimate((better - worse).mean(1), terms, seeds).within(-100)
+        if measure == PAPER and isinstance(pairs[0][0], PooledCell):
+            better, worse = (np.array([[self._percent(s, it, PAPER) for it in side] for s in seeds]) for side in sides)
+            terms = cast("Sequence[tuple[PooledCell, PooledCell]]", pairs)
+            return self._estimate((better - worse).mean(1), terms, seeds).within(-100)
+        better, worse = (np.array([[self._hits(s, it, measure) for s in seeds] for it in side]) for side in sides)
+        return significance.paired(better, worse, self._draws(measure), self._groups(measure))
 
     def _estimate(self, by_seed: Sequence[float] | Floats, terms: Terms, seeds: Sequence[int]) -> Estimate:
         """Return the mean over seeds of a mean over terms; a record knows its interval over clips."""
@@ -337,7 +362,7 @@ class Results:
             return np.zeros(significance.RESAMPLES)
         for key in ((seed, pooled) for seed in seeds):
             if key not in self._resampled_maps:
-                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, self._draws)
+                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, self._draws(PAPER))
         maps: Floats = np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
         return 100 * maps
 

@@ -1,6 +1,7 @@
 """What ``results.json`` holds: facts about a run, and rows with what each seed found. Nothing here is computed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -30,6 +31,7 @@ class DatasetFacts:
     train_clips: tuple[int, ...]  # of each class
     folder: str | None = None
     groups: tuple[str, ...] = ()  # of each test clip; () if none are known
+    cues: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # name -> value for each class, where known
 
 
 @dataclass(frozen=True)

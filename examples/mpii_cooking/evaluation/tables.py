@@ -5,12 +5,14 @@ from itertools import product
 from typing import TypeVar
 
 from examples.mpii_cooking import paper
+from examples.mpii_cooking.evaluation.ceilings import ceiling
 from examples.mpii_cooking.evaluation.cells import CLIP_ROWS, ClipCell, FrameCell, PooledCell
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Precision
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.variants import Region, Variant
 
 PAIR = (Variant.STN, Variant.SSTN)  # below each level of Table 2
+ALL_SHOWN = "all that this stream shows"  # names the best that could be
 Name = TypeVar("Name")
 Cell = TypeVar("Cell")
 Found = TypeVar("Found")
@@ -41,6 +43,21 @@ def clip_table(results: Results) -> dict[str, dict[PooledCell, Precision]]:
     columns = list(product(paper.STREAMS, Region))
     rows = {row: [results.pooled(ClipCell(row, *column)) for column in columns] for row in CLIP_ROWS}
     return _filled(rows, results.precisions)
+
+
+def frame_ceilings(results: Results) -> dict[str, float]:
+    """Return the best of each level of Table 2 from all that it shows; empty where the classes' cues are not known."""
+    levels = paper.LEVELS if results.dataset.cues else ()
+    return {level: ceiling(results, results.cell(Variant.SSTN, level)) for level in levels}
+
+
+def clip_ceilings(results: Results) -> dict[str, dict[str, float]]:
+    """Return the best of each row and stream of Table 3 from all that it shows; empty where the cues are not known."""
+    found: dict[str, dict[str, float]] = {}
+    for row, stream in product(CLIP_ROWS if results.dataset.cues else (), paper.STREAMS):
+        best = ceiling(results, results.pooled(ClipCell(row, stream, Region.LEARNED)))
+        found.setdefault(row, {})[stream] = best
+    return found
 
 
 def _filled(

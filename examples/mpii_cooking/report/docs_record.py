@@ -52,7 +52,8 @@ def condensed(results: Results) -> Results:
 
 def digest(results: Results) -> str:
     """Return a short digest of what a run found. Prose about a run names the one it was read against."""
-    return fingerprint(encode((results.labels, results.frame_answers, results.overlaps, results.kept)))[:12]
+    parts = (results.labels, results.frame_answers, results.overlaps, results.shown, results.kept)
+    return fingerprint(encode(parts))[:12]
 
 
 def _elsewhere(command: str) -> str:

@@ -16,7 +16,14 @@ from examples.mpii_cooking.evaluation.cells import POOLING_CELL
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Curve
 from examples.mpii_cooking.evaluation.significance import Interval, Labels, wilson
-from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table
+from examples.mpii_cooking.evaluation.tables import (
+    ALL_SHOWN,
+    PAIR,
+    baseline_table,
+    clip_table,
+    frame_ceilings,
+    frame_table,
+)
 from examples.mpii_cooking.report.figures_style import GRAY, INK, LEVEL_COLORS, REGION_COLORS, VARIANT_COLORS, shortened
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 
@@ -33,6 +40,7 @@ _DRAWN = (None, Variant.STN, Variant.SSTN, Variant.HARD_CODED)
 def pairs(results: Results) -> Figure:
     """Draw each STN and SSTN pair of Table 2 next to the paper's."""
     table, windows = frame_table(results), baseline_table(results)[Variant.HARD_CODED].values()
+    best = frame_ceilings(results)
     rows = [(level, network) for level in reversed(paper.LEVELS) for network in table]
     heights = [-(index + index // len(table)) for index in range(len(rows))]
     figure = Figure(figsize=(10, 2.4 + 0.2 * len(rows)), layout="constrained")
@@ -43,9 +51,12 @@ def pairs(results: Results) -> Figure:
         _draw_step(ours, height, [(mean.value, mean.interval) for mean in means])
         printed = [paper.TABLE_2[network, level, variant] for variant in PAIR]
         _draw_step(theirs, height, [(float(it), wilson(paper.correct_clips(it), paper.TEST_CLIPS)) for it in printed])
-    for index, window in enumerate(reversed(windows)):
+    for index, (level, window) in enumerate(zip(reversed(paper.LEVELS), reversed(windows), strict=True)):
         group = heights[index * len(table) :][: len(table)]
-        ours.vlines(window.mean.value, group[-1] - 0.4, group[0] + 0.4, color=hard_coded, linewidth=2)
+        ends = group[-1] - 0.4, group[0] + 0.4
+        ours.vlines(window.mean.value, *ends, color=hard_coded, linewidth=2)
+        if best:
+            ours.vlines(best[level], *ends, color=INK, linewidth=1, linestyle="--")
     ours.axvline(results.majority_accuracy, color=GRAY, linewidth=1, linestyle=":", zorder=0)
     ours.set_yticks(heights, [f"{level}  {network.upper()}" for level, network in rows])
     for axes, title in ((ours, "This run"), (theirs, "The paper (MPII Cooking, full scale)")):
@@ -59,7 +70,8 @@ def pairs(results: Results) -> Figure:
         Line2D([], [], color=hard_coded, lw=2, label="hard-coded window R_h"),
         Line2D([], [], color=GRAY, lw=1, ls=":", label="always the largest training class"),
     ]
-    figure.legend(handles=lines, loc="outside lower center", ncols=4)
+    lines += [Line2D([], [], color=INK, lw=1, ls="--", label=ALL_SHOWN)] if best else []
+    figure.legend(handles=lines, loc="outside lower center", ncols=len(lines))
     return figure
 
 

@@ -1,14 +1,27 @@
 """A run's results as Markdown, for the documentation."""
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.claims import claims
+from examples.mpii_cooking.evaluation.ceilings import ceiling
+from examples.mpii_cooking.evaluation.measures import Measure
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.significance import Estimate, Interval, Labels
-from examples.mpii_cooking.evaluation.tables import PAIR, baseline_table, clip_table, frame_table, variant_table
+from examples.mpii_cooking.evaluation.significance import Estimate, Interval
+from examples.mpii_cooking.evaluation.tables import (
+    ALL_SHOWN,
+    PAIR,
+    baseline_table,
+    clip_ceilings,
+    clip_table,
+    frame_ceilings,
+    frame_table,
+    variant_table,
+)
 from examples.mpii_cooking.formats import duration, markdown_table
-from examples.mpii_cooking.variants import Modality, Region
+from examples.mpii_cooking.report.headline import headline
+from examples.mpii_cooking.report.verdicts import Judgment, Reading, judge
+from examples.mpii_cooking.variants import Modality, Region, Variant
 
 
 def run_table(results: Results) -> str:
@@ -27,11 +40,37 @@ def run_table(results: Results) -> str:
     )
 
 
+def headline_text(results: Results) -> str:
+    """Return what the run found about learned attention."""
+    found = headline(results)
+    return f"**{found.sentence}** {found.details}"
+
+
 def claims_table(results: Results) -> str:
     """Return every claim with its mean difference, its interval and the verdict."""
-    found = [(claim.title, results.compare(claim.pairs).mean) for claim in claims(results)]
+    found = [(it.claim.title, it.found.mean) for it in judge(results)]
     rows = [(title, f"{mean.value:+.1f}", _span(mean.interval, "+.1f"), mean.verdict.value) for title, mean in found]
     return markdown_table(("claim", "mean difference, points", "95 % interval", "verdict"), rows)
+
+
+def claims_by_cue_table(results: Results) -> str:
+    """Return what was found about every claim by the class and by each cue, and the best that could be."""
+    header = ("claim", "what is right", *_READ, ALL_SHOWN)
+    rows = [
+        (title, it.name, *_read(it), f"{it.ceiling:.1f}")
+        for title, it in _readings(results, lambda judgment: judgment.by_cue)
+    ]
+    return markdown_table(header, rows) if rows else ""
+
+
+def claims_by_distance_table(results: Results) -> str:
+    """Return how often the thing is right under every claim that is about distance, at each distance."""
+    header = ("claim", "of the thing, the motion window shows", "clips", *_READ)
+    rows = [
+        (title, it.part, str(it.clips), *_read(it))
+        for title, it in _readings(results, lambda judgment: judgment.by_distance)
+    ]
+    return markdown_table(header, rows) if rows else ""
 
 
 def table_2(results: Results) -> str:
@@ -39,6 +78,8 @@ def table_2(results: Results) -> str:
     rows = [[name.upper(), *(_value(it.mean) for it in row.values())] for name, row in frame_table(results).items()]
     for variant, row in baseline_table(results).items():
         rows.append([variant.key, *(part for it in row.values() for part in (_value(it.mean), ""))])
+    if best := frame_ceilings(results):
+        rows.append([ALL_SHOWN, *(part for value in best.values() for part in (f"{value:.1f}", ""))])
     return markdown_table(["", *(f"{level}, {variant.key}" for level, variant in product(paper.LEVELS, PAIR))], rows)
 
 
@@ -53,7 +94,11 @@ def variants_table(results: Results) -> str:
 
 def table_3(results: Results) -> str:
     """Return Table 3: mean average precision in percent with its interval."""
-    rows = [[name, *(_value(it.mean) for it in row.values())] for name, row in clip_table(results).items()]
+    best, rows = clip_ceilings(results), []
+    for name, row in clip_table(results).items():
+        rows.append([name, *(_value(it.mean) for it in row.values())])
+        if best:
+            rows.append([f"{name}: {ALL_SHOWN}", *(part for it in best[name].values() for part in (f"{it:.1f}", ""))])
     return markdown_table(["", *map(", ".join, product(paper.STREAMS, Region))], rows)
 
 
@@ -69,24 +114,43 @@ def overlap_table(results: Results) -> str:
 
 
 def cues_table(results: Results) -> str:
-    """Return how often each variant of the main localization network recognizes the kitchen's object, and its place."""
+    """Return how often each variant of the main localization network tells each cue, and the best that could be."""
+    measures = [Measure(cue) for cue in results.dataset.cues]
     grid = {variant: [results.cell(variant, level) for level in paper.LEVELS] for variant in results.variants}
-    found = results.accuracies([cell for row in grid.values() for cell in row if results.has([cell])])
+    tested = [cell for row in grid.values() for cell in row if results.has([cell])]
+    found = [results.accuracies(tested, measure) for measure in measures]
     rows = [
-        [variant.key, *(_cues(results, found[cell].answers) if cell in found else "" for cell in row)]
+        [variant.key, *(_percents(it[cell].mean.value for it in found) if cell in tested else "" for cell in row)]
         for variant, row in grid.items()
     ]
-    return markdown_table(["object, place: % right", *paper.LEVELS], rows)
+    columns = [results.cell(Variant.SSTN, level) for level in paper.LEVELS]
+    best = [_percents(ceiling(results, cell, measure) for measure in measures) for cell in columns]
+    header = f"{', '.join(results.dataset.cues)}: % right"
+    return markdown_table([header, *paper.LEVELS], [*rows, [ALL_SHOWN, *best]])
 
 
-def _cues(results: Results, by_seed: Labels) -> str:
-    cues = [name.split(" ", 2)[1:] for name in results.dataset.classes]  # after the movement
-    right = [
-        [a == b for a, b in zip(cues[answer], cues[label], strict=True)]
-        for answers in by_seed
-        for answer, label in zip(answers, results.labels, strict=True)
-    ]
-    return ", ".join(f"{100 * sum(cue) / len(right):.0f}" for cue in zip(*right, strict=True))
+def _percents(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.0f}" for value in values)
+
+
+_READ = ("% right", "difference, points", "95 % interval", "verdict")
+
+
+def _readings(results: Results, of: Callable[[Judgment], Sequence[Reading]]) -> Iterator[tuple[str, Reading]]:
+    """Yield the readings of every claim; the first one of a claim has its title."""
+    for judgment in judge(results):
+        for index, reading in enumerate(of(judgment)):
+            yield "" if index else judgment.claim.title, reading
+
+
+def _read(reading: Reading) -> tuple[str, str, str, str]:
+    (better, worse), mean = reading.found.means, reading.found.mean
+    return (
+        f"{better:.1f} against {worse:.1f}",
+        f"{mean.value:+.1f}",
+        _span(mean.interval, "+.1f"),
+        mean.verdict.value,
+    )
 
 
 def _iou(value: float | None) -> str:

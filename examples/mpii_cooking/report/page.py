@@ -12,10 +12,19 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.tables import baseline_table, clip_table, frame_table, variant_table
+from examples.mpii_cooking.evaluation.tables import (
+    ALL_SHOWN,
+    baseline_table,
+    clip_ceilings,
+    clip_table,
+    frame_ceilings,
+    frame_table,
+    variant_table,
+)
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.report import figures, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
+from examples.mpii_cooking.report.headline import headline
 from examples.mpii_cooking.training.weights import RANDOM
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
@@ -136,12 +145,16 @@ def _context(results: Results) -> dict[str, object]:
         "results": results,
         "settings": encode(results.settings),
         "seeds": len(results.seeds),
+        "headline": headline(results),
         "judgments": judgments,
         "reach": max(1, *ends),
         "table_2": paired_rows(results),
         "baselines": _variant_rows(baseline_table(results)),
         "variants": _variant_rows(variant_table(results)),
         "table_3": table_3,
+        "all_shown": ALL_SHOWN,
+        "frame_ceilings": frame_ceilings(results),
+        "clip_ceilings": clip_ceilings(results),
         "fused": [entry.found for entry in table_3[-1].entries[-2:]],
         "poolings": pooling_rows(results),
         "overlaps": [(*stream, results.overlap(*stream)) for stream in streams],

@@ -1,14 +1,31 @@
-"""Claims in words: what a run found about each, and about each of its pairs."""
+"""Claims in words: what a run found about each, about each of its pairs, by each cue and at each distance."""
 
 from collections.abc import Iterator
 from statistics import fmean
 from typing import NamedTuple
 
+from examples.mpii_cooking.evaluation.ceilings import ceiling
 from examples.mpii_cooking.evaluation.cells import Cell, PooledCell
-from examples.mpii_cooking.evaluation.claims import Claim, claims
+from examples.mpii_cooking.evaluation.claims import Claim, View, claims, cue_views, distance_views
 from examples.mpii_cooking.evaluation.estimates import Comparison, Difference, known, mean_of_known
+from examples.mpii_cooking.evaluation.measures import PAPER, Measure
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.significance import Verdict
+
+
+class Reading(NamedTuple):
+    """What a run found about a claim by one measure."""
+
+    name: str  # what must be right
+    measure: Measure
+    clips: int  # test clips that count
+    found: Comparison
+    ceiling: float  # mean over the pairs of the best that the first cell's stream allows, in percent
+
+    @property
+    def part(self) -> str:
+        """How much of the thing the motion window shows."""
+        return "any" if self.measure.share is None else self.measure.share.name
 
 
 class Judgment(NamedTuple):
@@ -16,6 +33,8 @@ class Judgment(NamedTuple):
 
     claim: Claim
     found: Comparison
+    by_cue: tuple[Reading, ...]  # the paper's measure, then each cue; empty where cues are not known
+    by_distance: tuple[Reading, ...]
 
     @property
     def paper(self) -> float | None:
@@ -47,7 +66,22 @@ class Judgment(NamedTuple):
 
 def judge(results: Results) -> list[Judgment]:
     """Return what a run found about every claim."""
-    return [Judgment(claim, results.compare(claim.pairs)) for claim in claims(results)]
+    found = []
+    for claim in claims(results):
+        cues = (View(PAPER, claim.pairs), *cue_views(results, claim)) if results.dataset.cues else ()
+        by_cue, by_distance = (
+            tuple(reading(results, view) for view in views) for views in (cues, distance_views(results, claim))
+        )
+        found.append(Judgment(claim, results.compare(claim.pairs), by_cue, by_distance))
+    return found
+
+
+def reading(results: Results, view: View) -> Reading:
+    """Return what a run found about a claim by one measure; the classes' cues must be known."""
+    measure, pairs = view
+    name = measure.cue or ("class (mAP)" if isinstance(pairs[0][0], PooledCell) else "class")
+    best = fmean(ceiling(results, better, measure) for better, _ in pairs)
+    return Reading(name, measure, len(results.clips(measure)), results.compare(pairs, measure), best)
 
 
 def pair_name(better: Cell, worse: Cell) -> str:

@@ -58,7 +58,7 @@ class Experiment:
             "training": self.preset.training,
             "follows": self.follows(run),
             "weights": {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights},
-            "dataset": self._dataset_fingerprint,
+            "dataset": self.dataset_fingerprint,
         }
         return self.workspace.unit(f"models/{run.name}", inputs)
 
@@ -131,7 +131,7 @@ class Experiment:
         return unit
 
     @cached_property
-    def _dataset_fingerprint(self) -> str:
+    def dataset_fingerprint(self) -> str:
         """Clips, classes and the very files: if a video is replaced, it is another dataset."""
         files = {key: frames.stamp(path) for key, path in self.dataset.videos.items()}
         clips = (self.dataset.train, self.dataset.test)
