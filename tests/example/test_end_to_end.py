@@ -26,6 +26,7 @@ from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = 300
 LEVELS = ("general", "middle", "detail")
+CUES = ("thing", "movement", "place")
 
 
 def command(output, *arguments):
@@ -47,7 +48,7 @@ def outcome(output):
     """Everything in the results that was computed from data, without times."""
     results = Results.load(output)
     curves = tuple(replace(curve, seconds=0.0) for curve in results.curves)
-    parts = ("labels", "frame_answers", "overlaps", "probe_frames", "window_paths")
+    parts = ("labels", "frame_answers", "overlaps", "shown", "probe_frames", "window_paths")
     found = {name: encode(getattr(results, name)) for name in parts} | {"curves": encode(curves)}
     return found | {"outcomes": [encode(results.outcome(*key)) for key in results.scores]}
 
@@ -101,6 +102,8 @@ def test_facts_are_those_of_the_run(smoke):
     assert results.weights == dict.fromkeys(("vgg-f", "vgg-m", "vgg-16"), "random")
     assert (sum(results.dataset.train_clips), len(results.labels)) == (20, 28)
     assert [row.stage for row in results.timings] == ["data", "prepare", "train", "features", "classify"]
+    assert {cue: len(values) for cue, values in results.dataset.cues.items()} == dict.fromkeys(CUES, 4)
+    assert min(results.shown) < 0.5 < max(results.shown)
 
 
 def test_every_run_has_its_curve_and_every_probe_frame_its_picture_and_paths(smoke):

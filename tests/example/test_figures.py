@@ -8,6 +8,7 @@ import torch
 
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL
 from examples.mpii_cooking.evaluation.schema import ProbeFrames
+from examples.mpii_cooking.evaluation.tables import frame_ceilings
 from examples.mpii_cooking.report import figures_style, figures_tables, figures_windows
 from tests.helpers.made_up import made_up_results
 
@@ -29,6 +30,17 @@ def test_a_confusion_matrix_has_numbers_in_its_cells_only_where_they_can_be_read
     figure = figures_tables.confusion(replace(results, dataset=dataset, labels=np.arange(count), scores=scores))
     assert len(figure.axes[0].texts) == texts
     assert len(figure.axes[0].get_yticklabels()) == count
+
+
+def test_the_best_of_each_level_is_a_dashed_line_where_it_is_known():
+    def dashed(results):
+        lines = figures_tables.pairs(results).axes[0].collections
+        return [line.get_segments()[0][0, 0] for line in lines if line.get_linestyle()[0][1]]
+
+    results = made_up_results()
+    best = frame_ceilings(results)
+    assert dashed(results) == [best[level] for level in ("detail", "middle", "general")]
+    assert dashed(replace(results, dataset=replace(results.dataset, cues={}))) == []
 
 
 def test_distortion_is_drawn_for_both_transformers_of_each_level_and_seed():

@@ -13,8 +13,10 @@ from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.tables import clip_ceilings, frame_ceilings
 from examples.mpii_cooking.formats import markdown_table
 from examples.mpii_cooking.report import docs_record, markdown
+from examples.mpii_cooking.report.verdicts import judge
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Variant
 from tests.helpers.made_up import made_up_results
@@ -22,7 +24,11 @@ from tests.helpers.made_up import made_up_results
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reproduction.md"
 TABLES = (
     markdown.run_table,
+    markdown.headline_text,
     markdown.claims_table,
+    markdown.claims_by_cue_table,
+    markdown.claims_by_distance_table,
+    markdown.cues_table,
     markdown.table_2,
     markdown.variants_table,
     markdown.table_3,
@@ -59,7 +65,9 @@ def test_the_table_of_frames_shows_pairs_by_level_and_the_baselines_below(result
     ]
     found = results.accuracies([cell for row in (*networks, *baselines) for cell in row])
     expected = [[round(found[cell].mean.value, 1) for cell in row] for row in (*networks, *baselines)]
-    assert numbers(markdown.table_2(results)) == expected
+    *rows, best = numbers(markdown.table_2(results))
+    assert rows == expected
+    assert best == [round(value, 1) for value in frame_ceilings(results).values()]
 
 
 def test_the_table_of_variants_has_a_row_for_each(results):
@@ -68,8 +76,10 @@ def test_the_table_of_variants_has_a_row_for_each(results):
 
 
 def test_the_table_of_clips_shows_regions_by_stream(results):
-    rows = numbers(markdown.table_3(results))
+    both = numbers(markdown.table_3(results))
+    rows, best = both[::2], both[1::2]
     assert [len(row) for row in rows] == [6, 6, 6, 6]
+    assert best == [[round(value, 1) for value in row.values()] for row in clip_ceilings(results).values()]
     fused = rounded(results.precisions([pair[0] for pair in claims(results)[1].pairs[-3:]]))
     assert rows[-1][::2] == fused
 
@@ -87,13 +97,37 @@ def test_every_claim_is_a_row(results):
     assert titles[-1] == "SSTN beats STN at detail level with VGG-16, 3 seeds"
 
 
+def test_readings_of_claims_are_rows_below_their_titles(results):
+    for table, kind in (
+        (markdown.claims_by_cue_table, "by_cue"),
+        (markdown.claims_by_distance_table, "by_distance"),
+    ):
+        rows = [line.strip("| ").split(" | ") for line in ("|" + line for line in table(results).splitlines()[2:])]
+        expected = [(judgment, each) for judgment in judge(results) for each in getattr(judgment, kind)]
+        for row, (judgment, reading) in zip(rows, expected, strict=True):
+            is_first = reading is getattr(judgment, kind)[0]
+            assert (judgment.claim.title in row) == is_first
+            assert "{:.1f} against {:.1f}".format(*reading.found.means) in row
+            assert reading.found.mean.verdict.value in row
+            assert (f"{reading.ceiling:.1f}" if kind == "by_cue" else str(reading.clips)) in row
+
+
+def test_data_without_cues_has_no_rows_about_them(results):
+    filmed = replace(results, dataset=replace(results.dataset, cues={}), shown=())
+    assert markdown.claims_by_cue_table(filmed) == markdown.claims_by_distance_table(filmed) == ""
+    assert "all that" not in markdown.table_2(filmed) + markdown.table_3(filmed)
+
+
 def test_cues_are_counted_each_by_itself(results):
-    names = ("cut leek at stove", "cut leek at window", "cut salami at stove")
     row = schema.FrameAnswers(0, results.cell(Variant.STN, "detail"), np.array([0, 1, 2, 2]))
-    dataset = replace(results.dataset, classes=names, train_clips=(1, 1, 1))
+    cues = {"thing": (0, 0, 1), "place": (0, 1, 0)}
+    dataset = replace(results.dataset, classes=("a", "b", "c"), cues=cues, train_clips=(1, 1, 1))
     small = replace(results, dataset=dataset, labels=np.array([0, 0, 0, 1]), frame_answers=(row,))
-    # Objects: right, right, wrong, wrong; places: right, wrong, right, wrong.
-    assert markdown.cues_table(small).splitlines()[2] == "| STN |  |  | 50, 50 |"
+    # Things: right, right, wrong, wrong; places: right, wrong, right, wrong.
+    found = markdown.cues_table(small).splitlines()
+    assert found[2] == "| STN |  |  | 50, 50 |"
+    # All have one thing, so that it is always right; three of four are at one place.
+    assert found[-1] == "| all that this stream shows | 100, 100 | 100, 75 | 100, 75 |"
 
 
 def test_a_record_has_what_the_tables_need(results, tmp_path):

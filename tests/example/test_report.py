@@ -11,9 +11,11 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.evaluation.tables import clip_ceilings, frame_ceilings
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.report import page, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
+from examples.mpii_cooking.report.headline import headline
 from examples.mpii_cooking.variants import Modality, Variant
 from tests.helpers.made_up import TEST_CLIPS, made_up_results
 
@@ -143,6 +145,42 @@ def test_every_claim_has_its_verdict_its_reasons_and_its_comparisons(words):
             value = re.escape(f"{difference.mean.value:+.1f}")
             assert re.search(rf"<td>{re.escape(name)}</td>.*?<td>{value}</td>.*?<td>{re.escape(shown)}</td></tr>", part)
         assert ('class="paper"' in part.split("</svg>")[0]) == (judgment.paper is not None)
+
+
+def test_the_first_words_of_the_page_are_what_the_run_found(words):
+    results = made_up_results()
+    found = headline(results)
+    assert f'</h1> <p class="headline">{found.sentence}</p> <p>{found.details}</p>' in words(results)
+
+
+def test_claims_are_judged_by_cue_and_distance_where_these_are_known(words):
+    results = made_up_results()
+    parts = words(results).split('class="claim"')[1:]
+    for judgment, part in zip(verdicts.judge(results), parts, strict=True):
+        rows = re.findall(r"<tr><td>(.*?)</td><td>(\d+)</td><td>(.*?)</td> <td>(.*?)</td>", part.split("<details>")[0])
+        expected = [
+            (
+                reading.name + (f", {reading.part} of it in R_h" if reading.measure.share else ""),
+                str(reading.clips),
+                "{:.1f} against {:.1f}".format(*reading.found.means),
+                f"{reading.found.mean.value:+.1f}",
+            )
+            for reading in (*judgment.by_cue, *judgment.by_distance)
+        ]
+        assert rows == expected
+    assert expected[0][0] == "class"
+
+
+def test_tables_have_the_best_that_could_be_where_cues_are_known(words):
+    results = made_up_results()
+    text = words(results)
+    rows = re.findall(r'<th scope="row">all that this stream shows</th>(.*?)</tr>', text)
+    found = [[float(value) for value in re.findall(r">([\d.]+)</td>", row)] for row in rows]
+    expected = [frame_ceilings(results), *clip_ceilings(results).values()]
+    assert found == [[round(value, 1) for value in row.values()] for row in expected]
+    filmed = words(changed(replace(results, shown=()), cues={}))
+    assert "all that this stream shows" not in filmed
+    assert 'class="readings"' not in filmed
 
 
 def test_a_sentence_counts_comparisons_or_gives_the_values_of_the_only_one():

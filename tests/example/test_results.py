@@ -1,5 +1,6 @@
 """What follows from a run's answers and scores, against brute force; and what its files say when they do not fit."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -12,11 +13,12 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.data import mpii
 from examples.mpii_cooking.evaluation import schema, significance
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.measures import LESS_THAN_HALF, SHARES, THING, Measure
 from examples.mpii_cooking.evaluation.results import Results, ResultsError
 from examples.mpii_cooking.evaluation.scores import labels
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
-from tests.helpers.made_up import CLASSES, TEST_CLIPS, made_up_results
+from tests.helpers.made_up import CLASSES, CUES, TEST_CLIPS, made_up_results
 
 SSTN, STN = (FrameCell(variant, "detail", "vgg-16") for variant in (Variant.SSTN, Variant.STN))
 
@@ -52,6 +54,41 @@ def test_every_question_is_answered_from_the_seeds_that_have_all_of_its_cells(re
     assert not results.has([SSTN, missing])
     with pytest.raises(KeyError, match="no seed has results for all of FrameCell"):
         results.accuracies([SSTN, missing])
+
+
+def right_things(results, answers):
+    """Where the thing is right, in the clips of which the window shows less than a third: the first twenty."""
+    thing = np.array(CUES["thing"])
+    return (thing[answers] == thing[results.labels])[..., :20]
+
+
+def test_a_measure_counts_its_cue_in_its_clips(results):
+    measure = Measure(THING, SHARES[0])
+    assert results.clips(measure).tolist() == [*range(20)]
+    (found,) = results.accuracies([SSTN], measure).values()
+    hits = right_things(results, answers_of(results, SSTN))
+    assert found.correct == tuple(hits.sum(1))
+    assert found.mean.value == pytest.approx(100 * hits.mean())
+    assert found.mean.clips == pytest.approx(significance.wilson(20 * hits.mean(), 20))
+    worse = right_things(results, answers_of(results, STN))
+    difference = results.compare([(SSTN, STN)], measure).mean
+    assert difference == significance.paired(hits, worse, significance.draw(20))
+
+
+def test_shares_divide_the_clips_and_none_count_where_they_are_not_known(results):
+    everywhere = replace(results, shown=(0.0, 1 / 3, 0.5, 2 / 3, 1.0) * 12)
+    parts = [everywhere.clips(Measure(THING, share)).tolist() for share in SHARES]
+    assert sorted(itertools.chain(*parts)) == [*range(TEST_CLIPS)]
+    assert [part[:2] for part in parts] == [[0, 5], [1, 2], [3, 4]]
+    assert everywhere.clips(Measure(THING, LESS_THAN_HALF)).tolist() == [i for i in range(60) if i % 5 < 2]
+    assert len(replace(results, shown=()).clips(Measure(THING, SHARES[0]))) == 0
+
+
+def test_clips_are_right_by_a_cue_if_their_highest_score_has_it(results):
+    pair = tuple(results.pooled(ClipCell("detail", "spatial", region)) for region in Region)
+    answers = [np.array([results.scores[seed, cell].argmax(1) for seed in results.seeds]) for cell in pair]
+    found = results.compare([pair], Measure(THING, SHARES[0])).mean
+    assert found == significance.paired(*(right_things(results, each) for each in answers), significance.draw(20))
 
 
 def test_networks_that_give_one_answer_only_are_counted(results):
@@ -223,14 +260,16 @@ def drop(content, name):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda content: content.update(schema=2), "has schema 2, expected 3.*run the same command again"),
-        (lambda content: drop(content, "schema"), "has schema None, expected 3"),
+        (lambda content: content.update(schema=2), "has schema 2, expected 4.*run the same command again"),
+        (lambda content: drop(content, "schema"), "has schema None, expected 4"),
         (lambda content: content.update(extra=[]), "extra: Unexpected"),
         (lambda content: drop(content, "labels"), "labels: Field required"),
         (
             lambda content: content["overlaps"][3].update(modality="sound"),
             r"overlaps\.3\.modality: Input should be 'spatial' or 'temporal'",
         ),
+        (lambda content: content["dataset"]["cues"]["thing"].pop(), "thing must have 8 values, got 7"),
+        (lambda content: content["shown"].pop(), "shown must have 60 shares, got 59"),
         (lambda content: content["labels"].pop(), r"must have shape \(59,\) and classes below 8"),
         (
             lambda content: content["frame_answers"][0]["answers"].__setitem__(0, 8),

@@ -267,7 +267,7 @@ class Results:
         return {}
 
     def _groups(self, measure: Measure) -> Labels | None:
-        """The group of each clip that counts, as a number; None if clips have no groups, or all one: that says nothing."""
+        """The number of each counted clip's group; None if clips have no groups, or all the same, which tells nothing."""
         of_clips = [self.dataset.groups[clip] for clip in self.clips(measure)] if self.dataset.groups else []
         names, numbers = np.unique(of_clips, return_inverse=True)
         return numbers if len(names) > 1 else None
@@ -360,9 +360,10 @@ class Results:
         """Return a cell's mean average precision over seeds in each resample of the test clips, (resamples,)."""
         if pooled is None:
             return np.zeros(significance.RESAMPLES)
+        draws = self._draws(PAPER)
         for key in ((seed, pooled) for seed in seeds):
             if key not in self._resampled_maps:
-                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, self._draws(PAPER))
+                self._resampled_maps[key] = significance.bootstrap_map(self.scores[key], self.labels, draws)
         maps: Floats = np.mean([self._resampled_maps[seed, pooled] for seed in seeds], axis=0)
         return 100 * maps
 
