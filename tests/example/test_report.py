@@ -169,6 +169,9 @@ def test_claims_are_judged_by_cue_and_distance_where_these_are_known(words):
         ]
         assert rows == expected
     assert expected[0][0] == "class"
+    *_, last = verdicts.judge(results)
+    assert last.by_cue[0].ceiling == frame_ceilings(results)["detail"]
+    assert {reading.ceiling for reading in last.by_cue[1:] + last.by_distance} == {100}
 
 
 def test_tables_have_the_best_that_could_be_where_cues_are_known(words):

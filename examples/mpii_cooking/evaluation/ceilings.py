@@ -30,7 +30,8 @@ def ceiling(results: Results, cell: Cell, measure: Measure = PAPER) -> float:
     """Return the best that can be reached in a cell from all that its stream shows, in percent; cues must be known."""
     cues = results.dataset.cues
     labels = results.labels[results.clips(measure)].tolist()
-    groups = [tuple(cues[cue][label] for cue in sorted(seen(cell) & cues.keys())) for label in labels]
+    known = sorted(seen(cell) & cues.keys())
+    groups = [tuple(cues[cue][label] for cue in known) for label in labels]
     if measure == PAPER and isinstance(cell, PooledCell):
         return best_precision(groups, labels)
     return best_accuracy(groups, labels if measure.cue is None else [cues[measure.cue][label] for label in labels])
