@@ -43,7 +43,7 @@ def headline(results: Results) -> Headline:
     """Return what a run found, in plain words.
 
     Where the classes' cues are known, what counts is the thing, in single frames at detail level: in the clips of which
-    the motion window shows less than half of it or, if these are not known, in all. Elsewhere it is the class, and the
+    the motion window shows less than half of it or, if none are known, in all. Elsewhere it is the class, and the
     paper's claim about the regions of Table 3.
     """
     ground = _ground(results)
@@ -57,8 +57,8 @@ def headline(results: Results) -> Headline:
         better, worse = freed.means
         right = "class" if ground.measure == PAPER else ground.measure.cue
         details += (
-            f" {_FREED[freed.mean.verdict]}: the {right} is right in {better:.0f} % of single frames, and in "
-            f"{worse:.0f} % if the window stays where guidance left it ({_points(freed)})."
+            f" {_FREED[freed.mean.verdict]}: at detail level the {right} is right in {better:.0f} % of single "
+            f"frames, and in {worse:.0f} % if the window stays where guidance left it ({_points(freed)})."
         )
     return Headline(sentence, details)
 
