@@ -12,12 +12,14 @@ from examples.mpii_cooking import run_all
 from examples.mpii_cooking.data import mpii
 from examples.mpii_cooking.data.class_folders import Choices
 from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.evaluation import significance
 from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
 from examples.mpii_cooking.evaluation.folds import pool
+from examples.mpii_cooking.evaluation.measures import SHARES, THING, Measure
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Overlap, StageTime
 from examples.mpii_cooking.variants import Modality, Variant
-from tests.helpers.made_up import CLASSES, TEST_CLIPS, made_up_results
+from tests.helpers.made_up import CLASSES, CUES, TEST_CLIPS, made_up_results
 from tests.helpers.small_videos import moving_patch, write
 
 SSTN, STN = (FrameCell(variant, "detail", "vgg-16") for variant in (Variant.SSTN, Variant.STN))
@@ -31,6 +33,7 @@ def part(whole, clips, trained, **changes):
         labels=whole.labels[clips],
         frame_answers=tuple(replace(row, answers=row.answers[clips]) for row in whole.frame_answers),
         overlaps=tuple(replace(row, guided=tuple(np.array(row.guided)[clips].tolist())) for row in whole.overlaps),
+        shown=tuple(np.array(whole.shown)[clips].tolist()),
         scores={key: values[clips] for key, values in whole.scores.items()},
         dataset=replace(whole.dataset, train_clips=trained),
         **changes,
@@ -52,6 +55,7 @@ def folds(whole):
 def test_every_clip_counts_once_with_the_answers_of_its_fold(whole, folds):
     pooled = pool(folds)
     np.testing.assert_array_equal(pooled.labels, whole.labels)
+    assert pooled.shown == whole.shown
     for cell, found in whole.accuracies([SSTN, STN]).items():
         assert pooled.accuracies([SSTN, STN])[cell].by_seed == found.by_seed
     cell = whole.pooled(POOLING_CELL)
@@ -93,6 +97,19 @@ def test_intervals_are_over_groups(folds):
     error = 100 * (better - worse).std(ddof=1) / np.sqrt(3)
     assert np.ptp(found.clips) == pytest.approx(2 * stats.t.ppf(0.975, 2) * error, rel=0.35)
     assert found.p == pytest.approx(2 / 2**3)  # all three folds on one side
+
+
+def test_a_measure_of_some_clips_resamples_their_groups(folds):
+    """The window shows less than a third of the thing in the first fold's 15 clips and in 5 of the second's."""
+    pooled, measure, groups = pool(folds), Measure(THING, SHARES[0]), np.repeat([0, 1], [15, 5])
+    thing = np.array(CUES[THING])
+    better, worse = (
+        np.array([thing[row.answers] == thing[pooled.labels] for row in pooled.frame_answers if row.cell == cell])
+        for cell in (SSTN, STN)
+    )
+    expected = significance.paired(better[:, :20], worse[:, :20], significance.draw_groups(groups), groups)
+    assert pooled.compare([(SSTN, STN)], measure).mean == expected
+    assert pooled.accuracies([SSTN], measure)[SSTN].correct == tuple(better[:, :20].sum(1))
 
 
 def test_the_windows_shown_are_those_of_a_fold_with_the_most_classes(tmp_path):

@@ -267,7 +267,7 @@ class Results:
         return {}
 
     def _groups(self, measure: Measure) -> Labels | None:
-        """The number of each counted clip's group; None if clips have no groups, or all the same, which tells nothing."""
+        """The number of each counted clip's group; None if there are no groups, or only one, which tells nothing."""
         of_clips = [self.dataset.groups[clip] for clip in self.clips(measure)] if self.dataset.groups else []
         names, numbers = np.unique(of_clips, return_inverse=True)
         return numbers if len(names) > 1 else None
