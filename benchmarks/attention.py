@@ -73,9 +73,9 @@ class Model(nn.Module):
         super().__init__()
         task, width = TASKS[setting.task], NETWORKS[setting.network]
         last = 4 * width * -(-task.size[0] // 16) * -(-task.size[1] // 16)
-        layers = (_conv(1, width, 1), _conv(width, 2 * width, 2), _conv(2 * width, 4 * width, 2))
+        layers = (_conv(1, width, 2), _conv(width, 2 * width, 2), _conv(2 * width, 4 * width, 2))
         self.look = SupervisedSpatialTransformer(
-            nn.Sequential(*layers, _conv(4 * width, 4 * width, 2), nn.Flatten()),
+            nn.Sequential(*layers, _conv(4 * width, 4 * width, 1), nn.Flatten()),
             (GLIMPSE, GLIMPSE),
             features=last,
             downscale=nn.MaxPool2d(2),
