@@ -190,8 +190,7 @@ def run(
         for each in preset.seeds
     ]
     with timings.stage("train"):
-        for experiment in experiments:
-            train_all(experiment)
+        train_all(experiments)
     with timings.stage("features"):
         compute_shown(experiments[0])
         for experiment in experiments:
