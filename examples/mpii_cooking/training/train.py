@@ -56,8 +56,7 @@ def train_all(experiments: Sequence[Experiment]) -> None:
     first = experiments[0]
     jobs = [(index, run) for index, each in enumerate(experiments) for run in each.runs]
     todo = [(index, run) for index, run in jobs if not experiments[index].is_finished(run)]
-    alone_on_cpu = first.device.type == "cpu" and distributed.world() == 1
-    processes = first.preset.machine.processes if alone_on_cpu else 1
+    processes = at_a_time(first.preset, first.device)
     done, hidden = len(jobs) - len(todo), not todo or not distributed.is_main()
     with tqdm(total=len(jobs), initial=done, desc="train", unit="run", leave=False, disable=hidden) as bar:
 
@@ -72,6 +71,12 @@ def train_all(experiments: Sequence[Experiment]) -> None:
                 bar.update()
         elif todo:
             _train_in_processes(experiments, todo, processes, announce, bar.update)
+
+
+def at_a_time(preset: Preset, device: torch.device) -> int:
+    """Return how many networks are trained at a time: several only by a single process on a CPU."""
+    alone_on_cpu = device.type == "cpu" and distributed.world() == 1
+    return preset.machine.processes if alone_on_cpu else 1
 
 
 def _train_in_processes(
