@@ -18,8 +18,9 @@ from benchmarks.attention_tables import attention_table
 from benchmarks.records import RESULTS, ROOT, Results
 from benchmarks.timing_tables import full_table, pipeline_table, short_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
+from examples.mpii_cooking.evaluation.study_results import StudyResults
 from examples.mpii_cooking.formats import markdown_table
-from examples.mpii_cooking.report import docs_record, markdown
+from examples.mpii_cooking.report import docs_record, markdown, study_text
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
@@ -60,6 +61,11 @@ def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
     return lambda: table(RunResults.load(docs_record.FOLDER / name))
 
 
+def _of_study(table: Callable[[StudyResults], str], name: str) -> Callable[[], str]:
+    path = docs_record.study_record(name)
+    return lambda: table(StudyResults.load(path)) if path.is_file() else "Not run yet."
+
+
 TABLES = {
     "cpu": _newest(full_table, "cpu"),
     "cuda": _newest(full_table, "cuda"),
@@ -86,6 +92,12 @@ RUN_TABLES = {
 TABLES |= {f"kitchen, {name}": _of_run(it, "kitchen") for name, it in RUN_TABLES.items()}
 CLIPS_TABLES = ("run", "headline", "claims", "table 3", "overlap")
 TABLES |= {f"clips, {name}": _of_run(RUN_TABLES[name], "clips") for name in CLIPS_TABLES}
+
+TABLES |= {
+    f"study {study}, {name}": _of_study(it, study)
+    for study in ("distance", "clips")
+    for name, it in study_text.TABLES.items()
+}
 
 
 def rendered(text: str) -> str:

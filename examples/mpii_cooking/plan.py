@@ -20,7 +20,7 @@ from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
 from examples.mpii_cooking.training.train import backward, make_optimizer, sub_batches
-from examples.mpii_cooking.training.weights import Weights, origins
+from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st import affine_sample
@@ -34,6 +34,14 @@ Samples = Callable[[Run, int], Sample]  # returns that many samples as a run rea
 
 class NotEnoughDiskError(RuntimeError):
     """The output folder's disk cannot hold what the run will write."""
+
+
+class Excerpt(NamedTuple):
+    """One short clip, on which everything is measured."""
+
+    samples: Samples
+    seconds: float  # that its preparation took
+    bytes: float  # of what was prepared
 
 
 class Cost(NamedTuple):
@@ -52,6 +60,34 @@ def make(
 
     What an earlier start left in the folders ``written`` does not count again.
     """
+    excerpt = _excerpt(dataset, preset, folder, device)
+    total = sum(frames.count(path, dataset.framing) for path in dataset.videos.values())
+    scale = total / EXCERPT_FRAMES
+    costs = [Cost("prepare", f"{total} frames", scale * excerpt.seconds, scale * excerpt.bytes)]
+    with autocast(preset, device):
+        costs.append(_training_cost(dataset, preset, weights, excerpt.samples, device))
+        costs.append(_feature_cost(dataset, preset, excerpt.samples, device))
+    costs.append(Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs)))
+    missing, free = costs[-1].bytes - sum(map(_size, written)), shutil.disk_usage(folder).free
+    if missing > free:
+        raise NotEnoughDiskError(
+            f"the run still needs {missing / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB "
+            "left: choose another --output or another --preset"
+        )
+    heading = f"plan (measured on {device.type}, without the linear classifiers):"
+    table = [f"  {it.stage:<10}{it.amount:<28}{duration(it.seconds):>12}{it.bytes / 1e9:>10.1f} GB" for it in costs]
+    return "\n".join([*_network_lines(dataset, preset, weights), "", heading, *table])
+
+
+def training_seconds(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> float:
+    """Measure a few steps, and return what training all runs takes, one after another. One process does it."""
+    samples = _excerpt(dataset, preset, folder, device).samples
+    with autocast(preset, device):
+        return _training_cost(dataset, preset, NO_WEIGHTS, samples, device).seconds
+
+
+def _excerpt(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> Excerpt:
+    """Cut a short clip, and prepare it."""
     scratch = folder / ".plan"  # hidden, so that it is no class of videos if the output goes into the data folder
     path = scratch / "excerpt.avi"
     clip = _write_excerpt(dataset, path)
@@ -65,22 +101,7 @@ def make(
         loaded = ClipSamples((clip,) * count, caches, run.level, run.modality, preset, seed=0, augment=True)
         return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
 
-    total = sum(frames.count(path, dataset.framing) for path in dataset.videos.values())
-    scale = total / EXCERPT_FRAMES
-    costs = [Cost("prepare", f"{total} frames", scale * seconds, scale * _size(unit.folder))]
-    with autocast(preset, device):
-        costs.append(_training_cost(dataset, preset, weights, samples, device))
-        costs.append(_feature_cost(dataset, preset, samples, device))
-    costs.append(Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs)))
-    missing, free = costs[-1].bytes - sum(map(_size, written)), shutil.disk_usage(folder).free
-    if missing > free:
-        raise NotEnoughDiskError(
-            f"the run still needs {missing / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB "
-            "left: choose another --output or another --preset"
-        )
-    heading = f"plan (measured on {device.type}, without the linear classifiers):"
-    table = [f"  {it.stage:<10}{it.amount:<28}{duration(it.seconds):>12}{it.bytes / 1e9:>10.1f} GB" for it in costs]
-    return "\n".join([*_network_lines(dataset, preset, weights), "", heading, *table])
+    return Excerpt(samples, seconds, _size(unit.folder))
 
 
 def _write_excerpt(dataset: Dataset, path: Path) -> Clip:

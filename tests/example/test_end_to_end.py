@@ -219,8 +219,8 @@ class PreparedError(Exception):
 def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
     experiments, prepared = [], []
 
-    def train_all(experiment):
-        experiments.append(experiment)
+    def train_all(seeds):
+        experiments.extend(seeds)
         raise PreparedError
 
     prepare_video = preparation.prepare_video

@@ -14,8 +14,9 @@ from examples.mpii_cooking.data import mpii
 from examples.mpii_cooking.evaluation import schema, significance
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
 from examples.mpii_cooking.evaluation.measures import LESS_THAN_HALF, SHARES, THING, Measure
-from examples.mpii_cooking.evaluation.results import Results, ResultsError
+from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels
+from examples.mpii_cooking.evaluation.stored import ResultsError
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
 from tests.helpers.made_up import CLASSES, CUES, TEST_CLIPS, made_up_results

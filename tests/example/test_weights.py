@@ -382,8 +382,8 @@ def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_pat
     written(tmp_path / "imagenet-vgg-f.mat", released_layers("vgg-f"), MEANS["vgg-f"])
     planned = []
 
-    def stop(experiment):
-        raise _StoppedError(experiment.preset, experiment.weights)
+    def stop(experiments):
+        raise _StoppedError(experiments[0].preset, experiments[0].weights)
 
     monkeypatch.setattr(
         run_all, "open_dataset", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)

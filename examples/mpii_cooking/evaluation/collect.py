@@ -34,7 +34,7 @@ def collect(
         dataset=dataset,
         environment=environment,
         labels=labels(first.dataset.test),
-        frame_answers=tuple(row for each in experiments for row in _frame_answers(each)),
+        frame_answers=tuple(row for each in experiments for row in frame_answers(each)),
         overlaps=tuple(row for each in experiments for row in _overlaps(each)),
         shown=load_shown(first),
         curves=tuple(row for each in experiments for row in _curves(each)),
@@ -49,7 +49,8 @@ def collect(
     )
 
 
-def _frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
+def frame_answers(experiment: Experiment) -> Iterator[schema.FrameAnswers]:
+    """Yield what every run that classifies RGB predicts."""
     for run in answered_runs(experiment):
         cell = FrameCell(run.tested_variant, run.level.name, run.localizer)
         yield schema.FrameAnswers(experiment.seed, cell, np.array(load_answers(experiment, run)))

@@ -4,7 +4,6 @@ Only the rows of ``schema`` and the decision values are stored; means, intervals
 method takes cells, and uses the seeds that have all of them.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +14,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import Level, Preset
-from examples.mpii_cooking.evaluation import schema, significance, svm
+from examples.mpii_cooking.evaluation import schema, significance, stored, svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, Cell, ClipCell, FrameCell, Pair, PooledCell
 from examples.mpii_cooking.evaluation.estimates import (
     Accuracy,
@@ -32,20 +30,16 @@ from examples.mpii_cooking.evaluation.estimates import (
 )
 from examples.mpii_cooking.evaluation.measures import PAPER, Measure
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
-from examples.mpii_cooking.typed_json import STRICT, encode, laid_out
+from examples.mpii_cooking.evaluation.stored import CURE, ResultsError
+from examples.mpii_cooking.typed_json import STRICT, encode
 from examples.mpii_cooking.variants import PAPER_VARIANTS, Modality, Region, Variant, Window
 from examples.mpii_cooking.workspace import written_aside
 
 SCHEMA = 4  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
-CURE = "run the same command again, finished work is reused"
 Scores = NDArray[np.float32]
 
 Terms = Sequence[tuple[PooledCell, PooledCell | None]]
-
-
-class ResultsError(ValueError):
-    """Files with results cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,22 +68,7 @@ class Results:
     @classmethod
     def load(cls, folder: Path) -> "Results":
         """Read what ``save`` has written; ``ResultsError`` if a file is missing or does not fit the schema."""
-        path = folder / FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ResultsError(f"{path} is missing: a run writes it at its end") from None
-        except ValueError as broken:
-            raise ResultsError(f"{path} is not whole ({broken}); {CURE}") from None
-        version = content.pop("schema", None) if isinstance(content, dict) else None
-        if version != SCHEMA:
-            raise ResultsError(f"{path} has schema {version}, expected {SCHEMA}: another version wrote it; {CURE}")
-        try:
-            results = TypeAdapter(cls).validate_json(json.dumps(content))
-        except ValidationError as misfit:
-            first = misfit.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ResultsError(f"{path} does not fit the schema: {place}: {first['msg']}; {CURE}") from misfit
+        results = stored.load(folder / FILE, cls, SCHEMA)
         if not results.kept:
             results = replace(results, scores=_load_scores(folder / SCORES_FILE))
         results._check(folder)
@@ -100,10 +79,9 @@ class Results:
         if not self.kept:
             with written_aside(folder / SCORES_FILE) as aside:
                 np.savez(aside, allow_pickle=False, **{_score_name(*key): self.scores[key] for key in self.scores})
-        content = {"schema": SCHEMA, **encode(replace(self, scores={}))}
+        content = encode(replace(self, scores={}))
         del content["scores"]
-        with written_aside(folder / FILE) as aside:
-            aside.write_text(laid_out(content) + "\n", encoding="utf-8")
+        stored.save(folder / FILE, content, SCHEMA)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -76,6 +76,13 @@ def wilson(correct: float, total: int) -> Interval:
     return 100 * float(max(low, 0)), 100 * float(min(high, 1))
 
 
+def proportion(hits: NDArray[np.bool_]) -> Estimate:
+    """Return the mean over seeds of how many clips are right, in percent, from ``(seeds, clips)`` hits."""
+    by_seed = 100 * hits.mean(1)
+    clips = wilson(float(hits.sum(1).mean()), hits.shape[1])
+    return Estimate(float(by_seed.mean()), clips, seed_interval(by_seed)).within(0)
+
+
 def mcnemar(better: NDArray[np.bool_], worse: NDArray[np.bool_], groups: Labels | None = None) -> float:
     """Return the exact two-sided p-value of two classifiers' hits on the same clips (McNemar, Psychometrika 12, 1947).
 

@@ -1,6 +1,8 @@
 """Keep what the documentation shows of a run: no decision values, curves, windows or paths of the machine.
 
 python examples/mpii_cooking/report/docs_record.py RUN NAME    from the folder RUN to examples/mpii_cooking/results/NAME
+
+A study goes to results/studies/NAME.json, and its figure to docs/images/study-NAME.png.
 """
 
 import shlex
@@ -14,14 +16,18 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from examples.mpii_cooking.evaluation import study_results
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, PooledCell
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Kept, KeptInterval
+from examples.mpii_cooking.evaluation.study_results import StudyResults
+from examples.mpii_cooking.report import figures_study
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.workspace import fingerprint
 
 FOLDER = Path(__file__).parents[1] / "results"
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
 SCRIPT = "examples/mpii_cooking/run_all.py"
 PATHS = ("--data", "--weights")  # its options that take a path to something it reads
 
@@ -71,7 +77,18 @@ def _elsewhere(command: str) -> str:
 
 def main(run: Path, name: str) -> None:
     """Keep what the documentation shows of the run in folder PATH as examples/mpii_cooking/results/STR."""
-    condensed(Results.load(run)).save(FOLDER / name)
+    if not (run / study_results.FILE).is_file():
+        condensed(Results.load(run)).save(FOLDER / name)
+        return
+    study = StudyResults.load(run / study_results.FILE)
+    study = replace(study, command=_elsewhere(study.command))
+    study.save(study_record(name))
+    figures_study.draw(study, IMAGES / f"study-{name}.png")
+
+
+def study_record(name: str) -> Path:
+    """Return where the results of a study are kept."""
+    return FOLDER / "studies" / f"{name}.json"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.ceilings import ceiling
 from examples.mpii_cooking.evaluation.measures import Measure
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.evaluation.schema import Environment, StageTime
 from examples.mpii_cooking.evaluation.significance import Estimate, Interval
 from examples.mpii_cooking.evaluation.tables import (
     ALL_SHOWN,
@@ -26,17 +27,23 @@ from examples.mpii_cooking.variants import Modality, Region, Variant
 
 def run_table(results: Results) -> str:
     """Say what was run: command, seeds, data, the accuracy of one constant answer, time and machine."""
-    dataset, machine, seeds = results.dataset, results.environment, results.seeds
-    seconds = sum(stage.seconds for stage in results.timings)
+    dataset, seeds = results.dataset, results.seeds
     data = "a synthetic kitchen" if dataset.is_synthetic else dataset.name
     clips = f"{sum(dataset.train_clips)} training and {len(results.labels)} test clips"
-    commit = machine.commit
-    commit = f"commit {commit[:10]}{commit[40:]}" if commit else "outside of a checkout"
     return (
         f"`{results.command}`, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {data}, {clips} in {len(dataset.classes)} "
         f"classes; always answering the largest one of training is right in {results.majority_accuracy:.1f} %. "
-        f"{duration(seconds)} on {machine.cores} cores ({machine.cpu}, {machine.device}, torch {machine.torch}), "
-        f"{commit}, {machine.date[:10]}."
+        f"{where_from(results.timings, results.environment)}"
+    )
+
+
+def where_from(timings: Iterable[StageTime], machine: Environment) -> str:
+    """Say how long something took, on which machine and when."""
+    commit = machine.commit
+    commit = f"commit {commit[:10]}{commit[40:]}" if commit else "outside of a checkout"
+    return (
+        f"{duration(sum(stage.seconds for stage in timings))} on {machine.cores} cores ({machine.cpu}, "
+        f"{machine.device}, torch {machine.torch}), {commit}, {machine.date[:10]}."
     )
 
 

@@ -54,13 +54,7 @@ class Row(NamedTuple):
 
 def write_report(results: Results, folder: Path) -> Path:
     """Draw the figures and write ``report.html`` into ``folder``, which has the images of the probe frames."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(
         duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
@@ -70,6 +64,17 @@ def write_report(results: Results, folder: Path) -> Path:
         text = environment.get_template("page.html.jinja").render(_context(results), widths=widths)
         aside.write_text(text, encoding="utf-8")
     return path
+
+
+def templates() -> jinja2.Environment:
+    """Return what renders this folder's templates."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def embed(file: Path) -> str:

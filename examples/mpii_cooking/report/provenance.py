@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -92,6 +94,11 @@ def describe_environment(device: torch.device) -> Environment:
         commit=commit(Path(__file__).parents[1]),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def command() -> str:
+    """Return the command line that started this program."""
+    return shlex.join(["python", *sys.argv])
 
 
 def commit(folder: Path) -> str | None:

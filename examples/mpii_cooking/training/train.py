@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -38,38 +38,76 @@ MIN_FALL = 0.01  # fraction by which the mean loss must have fallen before train
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
 BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
-_experiment: Experiment
-"""What a worker process trains. It is the same object for all its runs, so that decoded frames are kept."""
+Job = tuple[int, Run]  # the experiment, by its index, and the run
+
+_experiments: Sequence[Experiment]
+"""What a worker process trains. They are the same objects for all its runs, so that decoded frames are kept."""
 
 
 class TrainingDivergedError(RuntimeError):
     """A loss or a weight is no longer a finite number."""
 
 
-def train_all(experiment: Experiment) -> None:
-    """Train every run of an experiment that is not finished; a single process on a CPU trains several at a time."""
-    preset, runs = experiment.preset, experiment.runs
-    alone_on_cpu = experiment.device.type == "cpu" and distributed.world() == 1
-    processes = preset.machine.processes if alone_on_cpu else 1
-    if processes == 1:
-        for run in runs:
-            train(experiment, run)
-        return
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(processes, context, _start_worker, (experiment,)) as pool,
-        tqdm(total=len(runs), desc="train", unit="run", leave=False) as bar,
-    ):
-        for is_later in (False, True):  # runs that start from others come after them
-            # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
-            handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            trained = [pool.submit(_train_in_worker, run) for run in runs if bool(run.origins()) == is_later]
-            signal.signal(signal.SIGINT, handler)
-            for future in as_completed(trained):
-                if future.exception() is not None:
-                    pool.shutdown(cancel_futures=True)
-                future.result()
+def train_all(experiments: Sequence[Experiment]) -> None:
+    """Train every run of all experiments that is not finished, in their order; on a CPU alone, several at a time.
+
+    The experiments may differ in everything but the machine's settings.
+    """
+    first = experiments[0]
+    jobs = [(index, run) for index, each in enumerate(experiments) for run in each.runs]
+    todo = [(index, run) for index, run in jobs if not experiments[index].is_finished(run)]
+    processes = at_a_time(first.preset, first.device)
+    done, hidden = len(jobs) - len(todo), not todo or not distributed.is_main()
+    with tqdm(total=len(jobs), initial=done, desc="train", unit="run", leave=False, disable=hidden) as bar:
+
+        def announce(job: Job) -> None:
+            index, run = job
+            bar.set_postfix_str(f"{experiments[index].workspace.root.name}: {run.name}")
+
+        if processes == 1:
+            for index, run in todo:
+                announce((index, run))
+                train(experiments[index], run)
                 bar.update()
+        elif todo:
+            _train_in_processes(experiments, todo, processes, announce, bar.update)
+
+
+def at_a_time(preset: Preset, device: torch.device) -> int:
+    """Return how many networks are trained at a time: several only by a single process on a CPU."""
+    alone_on_cpu = device.type == "cpu" and distributed.world() == 1
+    return preset.machine.processes if alone_on_cpu else 1
+
+
+def _train_in_processes(
+    experiments: Sequence[Experiment],
+    todo: list[Job],
+    processes: int,
+    announce: Callable[[Job], None],
+    advance: Callable[[], object],
+) -> None:
+    """Train ``todo`` in processes of their own. A run starts as soon as those that it starts from are finished."""
+    context = multiprocessing.get_context("spawn")
+    running: dict[Future[None], Job] = {}
+    with ProcessPoolExecutor(processes, context, _start_worker, (experiments,)) as pool:
+        while todo or running:
+            unfinished = {*todo, *running.values()}
+            ready = [
+                (index, run)
+                for index, run in todo
+                if unfinished.isdisjoint((index, origin) for origin in run.origins().values())
+            ]
+            for job in ready[: processes - len(running)]:
+                todo.remove(job)
+                announce(job)
+                # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
+                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+                running[pool.submit(_train_in_worker, *job)] = job
+                signal.signal(signal.SIGINT, handler)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                del running[future]
+                future.result()
+                advance()
 
 
 def train(experiment: Experiment, run: Run) -> None:
@@ -227,14 +265,14 @@ def _thetas(networks: Networks, images: Tensor) -> Thetas:
     return thetas
 
 
-def _start_worker(experiment: Experiment) -> None:
+def _start_worker(experiments: Sequence[Experiment]) -> None:
     """Prepare a process to train runs, one after another."""
-    global _experiment
-    _experiment = experiment
-    torch.set_num_threads(experiment.preset.training.threads or torch.get_num_threads())
+    global _experiments
+    _experiments = experiments
+    torch.set_num_threads(experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     distributed.end_with_parent()
 
 
-def _train_in_worker(run: Run) -> None:
-    train(_experiment, run)
+def _train_in_worker(index: int, run: Run) -> None:
+    train(_experiments[index], run)
