@@ -1,6 +1,6 @@
 """How far a transformer moves per optimizer step: usual steps are measured under guidance, free ones are shortened."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,12 @@ from torch.nn.utils import get_total_norm
 _MEMORY = 0.98  # the usual length of a step is an average over about the last 1 / (1 - 0.98) = 50
 
 
-class _Before(NamedTuple):
-    """A transformer and the values that its parameters had before the optimizer's step."""
-
-    transformer: nn.Module
-    values: dict[str, tuple[nn.Parameter, Tensor]]
-
-
 class Pace:
     """Shortens the optimizer's steps with a transformer to ``fraction`` of their length, or of the usual one.
 
-    A step is the change of all parameters that require grad; its length is the Euclidean norm. Usual is what was usual
-    under guidance. For SGD, Adam and AdamW, a shorter step is what a lower rate would have given.
+    A step is the change of all parameters that require grad, of all transformers that share the guidance; its length is
+    the Euclidean norm. Usual is what was usual under guidance. For SGD, Adam and AdamW, a shorter step is what a lower
+    rate would have given.
     """
 
     def __init__(self, fraction: float) -> None:
@@ -28,23 +22,25 @@ class Pace:
         self._has_guided = False
         # Of the lengths of guided steps: their decaying sum, and that of their weights.
         self._lengths: tuple[Tensor | float, Tensor | float] = (0.0, 0.0)
-        self._before: _Before | None = None
+        # By transformer and name: the parameters, and the values that they had before the optimizer's step.
+        self._before: dict[nn.Module, dict[str, tuple[nn.Parameter, Tensor]]] = {}
 
     def remember(self, transformer: object, *, is_guided: bool) -> None:
         """Keep the parameters of a module until its step is made, if that is going to be measured or shortened."""
-        if not isinstance(transformer, nn.Module) or self.fraction == 1 or self._before is not None:
+        if not isinstance(transformer, nn.Module) or self.fraction == 1 or transformer in self._before:
             return
         if (is_guided or self._has_guided) and torch.is_grad_enabled():
             learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}
-            self._before = _Before(transformer, {name: (it, it.detach().clone()) for name, it in learning.items()})
+            self._before[transformer] = {name: (it, it.detach().clone()) for name, it in learning.items()}
 
     @torch.no_grad()
     def measure(self) -> None:
         """Count a step under guidance."""
         self._has_guided = True
         if values := self._remembered():
-            length, total, weight = _length(values), *self._lengths
-            # Tensors throughout, so that nothing waits for the device. A gradient scaler may have skipped the step.
+            # Tensors throughout, so that nothing waits for the device. A gradient scaler may have skipped the step, and
+            # one that diverged must not spoil the average.
+            length, (total, weight) = _length(values).nan_to_num(0, posinf=0), self._lengths
             share = (1 - _MEMORY) * (length > 0)
             self._lengths = (1 - share) * total + share * length, (1 - share) * weight + share
 
@@ -64,22 +60,22 @@ class Pace:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what ``state`` returned."""
-        self._has_guided, self._lengths, self._before = state["has_guided"], state["lengths"], None
+        self._has_guided, self._lengths, self._before = state["has_guided"], state["lengths"], {}
 
     def _remembered(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return each parameter with its value before the step, and forget them."""
-        if self._before is None:
-            return []
-        transformer, values = self._before
-        self._before = None
-        now = dict(transformer.named_parameters())
-        for name, (parameter, _) in values.items():
-            if now.get(name) is not parameter:
-                raise RuntimeError(
-                    f"free_pace={self.fraction} needs the same parameters in objective and step, but {name} was "
-                    "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
-                )
-        return [*values.values()]
+        before, self._before = self._before, {}
+        found: dict[nn.Parameter, Tensor] = {}  # transformers may share parameters
+        for transformer, values in before.items():
+            now = dict(transformer.named_parameters())
+            for name, (parameter, value) in values.items():
+                if now.get(name) is not parameter:
+                    raise RuntimeError(
+                        f"free_pace={self.fraction} needs the same parameters in objective and step, but {name} was "
+                        "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
+                    )
+                found.setdefault(parameter, value)
+        return [*found.items()]
 
 
 def _length(values: list[tuple[nn.Parameter, Tensor]]) -> Tensor:

@@ -52,15 +52,15 @@ class SpatialTransformerLike(Protocol[_GlimpseT_co]):
 class RegressiveGuidance(nn.Module):
     """The switch between supervised and free attention.
 
-    While guidance is on, ``theta`` is regressed onto a target window. While it is off it costs nothing: no target is
-    computed and the autograd graph does not change. The schedule decides whether it is on, until `on` or `off`
+    While guidance is on, ``theta`` is regressed onto a target window. While it is off, no target is computed and the
+    autograd graph does not change. The schedule decides whether it is on, until `on` or `off`
     overrides the schedule and `auto` returns to it. The state is part of the state dict, so a resumed run continues
     identically.
 
     Guidance also sets the pace. The task's gradient of theta is noisy, and at the full rate it drives the windows out
     of the image within a few steps, from where no gradient leads back. So once guidance has ended, `step` shortens each
     update of the transformer: first to the usual length of its updates under guidance, if it is longer, then to
-    ``free_pace`` of that. A transformer that was never guided moves at the full rate.
+    ``free_pace`` of that. Without any guidance before, a transformer moves at the full rate.
 
     Args:
         loss: per sample; the mean over the batch is taken afterwards.
@@ -106,7 +106,8 @@ class RegressiveGuidance(nn.Module):
         self.steps = 0
         self._override: bool | None = None
         self._pace = Pace(free_pace)
-        self._calls = 0  # of `objective` since the last step
+        self._calls = 0  # of `objective` under guidance since the last step
+        self._has_warned = False
         self._update()
 
     @property
@@ -135,7 +136,7 @@ class RegressiveGuidance(nn.Module):
         self._update()
 
     def step(self) -> None:
-        """Count an optimizer step. Call it after each ``optimizer.step()``, or the schedule does not move.
+        """Count an optimizer step. Call it after each ``optimizer.step()``, also if you switch by hand.
 
         Once guidance has ended, this also shortens the step that the optimizer has just made with the transformer. It
         does so for every optimizer, and to everything that the optimizer does, such as weight decay.
@@ -195,7 +196,8 @@ class RegressiveGuidance(nn.Module):
         the task's network too.
 
         Args:
-            transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``.
+            transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``. Only
+                a module is slowed down. Several transformers may share one guidance, with one ``step`` for all.
             image: ``[batch channel height width]``.
             target: theta ``[batch 2 3]``, a `MotionWindow`, or a function without arguments that returns either. It is
                 neither read nor called while guidance is off, and may then be None.
@@ -251,13 +253,15 @@ class RegressiveGuidance(nn.Module):
 
     def _warn_of_forgotten_steps(self) -> None:
         # Compiled code would be recompiled whenever the count changes.
-        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or self.schedule == schedules.Always():
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled():
             return
-        self._calls += 1
-        if self._calls == _MANY_CALLS:
+        self._calls += self.strength > 0
+        is_needed = self.schedule != schedules.Always() or self.strength == 0
+        if self._calls >= _MANY_CALLS and is_needed and not self._has_warned:
+            self._has_warned = True
             warnings.warn(
                 f"guidance.step() was not called during {_MANY_CALLS} calls of objective: call it after each "
-                "optimizer.step(), or the schedule does not move",
+                "optimizer.step(), or the schedule does not move, and nothing slows the transformer down",
                 stacklevel=3,
             )
 

@@ -1,5 +1,6 @@
 """From the end of guidance on, the transformer takes a fraction of each step, whatever the optimizer."""
 
+import math
 import warnings
 
 import pytest
@@ -132,6 +133,40 @@ def test_a_transformer_that_was_never_guided_is_plain():
         assert_equal(trained("adam", guidance, (0, FREE)), model.state_dict())
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_transformers_that_share_guidance_are_all_slowed_down_and_what_they_share_once(shared):
+    """Steps of length 1 under guidance, then 2: they count as one step, and become a tenth of 1."""
+    looks = build().look, build().look
+    if shared:
+        looks[1].localization = looks[0].localization
+    parameters = [*nn.ModuleList(looks).parameters()]
+    unit = sum(parameter.numel() for parameter in parameters) ** 0.5
+    guidance, image = RegressiveGuidance(schedule=HardSwitch(1)), torch.zeros(1, 3, 9, 9).double()
+    for length in (1.0, 2.0):
+        for look in looks:
+            guidance.objective(look, image, target=torch.eye(2, 3)[None], task=lambda it: it.image.sum())
+        before = [parameter.detach().clone() for parameter in parameters]
+        with torch.no_grad():
+            [parameter.add_(length / unit) for parameter in parameters]
+        guidance.step()
+    for parameter, old in zip(parameters, before, strict=True):
+        torch.testing.assert_close((parameter - old) * unit, torch.full_like(old, 0.1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("length", [math.nan, math.inf, 0.0])
+def test_a_guided_step_that_diverged_or_was_skipped_does_not_count(length):
+    look, guidance = build().look, RegressiveGuidance(schedule=HardSwitch(3))
+    bias, image = look.head.bias, torch.zeros(1, 3, 9, 9).double()
+    for moved in (1.0, length, 1.0, 2.0):
+        with torch.no_grad():
+            bias.zero_()  # as if a checkpoint had been loaded
+        guidance.objective(look, image, target=torch.eye(2, 3)[None], task=lambda it: it.image.sum())
+        with torch.no_grad():
+            bias[0] = moved
+        guidance.step()
+    assert bias[0].item() == pytest.approx(0.1)
+
+
 def test_turning_guidance_off_by_hand_sets_the_pace_too():
     by_hand, scheduled = RegressiveGuidance(), RegressiveGuidance(schedule=HardSwitch(GUIDED))
     models = build(), build()
@@ -236,12 +271,25 @@ def test_a_forgotten_step_is_said_once(monkeypatch):
     assert found[0].filename == __file__
 
 
+def test_a_forgotten_step_is_said_to_those_who_switch_by_hand(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model, guidance = build(), RegressiveGuidance()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [model.objective(guidance, 0) for _ in range(25)]
+    guidance.off()
+    with pytest.warns(UserWarning, match="nothing slows the transformer down") as found:
+        [model.objective(guidance, 0) for _ in range(25)]
+    assert len(found) == 1
+
+
 def test_nothing_is_said_when_steps_are_counted_or_do_not_matter(monkeypatch):
     monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
     model = build()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for guidance in (RegressiveGuidance(), counted := RegressiveGuidance(schedule=HardSwitch(10))):
+        (never := RegressiveGuidance()).off()
+        for guidance in (RegressiveGuidance(), never, counted := RegressiveGuidance(schedule=HardSwitch(10))):
             for call in range(30):
                 with torch.set_grad_enabled(call % 2 == 0 or guidance is not counted):
                     model.objective(guidance, 0)
