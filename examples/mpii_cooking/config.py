@@ -3,6 +3,7 @@
 "Ours" marks a choice that the paper does not state. ``paper.py`` names the paper.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,12 +60,18 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class PhaseSettings:
-    """Settings of one phase of training. An epoch visits one random frame of every training clip."""
+    """Settings of one phase of training. An epoch visits one random frame of every training clip or part of one."""
 
     epochs: int  # with patience, the largest number
     rate: float  # learning rate of the classifier, or of the only network that learns
     localization_rate: float | None = None  # learning rate of the localization network, if it differs
     patience: int = 0  # ends training when the mean loss over this many epochs stops falling; 0: never
+    span: int | None = None  # frames of a part, to which the parts of a clip come as close as they can; None: no parts
+    decays: bool = False  # whether the rates fall to zero, along half a cosine, from the first epoch to the last
+
+    def pace(self, epoch: int) -> float:
+        """Return by what the rates are multiplied in an epoch."""
+        return (1 + math.cos(math.pi * epoch / self.epochs)) / 2 if self.decays else 1.0
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ QUICK = Preset(
         optimizer="adam",  # networks start at random, not from ImageNet: SGD would need many more steps
         batch=16,
         sub_batch=16,
-        guide=PhaseSettings(epochs=40, rate=1e-3),
+        guide=PhaseSettings(epochs=20, rate=1e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=12, rate=1e-3),
         joint=PhaseSettings(epochs=30, rate=1e-3, localization_rate=1e-4),  # the paper's ratio of 10 between the rates
         baseline=PhaseSettings(epochs=30, rate=1e-3),
@@ -186,7 +193,7 @@ SMOKE = replace(
         width=1 / 16,
         batch=32,
         sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
-        guide=PhaseSettings(epochs=2, rate=1e-3),
+        guide=PhaseSettings(epochs=2, rate=1e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=2, rate=1e-3),
         joint=PhaseSettings(epochs=2, rate=5e-4, localization_rate=5e-5),
         baseline=PhaseSettings(epochs=2, rate=5e-4),
@@ -203,7 +210,7 @@ STANDARD = replace(
     name="standard",
     training=replace(
         QUICK.training,
-        guide=PhaseSettings(epochs=90, rate=1e-3),
+        guide=PhaseSettings(epochs=45, rate=1e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=16, rate=1e-3),
         joint=PhaseSettings(epochs=40, rate=1e-3, localization_rate=1e-4),
         baseline=PhaseSettings(epochs=40, rate=1e-3),

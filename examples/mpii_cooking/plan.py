@@ -14,7 +14,7 @@ from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data import frames, video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
 from examples.mpii_cooking.data.preparation import MEMORY, VideoCache, prepare_video, video_unit
-from examples.mpii_cooking.data.samples import ClipSamples, Sample
+from examples.mpii_cooking.data.samples import ClipSamples, Sample, parts
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
@@ -121,7 +121,6 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
     measured: dict[tuple[Phase, str | None], tuple[float, float]] = {}
     seconds = disk = 0.0
-    steps = math.ceil(len(dataset.train) / preset.training.batch)
     # The temporal detail stream comes last, and has the largest inputs.
     runs = [run for plan in preset.seeds for run in reversed(planned_runs(preset, plan))]
     for run in runs:
@@ -131,7 +130,10 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
             networks = build(run, len(dataset.classes), preset, weights).to(device)
             measured[kind] = _step_cost(run, networks, preset, samples)
         per_step, per_sample = measured[kind]
-        seconds += run.settings(preset).epochs * (steps * per_step + len(dataset.train) * per_sample)
+        settings = run.settings(preset)
+        count = sum(parts(clip, settings.span) for clip in dataset.train)
+        steps = math.ceil(count / preset.training.batch)
+        seconds += settings.epochs * (steps * per_step + count * per_sample)
     return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
 
 

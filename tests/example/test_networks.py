@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from examples.mpii_cooking.config import PRESETS
-from examples.mpii_cooking.training.networks import Backbone, Classifier, transformer
+from examples.mpii_cooking.training.networks import Backbone, Classifier, Positions, transformer
 from examples.mpii_cooking.variants import Modality
 
 PAPER, QUICK = PRESETS["paper"], PRESETS["quick"]
@@ -82,6 +82,29 @@ def test_an_eighth_of_the_size_keeps_every_layer_and_some_map(name):
     assert chain(small, torch.zeros(1, 3, 28, 28))[-1] >= 1
     assert small.width == 512
     assert small(torch.zeros(2, 3, 28, 28)).shape == (2, 512)
+
+
+@pytest.mark.parametrize("name", ["vgg-f", "vgg-m", "vgg-16"])
+def test_a_small_localization_network_keeps_the_layers_up_to_a_quarter_of_the_side(name):
+    whole = backbone(name, input_size=28, width=1 / 8)
+    network = Positions(name, 3, input_size=28, width=1 / 8)
+    kinds = [type(layer) for layer in network.features]
+    assert kinds == [type(layer) for layer in whole.features][: len(kinds)]
+    assert isinstance(whole.features[len(kinds)], nn.MaxPool2d)
+    assert chain(network, torch.zeros(1, 3, 28, 28))[-1] == 7
+
+
+def test_a_small_localization_network_returns_where_its_maps_are_high():
+    """A map of 4 x 4 pixels has their centers at -3/4, -1/4, 1/4 and 3/4."""
+    network = Positions("vgg-f", 3, input_size=16, width=1 / 8)
+    network.features = nn.Identity()
+    maps = torch.zeros(1, 4, 4, 4)
+    maps[0, 0, 0, 3] = 90  # row 0, column 3
+    maps[0, 1, 1, 0] = maps[0, 1, 2, 0] = 90
+    maps[0, 2, :2, 1] = torch.tensor([3.0, 1.0]).log() + 90
+    expected = [[3 / 4, -3 / 4, -1 / 4, 0, -3 / 4, 0, -5 / 8, 0]]
+    torch.testing.assert_close(network(maps), torch.tensor(expected))
+    torch.testing.assert_close(network(maps + 1e4), network(maps), rtol=0, atol=1e-3)
 
 
 def test_normalization_divides_by_the_neighboring_channels_energy():

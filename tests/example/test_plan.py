@@ -1,5 +1,6 @@
 """The plan of a run: what it leaves behind, and the disk that it asks for."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_plan_needs_disk_for_what_is_not_written_yet(dataset, tmp_path, monkey
     with (written / "weights").open("wb") as file:
         file.truncate(2 * 10**9)
     assert "total" in plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [written])
+
+
+def test_a_plan_counts_every_frame_that_an_epoch_visits(dataset, monkeypatch):
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: (10.0, 1.0))
+    only = SeedPlan(0, only=((Variant.FROZEN, "detail"),))
+
+    def seconds(**changes):
+        guide = replace(PRESET.training.guide, epochs=1, **changes)
+        preset = changed(PRESET, seeds=(only,), batch=4, guide=guide)
+        return plan._training_cost(dataset, preset, NO_WEIGHTS, None, torch.device("cpu")).seconds
+
+    assert len(dataset.train) == 4
+    frames = sum(len(clip) for clip in dataset.train)
+    assert seconds(span=1) - seconds(span=None) == 10 * (-(-frames // 4) - 1) + frames - 4
 
 
 def test_a_plan_counts_every_seed(dataset, tmp_path):

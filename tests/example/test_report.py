@@ -299,7 +299,9 @@ def test_a_small_preset_s_departures_are_all_listed():
     found = {row.what: (row.paper, row.here) for row in departures(made_up_results())}
     assert found["Classifier"] == ("vgg-16", "vgg-m")
     assert found["Dropout of the classifiers"] == ("0.85 spatial, 0.5 temporal", "0.2")
-    assert found["Dropout of the localization networks"] == ("0.5", "0.2")
+    ends = ("FC7, with dropout 0.5", "mean positions on finer maps, without dropout")
+    assert found["Localization networks end in"] == ends
+    assert found["Rate during guidance"] == ("constant", "falls to zero")
     assert found["Learning rate of recognition on random crops"] == ("0.0001", "0.001")
     assert found["Learning rate of recognition in joint training"] == ("1e-05", "0.001")
     assert found["Learning rate of localization in joint training"] == ("1e-06", "0.0001")

@@ -10,9 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, Samples, View, ahead, batches, chunks
+from examples.mpii_cooking.data.samples import (
+    ClipSamples,
+    FrameSamples,
+    Sample,
+    Samples,
+    View,
+    ahead,
+    batches,
+    chunks,
+    parts,
+)
 from examples.mpii_cooking.variants import Modality
 from examples.mpii_cooking.workspace import Workspace
 from supervised_st.geometry import flip_theta, theta_to_window, window_to_theta
@@ -149,6 +160,26 @@ def test_samples_depend_on_seed_epoch_and_index_alone(dataset, caches):
     assert all(clips[view.clip].start <= view.frame < clips[view.clip].stop for view in views)
     assert all(0 <= view.column <= 37 for view in views)
     assert len({view.corner for view in views}) > 16
+
+
+@pytest.mark.parametrize(
+    ("length", "span", "count"), [(16, 8, 2), (11, 8, 1), (13, 8, 2), (3, 8, 1), (100, 8, 12), (16, None, 1)]
+)
+def test_a_clip_has_as_many_parts_as_fit_into_it(length, span, count):
+    assert parts(Clip("video", 5, 5 + length, 0), span) == count
+
+
+def test_an_epoch_shows_one_frame_of_every_part(dataset, caches):
+    clips = [replace(dataset.train[0], start=2, stop=12), replace(dataset.train[1], start=0, stop=2)]
+    where = (caches, DETAIL, Modality.SPATIAL, PRESET)
+    seen = {}
+    for epoch in range(40):
+        samples = ClipSamples(clips, *where, seed=0, augment=True, epoch=epoch, span=3)
+        assert sorted(samples.shuffled()) == [0, 1, 2, 3]
+        for index in range(4):
+            view = samples.view(index)
+            seen.setdefault((index, view.clip), set()).add(view.frame)
+    assert seen == {(0, 0): {2, 3, 4}, (1, 0): {5, 6, 7}, (2, 0): {8, 9, 10, 11}, (3, 1): {0, 1}}
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

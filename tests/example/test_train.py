@@ -59,11 +59,13 @@ def moved_by(run, batch, *, epoch=0, steps=2):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "variant"), [("adam", "SSTN"), ("sgd", "SSTN"), ("adam", "annealed"), ("sgd", "frozen")]
+    ("optimizer", "variant", "decays"),
+    [("adam", "SSTN", True), ("sgd", "SSTN", False), ("adam", "annealed", False), ("sgd", "frozen", True)],
 )
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch, optimizer, variant):
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path, monkeypatch, optimizer, variant, decays):
     monkeypatch.setattr(train, "CHECKPOINT_SECONDS", 0.0)
-    preset, run = changed(PRESET, optimizer=optimizer), variant_of(variant)
+    joint = dataclasses.replace(PRESET.training.joint, decays=decays)
+    preset, run = changed(PRESET, optimizer=optimizer, joint=joint), variant_of(variant)
     frames, epochs = made_up(2).image, [[made_up(4), made_up(3)], [made_up(2)], [made_up(5)]]
     whole = fitted(tmp_path / "whole", lambda epoch: epochs[epoch], preset=preset, run=run, frames=frames)
     for stop in (1, 2):  # twice killed, in the second and in the third epoch
@@ -102,6 +104,21 @@ def test_training_is_over_when_the_loss_that_fell_no_longer_falls(losses, over):
 def test_without_patience_every_epoch_is_trained():
     settings = PhaseSettings(epochs=9, rate=1e-3)
     assert [train.is_over(settings, [3.0, *[1.0] * count]) for count in range(9)] == [False] * 8 + [True]
+
+
+@pytest.mark.parametrize(("decays", "paces"), [(True, [1.0, 0.75, 0.25]), (False, [1.0, 1.0, 1.0])])
+def test_rates_fall_along_half_a_cosine_where_the_settings_say_so(tmp_path, monkeypatch, decays, paces):
+    rates, whole_epoch = [], train._epoch
+
+    def epoch_with_noted_rates(run, networks, optimizer, *arguments):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return whole_epoch(run, networks, optimizer, *arguments)
+
+    monkeypatch.setattr(train, "_epoch", epoch_with_noted_rates)
+    joint = dataclasses.replace(PRESET.training.joint, decays=decays)
+    fitted(tmp_path, lambda epoch: [made_up(4)], preset=changed(PRESET, joint=joint))
+    both = sorted([joint.rate, joint.localization_rate])
+    assert [sorted(groups) for groups in rates] == [pytest.approx([pace * rate for rate in both]) for pace in paces]
 
 
 def test_a_saturated_run_stops_and_a_killed_one_stops_at_the_same_bits(tmp_path, monkeypatch):
@@ -302,12 +319,12 @@ def test_what_a_sub_batch_drops_depends_on_nothing_that_was_computed_before(tmp_
 def test_at_half_precision_networks_compute_coarsely_but_theta_does_not(run, tmp_path):
     networks, batch = build(run, CLASSES, PRESET), made_up(4, run.level)
     transformer, dtypes = networks.transformer, {}
-    for part in (transformer.localization, transformer.head):
+    for part in (transformer.localization.features, transformer.head):
         part.register_forward_hook(lambda module, inputs, output: dtypes.update({module: output.dtype}))
     once = PhaseSettings(epochs=1, rate=1e-3)
     preset = changed(PRESET, precision="bfloat16", guide=once, joint=once)
     train.fit(run, networks, preset, Workspace(tmp_path).unit("run", {}), lambda epoch: Epoch([batch]))
-    assert dtypes == {transformer.localization: torch.bfloat16, transformer.head: torch.float32}
+    assert dtypes == {transformer.localization.features: torch.bfloat16, transformer.head: torch.float32}
     assert {parameter.dtype for parameter in networks.parameters()} == {torch.float32}
 
 

@@ -149,29 +149,41 @@ class Samples(Dataset[Sample]):
 
 @dataclass(eq=False)
 class ClipSamples(Samples):
-    """One random frame of every clip, another one in every epoch."""
+    """One random frame of every clip, or of every part of one; another one in every epoch."""
 
     seed: int = field(kw_only=True)
     augment: bool = field(kw_only=True)
     """Crop at a random column, mirror half of the samples and place windows at random; else show the center crop."""
     epoch: int = field(kw_only=True, default=0)
+    span: int | None = field(kw_only=True, default=None)
+    """See ``PhaseSettings.span``."""
+
+    def __post_init__(self) -> None:
+        """Divide the clips into parts."""
+        self._parts = [
+            (index, clip.start + len(clip) * part // count, clip.start + len(clip) * (part + 1) // count)
+            for index, clip in enumerate(self.clips)
+            for count in [parts(clip, self.span)]
+            for part in range(count)
+        ]
 
     def __len__(self) -> int:
-        """Return the number of clips."""
-        return len(self.clips)
+        """Return the number of parts of all clips together."""
+        return len(self._parts)
 
     def view(self, index: int) -> View:
         """Draw the frame and, with augmentation, the crop, the mirroring and the random window."""
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        frame = int(rng.integers(self.clips[index].start, self.clips[index].stop))
+        clip, start, stop = self._parts[index]
+        frame = int(rng.integers(start, stop))
         if not self.augment:
-            return View(index, frame, self._room(index) // 2, flipped=False)
-        column, flipped = int(rng.integers(self._room(index) + 1)), bool(rng.random() < 0.5)
+            return View(clip, frame, self._room(clip) // 2, flipped=False)
+        column, flipped = int(rng.integers(self._room(clip) + 1)), bool(rng.random() < 0.5)
         x, y = rng.integers(self._slack() + 1, size=2).tolist()
-        return View(index, frame, column, flipped, (x, y))
+        return View(clip, frame, column, flipped, (x, y))
 
     def shuffled(self) -> list[int]:
-        """Return this epoch's order of the clips."""
+        """Return this epoch's order of the samples."""
         order: list[int] = np.random.default_rng((self.seed, self.epoch)).permutation(len(self)).tolist()
         return order
 
@@ -196,6 +208,11 @@ class FrameSamples(Samples):
         clip = int(np.searchsorted(self._ends, index, side="right"))
         frame = self._frames[clip][index - self._ends[clip]]
         return View(clip, frame, self._room(clip) // 2, flipped=False)
+
+
+def parts(clip: Clip, span: int | None) -> int:
+    """Return into how many parts a clip is divided: as many as ``span`` frames fit into it, rounded, at least one."""
+    return max(1, round(len(clip) / span)) if span else 1
 
 
 def chunks(items: Sequence[Item], size: int) -> list[list[Item]]:

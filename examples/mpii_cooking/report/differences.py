@@ -41,8 +41,10 @@ def departures(results: Results) -> list[Departure]:
     if settings.data.scale != 1:
         dropout = ", ".join(f"{rate:g} {modality}" for modality, rate in CLASSIFIER_DROPOUT.items())
         found.append(Departure("Dropout of the classifiers", dropout, _plain(SMALL_DROPOUT)))
-        small = _plain(LOCALIZER_DROPOUT), _plain(SMALL_DROPOUT)
-        found.append(Departure("Dropout of the localization networks", *small))
+        theirs = f"FC7, with dropout {_plain(LOCALIZER_DROPOUT)}"
+        found.append(Departure("Localization networks end in", theirs, "mean positions on finer maps, without dropout"))
+    if settings.training.guide.decays:
+        found.append(Departure("Rate during guidance", "constant", "falls to zero"))
     if settings.training.optimizer != "sgd":
         found.append(Departure("Optimizer", "stochastic gradient descent", settings.training.optimizer.capitalize()))
     return [

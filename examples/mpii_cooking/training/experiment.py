@@ -14,14 +14,14 @@ from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History
-from examples.mpii_cooking.training.networks import Backbone, Networks
+from examples.mpii_cooking.training.networks import Backbone, Networks, Positions
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
 from examples.mpii_cooking.training.weights import Weights
 from examples.mpii_cooking.variants import Modality, Phase
 from examples.mpii_cooking.workspace import NotDoneError, Unit, Workspace, fingerprint
 
 FOLLOWED_CLIPS = 12  # test clips on which Figures 7 and 8 follow the windows
-VERSION = 6  # raised when training changes, so that no network of an older version is used
+VERSION = 7  # raised when training changes, so that no network of an older version is used
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,15 @@ class Experiment:
         """Move networks to the device. If the preset says so, compile their backbones when they are first called."""
         if self.preset.training.compile:
             for part in networks.modules():
-                if isinstance(part, Backbone):
+                if isinstance(part, Backbone | Positions):
                     part.compile()  # in place: names in the state dict stay
         return networks.to(self.device)
 
     def training_samples(self, run: Run, epoch: int) -> ClipSamples:
         """Return the samples of one epoch of training."""
-        stream = (run.level, run.modality, self.preset)
-        return ClipSamples(self.dataset.train, self.caches, *stream, seed=self.seed, augment=True, epoch=epoch)
+        stream, span = (run.level, run.modality, self.preset), run.settings(self.preset).span
+        clips, seed = self.dataset.train, self.seed
+        return ClipSamples(clips, self.caches, *stream, seed=seed, augment=True, epoch=epoch, span=span)
 
     def test_samples(self, modality: Modality, level: Level, clips: tuple[Clip, ...] | None = None) -> ClipSamples:
         """Return one random frame of every test clip, or of some; the same frames for every run of a level."""

@@ -4,7 +4,8 @@ Layer tables: Chatfield et al., "Return of the Devil in the Details" (BMVC 2014)
 "Very Deep Convolutional Networks" (ICLR 2015), configuration D, for 16, both as released for MatConvNet. VGG-16 has
 torchvision's parameter names (``features.N``, ``classifier.N``). At a fraction of the paper's size the layers stay, but
 no convolution has a stride or shrinks its map, so that something is left of a 28-pixel input. A convolution that has a
-stride at full size has a kernel that is smaller by that factor.
+stride at full size has a kernel that is smaller by that factor. Of a localization network, only the layers before the
+map gets too coarse stay.
 """
 
 from collections.abc import Iterator
@@ -97,10 +98,7 @@ class Backbone(nn.Module):
             *(nn.Linear(flat, self.width), nn.ReLU(), nn.Dropout(dropout)),
             *(nn.Linear(self.width, self.width), nn.ReLU(), nn.Dropout(dropout)),
         )
-        for layer in self.modules():  # He et al., ICCV 2015, eq. 10
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.get_parameter("bias"))
+        _start_at_random(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return fc7, (N, width), of images (N, channels, input_size, input_size)."""
@@ -111,6 +109,37 @@ class Backbone(nn.Module):
         """Return fc6 after its ReLU, (N, width), of images (N, channels, input_size, input_size)."""
         features: Tensor = self.classifier[:2](self.features(image).flatten(1))
         return features
+
+
+class Positions(nn.Module):
+    """A localization network for a fraction of the paper's size: where the maps of a VGG network are high.
+
+    The pools of a whole network leave one pixel of a 28-pixel input, and with it hardly a trace of where things are.
+    So the layers end with the last map that has at least a quarter of the input's side. A softmax over the pixels of
+    each of its channels gives a mean position (Levine et al., End-to-End Training of Deep Visuomotor Policies, JMLR
+    2016, sec. 5.1).
+    """
+
+    POOLS = 2
+    """Of stride 2 each, so that a quarter of the side is left."""
+
+    def __init__(self, name: str, channels: int, *, input_size: int, width: float) -> None:
+        super().__init__()
+        self.input_size = input_size
+        layers = [*_convolutions(name, channels, width, full=False)]
+        pools = [place for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+        self.features = nn.Sequential(*layers[: pools[self.POOLS]])
+        with torch.no_grad():
+            _, maps, _, side = self.features(torch.zeros(1, channels, input_size, input_size)).shape
+        self.width = 2 * maps
+        self.centers = nn.Buffer((2 * torch.arange(side) + 1) / side - 1, persistent=False)
+        _start_at_random(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return x, then y, of every map, (N, width) in [-1, 1], of images (N, channels, input_size, input_size)."""
+        maps = self.features(image)
+        shares = maps.flatten(2).float().softmax(2).unflatten(2, maps.shape[2:])
+        return torch.cat([(shares.sum(along) * self.centers).sum(2) for along in (2, 3)], dim=1)
 
 
 class Classifier(Backbone):
@@ -138,8 +167,11 @@ def transformer(
 ) -> SupervisedSpatialTransformer:
     """Build the spatial transformer of one level. Its localization network sees the whole crop at a glimpse's size."""
     glimpse, width = preset.data.glimpse, preset.training.width
-    dropout = LOCALIZER_DROPOUT if preset.data.scale == 1 else SMALL_DROPOUT
-    localizer = Backbone(name, modality.channels, input_size=glimpse, width=width, dropout=dropout)
+    localizer: Backbone | Positions
+    if preset.data.scale == 1:
+        localizer = Backbone(name, modality.channels, input_size=glimpse, width=width, dropout=LOCALIZER_DROPOUT)
+    else:
+        localizer = Positions(name, modality.channels, input_size=glimpse, width=width)
     size = (glimpse, glimpse)
     return SupervisedSpatialTransformer(
         localizer,
@@ -155,6 +187,14 @@ def transformer(
 def autocast(preset: Preset, device: torch.device) -> torch.autocast:
     """Return the context in which networks compute in the preset's precision. Theta is float32 in any case."""
     return torch.autocast(device.type, torch.bfloat16, enabled=preset.training.precision == "bfloat16")
+
+
+def _start_at_random(network: nn.Module) -> None:
+    """Initialize as in He et al., ICCV 2015, eq. 10."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.get_parameter("bias"))
 
 
 def _convolutions(name: str, channels: int, width: float, *, full: bool) -> Iterator[nn.Module]:

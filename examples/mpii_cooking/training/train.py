@@ -136,6 +136,7 @@ def fit(
     being finite, this raises TrainingDivergedError, and the last checkpoint stays.
     """
     optimizer = make_optimizer(run, networks, preset)
+    rates = [group["lr"] for group in optimizer.param_groups]
     history = checkpoints.restore(unit, networks, optimizer)
     if not history.epochs and frames is not None:
         history = replace(history, windows=(_thetas(networks, frames),))
@@ -145,6 +146,8 @@ def fit(
     bar = tqdm(total=settings.epochs, initial=history.epochs, desc=run.name, unit="epoch", leave=False, disable=hidden)
     with bar:
         while not history.is_finished:
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * settings.pace(history.epochs)
             loss, measure = _epoch(run, networks, optimizer, samples(history.epochs), preset, seed, history.epochs)
             losses = (*history.loss, loss)
             history = replace(
