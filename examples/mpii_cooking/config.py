@@ -171,7 +171,7 @@ QUICK = Preset(
         optimizer="adam",  # networks start at random, not from ImageNet: SGD would need many more steps
         batch=16,
         sub_batch=16,
-        guide=PhaseSettings(epochs=20, rate=1e-3, span=8, decays=True),
+        guide=PhaseSettings(epochs=20, rate=2e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=12, rate=1e-3),
         joint=PhaseSettings(epochs=30, rate=1e-3, localization_rate=1e-4),  # the paper's ratio of 10 between the rates
         baseline=PhaseSettings(epochs=30, rate=1e-3),
@@ -210,7 +210,7 @@ STANDARD = replace(
     name="standard",
     training=replace(
         QUICK.training,
-        guide=PhaseSettings(epochs=45, rate=1e-3, span=8, decays=True),
+        guide=PhaseSettings(epochs=45, rate=2e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=16, rate=1e-3),
         joint=PhaseSettings(epochs=40, rate=1e-3, localization_rate=1e-4),
         baseline=PhaseSettings(epochs=40, rate=1e-3),
