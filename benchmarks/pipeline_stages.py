@@ -70,7 +70,7 @@ def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
     """Yield the stages in the order of the pipeline; videos and all files go into ``folder``."""
     frames = max(max(scene.prepared, scene.described) for scene in plan.scenes)
     # A video of the small synthetic kitchen; its actions may be 15 % shorter than their mean.
-    make_kitchen(folder / "kitchen", KitchenSize(1, 1, 1, clips=1, frames=round(frames / 0.85)), seed=0)
+    make_kitchen(folder / "kitchen", KitchenSize(classes=1, clips=1, frames=round(frames / 0.85)), seed=0)
     film = min((folder / "kitchen" / "videos").iterdir())
     for scene in plan.scenes:
         yield preparation(scene, film, folder / scene.preset.name)

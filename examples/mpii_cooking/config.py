@@ -20,13 +20,14 @@ class Level:
 
 @dataclass(frozen=True)
 class KitchenSize:
-    """How much synthetic kitchen to make. The classes are objects x movements x places."""
+    """How much synthetic kitchen to make."""
 
-    objects: int
-    movements: int
-    places: int
+    classes: int  # the first rows of the table of classes; all eight have the answers that the documentation gives
     clips: int  # per class and subject
     frames: int  # of a clip, on average
+    # Smallest and largest distance from the torso's center to the side, at which the hand works. It is drawn evenly
+    # for every clip, in pixels of a frame of 154 rows, in which the torso is 30 pixels wide.
+    distance: tuple[float, float] = (11.0, 27.0)
     width: int = 204  # 1624 / 8, even for the encoder
     height: int = 154  # 1224 / 8, even for the encoder
 
@@ -149,7 +150,7 @@ _MARGIN = ((Variant.SSTN, "detail"), (Variant.STN, "detail"))  # the comparison 
 
 QUICK = Preset(
     name="quick",
-    kitchen=KitchenSize(objects=3, movements=2, places=2, clips=3, frames=16),
+    kitchen=KitchenSize(classes=8, clips=4, frames=16),
     data=DataSettings(
         scale=8,
         flow="dis",
@@ -179,7 +180,7 @@ QUICK = Preset(
 SMOKE = replace(
     QUICK,
     name="smoke",
-    kitchen=KitchenSize(objects=2, movements=2, places=1, clips=1, frames=12),
+    kitchen=KitchenSize(classes=4, clips=1, frames=12),
     training=replace(
         QUICK.training,
         width=1 / 16,
@@ -213,7 +214,7 @@ STANDARD = replace(
 
 PAPER = Preset(
     name="paper",
-    kitchen=KitchenSize(objects=2, movements=2, places=2, clips=4, frames=100, width=1624, height=1224),
+    kitchen=KitchenSize(classes=8, clips=4, frames=100, width=1624, height=1224),
     data=DataSettings(
         scale=1,
         flow="tvl1",

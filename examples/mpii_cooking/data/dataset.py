@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class DataError(ValueError):
     """The user's data cannot be used; the message says what to change."""
@@ -34,6 +37,19 @@ class Split(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Cues:
+    """What tells the classes apart, and where the thing is. This is known of videos that were made, not filmed."""
+
+    values: Mapping[str, tuple[int, ...]]
+    """The value of each class, by the name of the cue: "thing", "movement" or "place"."""
+    boxes: Mapping[str, NDArray[np.float32]]
+    """By the video's key, (frames, 4): the thing's left and upper edge, width and height, in pixels of the video.
+
+    A frame without a thing has NaN.
+    """
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Videos with labeled clips, divided into training and test clips."""
 
@@ -44,3 +60,4 @@ class Dataset:
     test: tuple[Clip, ...]
     protocol: str  # how the clips were divided, as a sentence for the report
     has_paper_protocol: bool  # whether the paper's numbers were measured on these clips
+    cues: Cues | None = None  # None where nobody knows them

@@ -1,51 +1,85 @@
 """A small synthetic kitchen, written as files in the format of MPII Cooking.
 
-Each of twelve subjects prepares a dish. A class is an object in the hand (its fine stripes show which), a movement of
+Each of twelve subjects prepares a dish. A class is a thing in the hand (its fine texture shows which), a movement of
 the hand (only flow shows it, a single frame does not) and a place in the room (the appliance in use shows it, far from
-the hands). The body has the largest motion: the window with the most motion shows the person, and the object lies near
-the window's edge. Nothing else depends on the label: colors, positions, light and clutter are random, and a kitchen may
-be mirrored.
+the hands). The body has the largest motion: the window with the most motion shows the person, and how much it shows of
+the thing depends on how far off the hand works. Nothing else depends on the class: where the person stands, colors,
+positions, light and clutter are random.
 """
 
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import mpii, video
-from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, draw_object
+from examples.mpii_cooking.data.dataset import Cues
+from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, Thing, draw_thing
 from examples.mpii_cooking.workspace import write_json, written_aside
 
-OBJECTS = ("leek", "salami", "cheese")
-MOVEMENTS = ("slice", "chop")
-PLACES = ("at window", "at stove")
-VERSION = 4  # raised when the pictures change
+THINGS = ("leek", "salami", "cheese", "cabbage", "fish", "onion")
+MOVEMENTS = ("hold", "slice", "chop", "stir")  # which moves along x, y: neither, x, y, both
+PLACES = ("at window", "at stove", "at fridge")
+VERSION = 5  # raised when the pictures change
+
+
+class Activity(NamedTuple):
+    """One class: indices into the names of things, movements and places."""
+
+    thing: int
+    movement: int
+    place: int
+
+    @property
+    def name(self) -> str:
+        """Return the name of the class."""
+        return f"{MOVEMENTS[self.movement]} {THINGS[self.thing]} {PLACES[self.place]}"
+
+
+ACTIVITIES = (
+    Activity(0, 1, 0),  # these two differ in the movement alone
+    Activity(0, 2, 0),
+    Activity(1, 3, 2),  # these two in the place alone
+    Activity(1, 3, 1),
+    Activity(2, 0, 1),  # a thing of their own each, but no movement and place
+    Activity(3, 0, 1),
+    Activity(4, 1, 0),
+    Activity(5, 2, 2),
+)
+"""The table of classes. The thing decides three quarters of them, the movement half, the place three eighths."""
+
 _FILE_NAME = "s{:02d}-d01-cam-002"  # by the subject's number
 _IDLE = 5  # frames before the first action and between two actions
 
 
 class Action(NamedTuple):
-    """One interval of frames in which the person does one action."""
+    """One interval of frames in which the person does one activity."""
 
     start: int  # first frame, counted from 0
     stop: int
-    object: int
-    movement: int
-    place: int
+    label: int  # index into the activities
     annotated_stop: int  # one past the last annotated frame; a few annotations reach into the next action
+
+    @property
+    def activity(self) -> Activity:
+        """Return what is done."""
+        return ACTIVITIES[self.label]
 
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
-    """Write ``folder/videos/*.avi`` and the annotation file. Complete files are kept if size and seed are the same."""
+    """Write ``folder/videos/*.avi``, their cues and the annotation file.
+
+    Complete files are kept if size and seed are the same.
+    """
     note = folder / "recipe.json"
-    recipe = {"size": asdict(size), "seed": seed, "version": VERSION}
+    recipe = {"size": asdict(size) | {"distance": list(size.distance)}, "seed": seed, "version": VERSION}
     if not (note.is_file() and json.loads(note.read_text(encoding="utf-8")) == recipe):
         for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
             old.unlink()
@@ -56,37 +90,35 @@ def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
     }
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), plans)
-        list(tqdm(made, total=len(plans), desc="synthetic kitchen", unit="video"))
+        boxes = list(tqdm(made, total=len(plans), desc="synthetic kitchen", unit="video"))
     annotations = folder / "detectionGroundtruth-1-0.csv"
     if not annotations.is_file():
+        values = dict(zip(Activity._fields, zip(*ACTIVITIES[: size.classes], strict=True), strict=True))
+        mpii.write_cues(folder, Cues(values, dict(zip(map(_FILE_NAME.format, plans), boxes, strict=True))))
         with written_aside(annotations) as aside:
-            rows = (row for subject, actions in plans.items() for row in _rows(subject, actions, size))
+            rows = (row for subject, actions in plans.items() for row in _rows(subject, actions))
             aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
-    """Order the actions: all of one place, then all of the other, as a dish would be prepared."""
+    """Order the actions."""
     actions, now = [], _IDLE
-    for place in rng.permutation(size.places):
-        kinds = [*product(range(size.objects), range(size.movements))] * size.clips
-        for which in rng.permutation(len(kinds)):
-            stop = now + round(size.frames * rng.uniform(0.85, 1.15))
-            hurried = rng.random() < 0.1
-            handled, movement = kinds[which]
-            actions.append(Action(now, stop, handled, movement, int(place), stop + 2 * hurried))
-            now = stop if hurried else stop + _IDLE
+    for label in rng.permutation(np.arange(size.classes).repeat(size.clips)).tolist():
+        stop = now + round(size.frames * rng.uniform(0.85, 1.15))
+        hurried = rng.random() < 0.1
+        actions.append(Action(now, stop, label, stop + 2 * hurried))
+        now = stop if hurried else stop + _IDLE
     actions[-1] = actions[-1]._replace(annotated_stop=actions[-1].stop)
     return actions
 
 
-def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
+def _rows(subject: int, actions: list[Action]) -> list[str]:
     """Annotate one video: its actions, then the background between them."""
     prefix = f"{subject},{_FILE_NAME.format(subject)}"
     rows = []
     for action in actions:
-        kind = (action.object * size.movements + action.movement) * size.places + action.place
-        name = f"{MOVEMENTS[action.movement]} {OBJECTS[action.object]} {PLACES[action.place]}"
-        rows.append(f"{prefix},{action.start + 1},{action.annotated_stop},{mpii.BACKGROUND + 1 + kind},{name}")
+        category = mpii.BACKGROUND + 1 + action.label
+        rows.append(f"{prefix},{action.start + 1},{action.annotated_stop},{category},{action.activity.name}")
     ends = [0, *(action.stop for action in actions[:-1])]
     for end, action in zip(ends, actions, strict=True):
         if action.start > end:
@@ -94,37 +126,39 @@ def _rows(subject: int, actions: list[Action], size: KitchenSize) -> list[str]:
     return rows
 
 
-def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int) -> None:
+def _film(
+    folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int
+) -> NDArray[np.float32]:
+    """Write one video, unless it is there, and return the boxes of its things, (frames, 4)."""
     path = folder / "videos" / f"{_FILE_NAME.format(subject)}.avi"
-    if path.is_file():
-        return
     rng = np.random.default_rng((seed, subject, 1))
     scene = Scene((size.width, size.height), rng)
-    poses = _poses(actions, scene, rng)
-    objects = [draw_object(action.object, rng, scene.unit) for action in actions]
-    with video.new_video(path, "mpeg4", rate=15) as writer:
-        for now, (pose, index) in enumerate(zip(poses, _current_action(actions), strict=True)):
-            held = objects[index] if now >= actions[index].start else None
-            writer.write(scene.frame(pose, actions[index].place, held, rng))
+    poses = _poses(actions, size.distance, rng)
+    things = [draw_thing(action.activity.thing, rng, scene.unit) for action in actions]
+    current = _current_action(actions)
+    held = [things[index] if now >= actions[index].start else None for now, index in enumerate(current)]
+    if not path.is_file():
+        with video.new_video(path, "mpeg4", rate=15) as writer:
+            for pose, index, thing in zip(poses, current, held, strict=True):
+                writer.write(scene.frame(pose, actions[index].activity.place, thing, rng))
+    return np.array([scene.box(pose, thing) for pose, thing in zip(poses, held, strict=True)], np.float32)
 
 
-def _poses(actions: list[Action], scene: Scene, rng: np.random.Generator) -> list[Pose]:
+def _poses(actions: list[Action], distance: tuple[float, float], rng: np.random.Generator) -> list[Pose]:
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
-    time = np.arange(len(current))
-    stances = np.array([(scene.place_x[action.place], 86.0) for action in actions])
-    stances += rng.normal(0, (6, 2), stances.shape)
-    stances[:, 0] = stances[:, 0].clip(30, FRAME[0] - 30)
+    time, count = np.arange(len(current)), len(actions)
+    stances = np.column_stack([FRAME[0] / 2 + rng.uniform(-20, 20) + rng.normal(0, 6, count), rng.normal(86, 2, count)])
     stance = _glide(stances, actions, time)
-    sides = np.where(rng.random(len(actions)) < 0.5, -1.0, 1.0)
-    rests = stances + np.column_stack([sides * 11.0, np.full(len(actions), 14.0)])  # at the edge of the torso's window
-    rests += rng.normal(0, 2.0, rests.shape)
+    sides = np.where(rng.random(count) < 0.5, -1.0, 1.0)
+    rests = stances + np.column_stack([sides * rng.uniform(*distance, count), np.full(count, 15.0)])
     hand = _glide(rests, actions, time) + rng.normal(0, 0.25, (len(time), 2))
     for action in actions:
         frames, reach = slice(action.start, action.stop), rng.uniform(6.5, 7.5)
-        hand[frames, action.movement] += reach * _wave(time[frames], rng.uniform(6, 8), rng)
-        # As far off along the other axis, but still: where the hand is in one frame says nothing about the movement.
-        hand[frames, 1 - action.movement] += reach * np.sin(rng.uniform(0, 2 * np.pi))
+        for axis in (0, 1):
+            wave, still = _wave(time[frames], rng.uniform(6, 8), rng), np.sin(rng.uniform(0, 2 * np.pi))
+            # As far off if it is still: where the hand is in one frame says nothing about the movement.
+            hand[frames, axis] += reach * (wave if action.activity.movement >> axis & 1 else still)
     body = stance + np.column_stack([8.0 * _wave(time, 11.0, rng), 0.7 * _wave(time, 9.0, rng)])
     body += np.column_stack([1.5 * _wave(time, 7.3, rng), 0.8 * _wave(time, 5.7, rng)])
     other = stance + np.column_stack([-sides[current] * 17.0, np.full(len(time), 15.0)])

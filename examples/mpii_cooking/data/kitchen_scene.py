@@ -1,7 +1,7 @@
-"""Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small object.
+"""Draw the synthetic kitchen: a still room, and a person who sways while a hand moves a small thing.
 
 All lengths are in pixels of a frame 154 rows high; ``Scene.unit`` scales them to the actual frame. The cues to the
-classes have three sizes on purpose: stripes eight pixels apart, a movement of a hand, a lit appliance.
+classes have three sizes on purpose: a texture a few pixels fine, a movement of a hand, a lit appliance.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,14 @@ import numpy as np
 
 FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
-_OBJECT_SIDE = 20
-_PERIOD = 8.0
-"""Period of the object's stripes: 5.8 pixels at the detail level and 2.9 at the middle level, so that windows that lie
-between pixels keep at least a third of their contrast. At the general level it is 1.7, on an object four pixels across:
-whole-pixel windows keep half of the contrast, aliased, and windows between pixels almost none."""
+_THING_SIDE = 20
+_FLATNESS = 1.15  # of the thing: width / height
+_PERIOD = 7.0
+_CONTRAST = 55
+_APPLIANCES = (56.0, 102.0, 148.0)  # their centers along x
+_OFF = (150, 150, 150)
+_LIT = ((90, 160, 255), (255, 110, 80), (90, 190, 100))
+"""Colors of the appliances in use. All are as bright as one that is not, so that flow, which is gray, cannot see them."""
 
 Point = tuple[float, float]
 Color = tuple[float, ...]
@@ -32,23 +35,28 @@ class Pose(NamedTuple):
     brightness: float
 
 
+class Thing(NamedTuple):
+    """What is held, as it looks from close by."""
+
+    sprite: np.ndarray  # premultiplied RGBA, float32
+    side: float  # in pixels of the frame
+
+
 class Scene:
-    """One subject's kitchen in frames of ``size`` (width, height), with random colors and clutter, perhaps mirrored."""
+    """One subject's kitchen in frames of ``size`` (width, height), with random colors, clutter and order of places."""
 
     def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
         self.size, self.unit = size, size[1] / FRAME[1]
-        self.place_x = (144.0, 60.0) if rng.random() < 0.5 else (60.0, 144.0)
         self._shirt = _shirt(rng, self.unit)
         self._skin = _color(rng, (205, 160, 130), 18)
         self._head = _head(self._skin, _color(rng, (70, 50, 40), 25), self.unit)
-        dark = self._room(rng)
-        self._rooms = [self._with_light(dark, place) for place in (0, 1)]
+        self._rooms = self._lit(self._room(rng), rng.permutation(_APPLIANCES).tolist())
         self._noise = rng.normal(0, 4, (size[1] + 32, size[0] + 32, 1)).astype(np.float32)
 
-    def frame(self, pose: Pose, place: int, held: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    def frame(self, pose: Pose, place: int, held: Thing | None, rng: np.random.Generator) -> np.ndarray:
         """Draw one frame, (height, width, 3) uint8 RGB, with noise.
 
-        The appliance at ``place`` is in use. ``held`` is from :func:`draw_object`, or None between the actions.
+        The appliance at ``place`` is in use. ``held`` is from :func:`draw_thing`, or None between the actions.
         """
         canvas = self._rooms[place].copy()
         (x, y), u = pose.body, self.unit
@@ -61,15 +69,21 @@ class Scene:
             cv2.line(canvas, start, end, self._skin, max(1, round(4 * u)), cv2.LINE_AA, 4)
             cv2.circle(canvas, end, round(3.2 * u * 16), self._skin, cv2.FILLED, cv2.LINE_AA, 4)
         if held is not None:
-            self._paste(canvas, held, (pose.hand[0], pose.hand[1] + 3), 0.0)
+            self._paste(canvas, held.sprite, _grip(pose), 0.0)
         dy, dx = rng.integers(0, 32, 2)
         canvas = canvas * pose.brightness + self._noise[dy : dy + self.size[1], dx : dx + self.size[0]]
         return np.clip(canvas, 0, 255).astype(np.uint8)
 
+    def box(self, pose: Pose, held: Thing | None) -> tuple[float, float, float, float]:
+        """Return (left, top, width, height) of the thing in pixels of the frame; NaN without one."""
+        if held is None:
+            return (np.nan,) * 4
+        (x, y), height = _grip(pose), held.side / _FLATNESS
+        return x * self.unit - held.side / 2, y * self.unit - height / 2, held.side, height
+
     def _room(self, rng: np.random.Generator) -> np.ndarray:
         """Wall, shelves with clutter, tiles and the counter."""
         width, height = self.size
-        board = _color(rng, (200, 170, 130), 15)
         room = np.full((height, width, 3), _color(rng, (150, 150, 145), 30), np.float32)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
         for tile in range(0, 204, 12):
@@ -80,22 +94,18 @@ class Scene:
         counter = _color(rng, (140, 115, 90), 20)
         self._box(room, (0, _COUNTER_TOP), (204, 154), counter)
         self._box(room, (0, 132), (204, 154), tuple(0.6 * c for c in counter))
-        for center in self.place_x:
-            self._box(room, (center - 24, 107), (center + 24, 119), board)
         room += _blotches(rng, (height, width), 1.5 * self.unit, 4)[..., None]
         return room
 
-    def _with_light(self, dark: np.ndarray, place: int) -> np.ndarray:
-        """Hang both appliances on the wall, far above the hands; the one in use is lit."""
-        room = dark.copy()
-        window, hood = self.place_x
-        pane = (205, 225, 250) if place == 0 else (45, 55, 75)
-        self._box(room, (window - 18, 3), (window + 18, 33), (235, 235, 230))
-        for x in (window - 16, window + 1):
-            self._box(room, (x, 5), (x + 15, 31), pane)
-        self._box(room, (hood - 18, 3), (hood + 18, 33), (70, 70, 75))
-        self._box(room, (hood - 15, 12), (hood + 15, 31), (255, 150, 40) if place == 1 else (35, 30, 30))
-        return room
+    def _lit(self, room: np.ndarray, centers: list[float]) -> list[np.ndarray]:
+        """Hang the appliances on the wall, far above the hands; return one room for each of them in use."""
+        rooms = []
+        for lit, color in enumerate(_LIT):
+            rooms.append(room.copy())
+            for place, center in enumerate(centers):
+                self._box(rooms[-1], (center - 18, 3), (center + 18, 33), (70, 70, 75))
+                self._box(rooms[-1], (center - 15, 6), (center + 15, 30), color if place == lit else _OFF)
+        return rooms
 
     def _box(self, canvas: np.ndarray, low: Point, high: Point, color: Color) -> None:
         (x0, y0), (x1, y1) = (tuple(max(0, round(c * self.unit)) for c in corner) for corner in (low, high))
@@ -115,22 +125,45 @@ class Scene:
         region += warped[..., :3]
 
 
-def draw_object(kind: int, rng: np.random.Generator, unit: float) -> np.ndarray:
-    """Draw the object of an action, premultiplied RGBA float32; ``unit`` is in pixels.
+def draw_thing(kind: int, rng: np.random.Generator, unit: float) -> Thing:
+    """Draw the thing of an action; ``unit`` is in pixels.
 
-    The kinds differ in their stripes alone, not in mean color, shape or size: 0 has upright stripes, 1 has lying
-    stripes, 2 has none.
+    The kinds differ in their texture alone, not in mean color, shape, size or contrast: 0 has upright stripes, 1 lying
+    ones, 2 slanted ones, 3 checks, 4 rings, 5 speckles.
     """
-    side = _OBJECT_SIDE * unit * rng.uniform(0.92, 1.08)
+    side = _THING_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
-    slant, phase = rng.uniform(-0.35, 0.35), rng.uniform(0, 2 * np.pi)
-    directions = ((np.cos(slant), np.sin(slant)), (-np.sin(slant), np.cos(slant)))
-    stripes = np.zeros_like(x)
-    if kind < len(directions):
-        dx, dy = directions[kind]
-        stripes = 95 * np.sin(2 * np.pi / (_PERIOD * unit) * (x * dx + y * dy) + phase)
-    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + stripes[..., None], 0, 255)
-    return _masked(pixels, np.hypot(x, 1.15 * y) < side / 2)
+    texture = _texture(kind, x / unit, y / unit, rng)
+    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + _CONTRAST * texture[..., None], 0, 255)
+    return Thing(_masked(pixels, np.hypot(x, _FLATNESS * y) < side / 2), side)
+
+
+def _texture(kind: int, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a texture of mean 0 and standard deviation 1, with a random phase and slant, perhaps mirrored."""
+    slant, (first, second) = rng.uniform(-0.35, 0.35), rng.uniform(0, 2 * np.pi, 2)
+    if kind == 2:  # either way, since the samples of training are mirrored
+        slant += rng.choice([-1, 1]) * np.pi / 4
+    across, along = np.cos(slant) * x + np.sin(slant) * y, np.cos(slant) * y - np.sin(slant) * x
+    wave = 2 * np.pi / _PERIOD
+    if kind in (0, 2):
+        texture = np.sin(wave * across + first)
+    elif kind == 1:
+        texture = np.sin(wave * along + first)
+    elif kind == 3:
+        texture = np.sin(wave * across + first) + np.sin(wave * along + second)
+    elif kind == 4:
+        texture = np.sin(wave * np.hypot(x, y) + first)
+    else:
+        noise = rng.normal(size=x.shape).astype(np.float32)
+        blur = 4 * _PERIOD * x.shape[0] / 80 / 5
+        texture = cv2.GaussianBlur(noise, (0, 0), blur) - cv2.GaussianBlur(noise, (0, 0), 1.6 * blur)
+    result: np.ndarray = (texture - texture.mean()) / texture.std()
+    return result
+
+
+def _grip(pose: Pose) -> Point:
+    """Return the center of what is held."""
+    return pose.hand[0], pose.hand[1] + 3
 
 
 def _shirt(rng: np.random.Generator, unit: float) -> np.ndarray:

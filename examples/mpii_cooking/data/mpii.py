@@ -2,6 +2,8 @@
 
 The annotation file has no header and no quoting. Its columns are ``subject, file_name, start_frame, end_frame,
 category_id, category_name``. Frames count from 1 and the end is inclusive. Category 1 is background, not a class.
+
+Videos that were made have a file with their cues beside the annotations. Real ones have none.
 """
 
 import re
@@ -10,9 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Split
-from examples.mpii_cooking.workspace import visible
+from examples.mpii_cooking.data.dataset import Clip, Cues, DataError, Dataset, Split
+from examples.mpii_cooking.workspace import visible, written_aside
 
 BACKGROUND = 1
 TRAIN_SUBJECTS = (11, 12, 13, 14, 15)
@@ -21,6 +25,8 @@ FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)  # the paper's split
 PAPER_CLIPS = (1715, 2033)
 """Training and test clips of the split behind the paper's tables: each percentage of its Table 2 is k / 2033."""
 
+_CUES = "cues.npz"
+_VALUES, _BOXES = "values of ", "boxes in "  # what its arrays' names start with
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a plain name: it must not lead out of the folder
 
 
@@ -164,7 +170,25 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
         test=test,
         protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
+        cues=_read_cues(folder),
     )
+
+
+def write_cues(folder: Path, cues: Cues) -> None:
+    """Write the cues of videos that were made into their folder."""
+    with written_aside(folder / _CUES) as aside:
+        values = {f"{_VALUES}{name}": np.array(each) for name, each in cues.values.items()}
+        np.savez(aside, **values, **{f"{_BOXES}{key}": boxes for key, boxes in cues.boxes.items()})
+
+
+def _read_cues(folder: Path) -> Cues | None:
+    if not (folder / _CUES).is_file():
+        return None
+    with np.load(folder / _CUES) as stored:
+        return Cues(
+            {name.removeprefix(_VALUES): tuple(stored[name].tolist()) for name in stored if name.startswith(_VALUES)},
+            {name.removeprefix(_BOXES): stored[name] for name in stored if name.startswith(_BOXES)},
+        )
 
 
 def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, Path]:
