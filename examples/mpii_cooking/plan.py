@@ -138,7 +138,7 @@ def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: to
     def both_regions() -> None:
         sample = samples(run, 1)
         for theta in (networks.transformer.localize(sample.image), sample.theta):
-            networks.classifier.fc6(affine_sample(sample.image, theta, size)).sum().item()
+            networks.classifier.fc6(affine_sample(sample.image, theta, size, antialias=True)).sum().item()
 
     clips = (*dataset.train, *dataset.test)
     frames = sum(math.ceil(len(clip) / preset.evaluation.feature_stride) for clip in clips)

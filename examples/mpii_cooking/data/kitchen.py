@@ -21,7 +21,7 @@ from tqdm import tqdm
 from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import mpii, video
 from examples.mpii_cooking.data.dataset import Cues
-from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, Thing, draw_thing
+from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, draw_thing
 from examples.mpii_cooking.workspace import write_json, written_aside
 
 THINGS = ("leek", "salami", "cheese", "cabbage", "fish", "onion")
@@ -126,9 +126,7 @@ def _rows(subject: int, actions: list[Action]) -> list[str]:
     return rows
 
 
-def _film(
-    folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int
-) -> NDArray[np.float32]:
+def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int) -> NDArray[np.float32]:
     """Write one video, unless it is there, and return the boxes of its things, (frames, 4)."""
     path = folder / "videos" / f"{_FILE_NAME.format(subject)}.avi"
     rng = np.random.default_rng((seed, subject, 1))

@@ -13,12 +13,17 @@ FRAME = (204.0, 154.0)
 _COUNTER_TOP = 104
 _THING_SIDE = 20
 _FLATNESS = 1.15  # of the thing: width / height
-_PERIOD = 7.0
-_CONTRAST = 55
+_DIRECTIONS = tuple(np.radians(each) for each in ((0,), (90,), (45,), (0, 90), (0, 60, 120), ()))
+"""Of the waves on each kind of thing: upright, lying or slanted stripes, checks, a honeycomb, none."""
+_PERIOD = 6.5
+"""Of these waves: 4.7 pixels at the detail level, 2.4 at the middle level and 1.4 at the general level. Where the whole
+frame is sampled with the detail level's 28 pixels, it is 1.2, and averaging leaves less than a quarter of them."""
+_CONTRAST = 60  # standard deviation of the waves
+_BLOTCH, _COVER = 2.0, 25  # radius and standard deviation of blotches, which hide what is left of averaged waves
 _APPLIANCES = (56.0, 102.0, 148.0)  # their centers along x
 _OFF = (150, 150, 150)
 _LIT = ((90, 160, 255), (255, 110, 80), (90, 190, 100))
-"""Colors of the appliances in use. All are as bright as one that is not, so that flow, which is gray, cannot see them."""
+"""Colors of the appliances in use: as bright as one that is off, so that flow, which is gray, cannot see them."""
 
 Point = tuple[float, float]
 Color = tuple[float, ...]
@@ -128,37 +133,19 @@ class Scene:
 def draw_thing(kind: int, rng: np.random.Generator, unit: float) -> Thing:
     """Draw the thing of an action; ``unit`` is in pixels.
 
-    The kinds differ in their texture alone, not in mean color, shape, size or contrast: 0 has upright stripes, 1 lying
-    ones, 2 slanted ones, 3 checks, 4 rings, 5 speckles.
+    The kinds differ in the directions of fine waves alone, not in mean color, shape or size. All have
+    blotches.
     """
     side = _THING_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
-    texture = _texture(kind, x / unit, y / unit, rng)
-    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + _CONTRAST * texture[..., None], 0, 255)
+    shades = _blotches(rng, x.shape, 4 * _BLOTCH * unit, _COVER)
+    slant = rng.uniform(-0.2, 0.2) + rng.choice((0, np.pi / 2)) * (kind == 2)  # training mirrors its samples
+    for direction in _DIRECTIONS[kind]:
+        along = np.cos(slant + direction) * x + np.sin(slant + direction) * y
+        wave = np.sin(2 * np.pi / (_PERIOD * unit) * along + rng.uniform(0, 2 * np.pi))
+        shades += _CONTRAST * (2 / len(_DIRECTIONS[kind])) ** 0.5 * wave
+    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + shades[..., None], 0, 255)
     return Thing(_masked(pixels, np.hypot(x, _FLATNESS * y) < side / 2), side)
-
-
-def _texture(kind: int, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a texture of mean 0 and standard deviation 1, with a random phase and slant, perhaps mirrored."""
-    slant, (first, second) = rng.uniform(-0.35, 0.35), rng.uniform(0, 2 * np.pi, 2)
-    if kind == 2:  # either way, since the samples of training are mirrored
-        slant += rng.choice([-1, 1]) * np.pi / 4
-    across, along = np.cos(slant) * x + np.sin(slant) * y, np.cos(slant) * y - np.sin(slant) * x
-    wave = 2 * np.pi / _PERIOD
-    if kind in (0, 2):
-        texture = np.sin(wave * across + first)
-    elif kind == 1:
-        texture = np.sin(wave * along + first)
-    elif kind == 3:
-        texture = np.sin(wave * across + first) + np.sin(wave * along + second)
-    elif kind == 4:
-        texture = np.sin(wave * np.hypot(x, y) + first)
-    else:
-        noise = rng.normal(size=x.shape).astype(np.float32)
-        blur = 4 * _PERIOD * x.shape[0] / 80 / 5
-        texture = cv2.GaussianBlur(noise, (0, 0), blur) - cv2.GaussianBlur(noise, (0, 0), 1.6 * blur)
-    result: np.ndarray = (texture - texture.mean()) / texture.std()
-    return result
 
 
 def _grip(pose: Pose) -> Point:

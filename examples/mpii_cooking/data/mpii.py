@@ -6,6 +6,7 @@ category_id, category_name``. Frames count from 1 and the end is inclusive. Cate
 Videos that were made have a file with their cues beside the annotations. Real ones have none.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, Cues, DataError, Dataset, Split
-from examples.mpii_cooking.workspace import visible, written_aside
+from examples.mpii_cooking.workspace import visible, write_json
 
 BACKGROUND = 1
 TRAIN_SUBJECTS = (11, 12, 13, 14, 15)
@@ -25,8 +26,7 @@ FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)  # the paper's split
 PAPER_CLIPS = (1715, 2033)
 """Training and test clips of the split behind the paper's tables: each percentage of its Table 2 is k / 2033."""
 
-_CUES = "cues.npz"
-_VALUES, _BOXES = "values of ", "boxes in "  # what its arrays' names start with
+_CUES = "cues.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a plain name: it must not lead out of the folder
 
 
@@ -175,20 +175,20 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
 
 
 def write_cues(folder: Path, cues: Cues) -> None:
-    """Write the cues of videos that were made into their folder."""
-    with written_aside(folder / _CUES) as aside:
-        values = {f"{_VALUES}{name}": np.array(each) for name, each in cues.values.items()}
-        np.savez(aside, **values, **{f"{_BOXES}{key}": boxes for key, boxes in cues.boxes.items()})
+    """Write the cues of videos that were made into their folder. A frame without a thing has null for its box."""
+    boxes = {key: [None if np.isnan(box).any() else box.tolist() for box in rows] for key, rows in cues.boxes.items()}
+    write_json(folder / _CUES, {"values": cues.values, "boxes": boxes})
 
 
 def _read_cues(folder: Path) -> Cues | None:
     if not (folder / _CUES).is_file():
         return None
-    with np.load(folder / _CUES) as stored:
-        return Cues(
-            {name.removeprefix(_VALUES): tuple(stored[name].tolist()) for name in stored if name.startswith(_VALUES)},
-            {name.removeprefix(_BOXES): stored[name] for name in stored if name.startswith(_BOXES)},
-        )
+    stored = json.loads((folder / _CUES).read_text(encoding="utf-8"))
+    nowhere = [np.nan] * 4
+    return Cues(
+        {cue: tuple(values) for cue, values in stored["values"].items()},
+        {key: np.array([box or nowhere for box in rows], np.float32) for key, rows in stored["boxes"].items()},
+    )
 
 
 def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, Path]:

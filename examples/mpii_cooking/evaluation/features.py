@@ -99,7 +99,7 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
     samples = FrameSamples(shard.clips, experiment.caches, stream.level, stream.modality, experiment.preset)
 
     def fc6(sample: Sample) -> Tensor:
-        glimpses = (affine_sample(sample.image, looks(sample), size) for looks in windows)
+        glimpses = (affine_sample(sample.image, looks(sample), size, antialias=True) for looks in windows)
         return torch.stack([each.fc6(glimpse) for each, glimpse in zip(classifiers, glimpses, strict=True)])
 
     names = [f"{region}.npy" for region in Region]

@@ -88,7 +88,7 @@ def _compute_answers(experiment: Experiment, run: Run) -> None:
     size = (classifier.input_size, classifier.input_size)
 
     def scores(sample: Sample) -> Tensor:
-        values: Tensor = classifier(affine_sample(sample.image, windows(sample), size))
+        values: Tensor = classifier(affine_sample(sample.image, windows(sample), size, antialias=True))
         return values
 
     samples = experiment.test_samples(run.modality, run.level)

@@ -148,6 +148,7 @@ def transformer(
         downscale=nn.MaxPool2d(level.pool) if level.pool else Resize(size),  # Table 1
         head_init=head,
         scale=glimpse / level.height,
+        antialias=True,  # ours: a window that is wider than the glimpse must not show moiré
     )
 
 

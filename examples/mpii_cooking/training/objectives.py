@@ -83,7 +83,12 @@ def _joint_objective(networks: Networks, strength: float) -> Objective:
 
 def _window_objective(classifier: Classifier, windows: Windows) -> Objective:
     size = (classifier.input_size, classifier.input_size)
-    return lambda sample: _classify(classifier(affine_sample(sample.image, windows(sample), size)), sample.label)
+
+    def objective(sample: Sample) -> Outcome:
+        glimpse = affine_sample(sample.image, windows(sample), size, antialias=True)
+        return _classify(classifier(glimpse), sample.label)
+
+    return objective
 
 
 def _classify(scores: Tensor, labels: Tensor) -> Outcome:
