@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 FRAME = (204.0, 154.0)
-_COUNTER_TOP = 104
+_COUNTER_TOP = 122
 _THING_SIDE = 20
 _FLATNESS = 1.15  # of the thing: width / height
 _DIRECTIONS = tuple(np.radians(each) for each in ((0,), (90,), (45,), (0, 90), (0, 60, 120), ()))
@@ -92,13 +92,13 @@ class Scene:
         room = np.full((height, width, 3), _color(rng, (150, 150, 145), 30), np.float32)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
         for tile in range(0, 204, 12):
-            self._box(room, (tile, 44), (tile + 0.6, 104), _color(rng, (120, 120, 120), 5))
+            self._box(room, (tile, 54), (tile + 0.6, _COUNTER_TOP), _color(rng, (120, 120, 120), 5))
         for _ in range(26):
-            x, y = rng.uniform(-5, 200), rng.choice([58.0, 78.0, 98.0])
+            x, y = rng.uniform(-5, 200), rng.choice([70.0, 90.0, 110.0])
             self._box(room, (x, y - rng.uniform(5, 14)), (x + rng.uniform(3, 11), y), _color(rng, (130, 120, 110), 60))
         counter = _color(rng, (140, 115, 90), 20)
         self._box(room, (0, _COUNTER_TOP), (204, 154), counter)
-        self._box(room, (0, 132), (204, 154), tuple(0.6 * c for c in counter))
+        self._box(room, (0, 144), (204, 154), tuple(0.6 * c for c in counter))
         room += _blotches(rng, (height, width), 1.5 * self.unit, 4)[..., None]
         return room
 
@@ -108,8 +108,8 @@ class Scene:
         for lit, color in enumerate(_LIT):
             rooms.append(room.copy())
             for place, center in enumerate(centers):
-                self._box(rooms[-1], (center - 18, 3), (center + 18, 33), (70, 70, 75))
-                self._box(rooms[-1], (center - 15, 6), (center + 15, 30), color if place == lit else _OFF)
+                self._box(rooms[-1], (center - 18, 14), (center + 18, 44), (70, 70, 75))
+                self._box(rooms[-1], (center - 15, 17), (center + 15, 41), color if place == lit else _OFF)
         return rooms
 
     def _box(self, canvas: np.ndarray, low: Point, high: Point, color: Color) -> None:
