@@ -146,7 +146,7 @@ def _poses(actions: list[Action], distance: tuple[float, float], rng: np.random.
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
     time, count = np.arange(len(current)), len(actions)
-    stances = np.column_stack([FRAME[0] / 2 + rng.uniform(-16, 16) + rng.normal(0, 4, count), rng.normal(104, 2, count)])
+    stances = (FRAME[0] / 2 + rng.uniform(-16, 16), 104.0) + rng.normal(0, (4, 2), (count, 2))
     stance = _glide(stances, actions, time)
     sides = np.where(rng.random(count) < 0.5, -1.0, 1.0)
     rests = stances + np.column_stack([sides * rng.uniform(*distance, count), np.full(count, 8.0)])
