@@ -15,11 +15,14 @@ _THING_SIDE = 20
 _FLATNESS = 1.15  # of the thing: width / height
 _DIRECTIONS = tuple(np.radians(each) for each in ((0,), (90,), (45,), (0, 90), (0, 60, 120), ()))
 """Of the waves on each kind of thing: upright, lying or slanted stripes, checks, a honeycomb, none."""
-_PERIOD = 6.5
-"""Of these waves: 4.7 pixels at the detail level, 2.4 at the middle level and 1.4 at the general level. Where the whole
-frame is sampled with the detail level's 28 pixels, it is 1.2, and averaging leaves less than a quarter of them."""
-_CONTRAST = 60  # standard deviation of the waves
-_BLOTCH, _COVER = 2.0, 25  # radius and standard deviation of blotches, which hide what is left of averaged waves
+_PERIOD = 7.0
+"""Of the waves: 5.1 pixels at the detail level and 2.5 at the middle level. Where the whole frame is sampled with 28
+pixels, it is 1.3, and averaging leaves a third or less of them; blotches hide the rest."""
+_CONTRAST, _LARGEST_TINT = 80, 100  # standard deviation of the waves, and where they are cut off
+_TINT = np.array([1, -0.7036, 1])
+"""The color of waves, between magenta and green. It adds nothing to gray (0.299 R + 0.587 G + 0.114 B), so flow follows
+gray blotches alone. Else it would tell things apart: moving stripes look still along their direction."""
+_BLOTCH, _COVER, _SHADE = 2.0, 35, 15  # radius of blotches; standard deviation of those in this color and in gray
 _APPLIANCES = (56.0, 102.0, 148.0)  # their centers along x
 _OFF = (150, 150, 150)
 _LIT = ((90, 160, 255), (255, 110, 80), (90, 190, 100))
@@ -133,19 +136,19 @@ class Scene:
 def draw_thing(kind: int, rng: np.random.Generator, unit: float) -> Thing:
     """Draw the thing of an action; ``unit`` is in pixels.
 
-    The kinds differ in the directions of fine waves alone, not in mean color, shape or size. All have
-    blotches.
+    The kinds differ in the directions of fine waves alone, not in shape, size, mean color or any shade of gray.
     """
     side = _THING_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
-    shades = _blotches(rng, x.shape, 4 * _BLOTCH * unit, _COVER)
+    shade, tint = (_blotches(rng, x.shape, 4 * _BLOTCH * unit, each) for each in (_SHADE, _COVER))
     slant = rng.uniform(-0.2, 0.2) + rng.choice((0, np.pi / 2)) * (kind == 2)  # training mirrors its samples
     for direction in _DIRECTIONS[kind]:
         along = np.cos(slant + direction) * x + np.sin(slant + direction) * y
         wave = np.sin(2 * np.pi / (_PERIOD * unit) * along + rng.uniform(0, 2 * np.pi))
-        shades += _CONTRAST * (2 / len(_DIRECTIONS[kind])) ** 0.5 * wave
-    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + shades[..., None], 0, 255)
-    return Thing(_masked(pixels, np.hypot(x, _FLATNESS * y) < side / 2), side)
+        tint += _CONTRAST * (2 / len(_DIRECTIONS[kind])) ** 0.5 * wave
+    colors = np.array(_color(rng, (140, 125, 110), 25)) + shade[..., None]
+    colors += tint.clip(-_LARGEST_TINT, _LARGEST_TINT)[..., None] * _TINT
+    return Thing(_masked(np.clip(colors, 0, 255), np.hypot(x, _FLATNESS * y) < side / 2), side)
 
 
 def _grip(pose: Pose) -> Point:
