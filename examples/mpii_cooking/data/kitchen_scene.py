@@ -13,16 +13,16 @@ FRAME = (204.0, 154.0)
 _COUNTER_TOP = 122
 _THING_SIDE = 20
 _FLATNESS = 1.15  # of the thing: width / height
-_DIRECTIONS = tuple(np.radians(each) for each in ((0,), (90,), (45,), (0, 90), (0, 60, 120), ()))
-"""Of the waves on each kind of thing: upright, lying or slanted stripes, checks, a honeycomb, none."""
-_PERIOD = 7.0
-"""Of the waves: 5.1 pixels at the detail level and 2.5 at the middle level. Where the whole frame is sampled with 28
-pixels, it is 1.3, and averaging leaves a third or less of them; blotches hide the rest."""
-_CONTRAST, _LARGEST_TINT = 80, 100  # standard deviation of the waves, and where they are cut off
+_WAVES = ((6.5, (0,)), (6.5, (90,)), (5.4, (45,)), (6.5, (0, 90)), (6.5, (0, 60, 120)), (6.5, ()))
+"""Period and directions in degrees of the waves on each kind of thing: upright, lying or slanted stripes, checks, a
+honeycomb, none. 6.5 pixels are 4.7 at the detail level and 2.4 at the middle level. Where the whole frame is sampled
+with 28 pixels, they are 1.2, and averaging leaves a quarter of the waves or less; blotches hide the rest. Slanted ones
+are finer, since averages over squares would leave more of them."""
+_CONTRAST, _LARGEST_TINT = 80, 110  # standard deviation of the waves, and where they are cut off
 _TINT = np.array([1, -0.7036, 1])
 """The color of waves, between magenta and green. It adds nothing to gray (0.299 R + 0.587 G + 0.114 B), so flow follows
 gray blotches alone. Else it would tell things apart: moving stripes look still along their direction."""
-_BLOTCH, _COVER, _SHADE = 2.0, 35, 15  # radius of blotches; standard deviation of those in this color and in gray
+_BLOTCH, _COVER, _SHADE = 3.0, 40, 15  # radius of blotches; standard deviation of those in this color and in gray
 _APPLIANCES = (56.0, 102.0, 148.0)  # their centers along x
 _OFF = (150, 150, 150)
 _LIT = ((90, 160, 255), (255, 110, 80), (90, 190, 100))
@@ -140,15 +140,16 @@ def draw_thing(kind: int, rng: np.random.Generator, unit: float) -> Thing:
     """
     side = _THING_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
+    color = np.array(_color(rng, (140, 125, 110), 25))
     shade, tint = (_blotches(rng, x.shape, 4 * _BLOTCH * unit, each) for each in (_SHADE, _COVER))
     slant = rng.uniform(-0.2, 0.2) + rng.choice((0, np.pi / 2)) * (kind == 2)  # training mirrors its samples
-    for direction in _DIRECTIONS[kind]:
+    period, directions = _WAVES[kind]
+    for direction in np.radians(directions):
         along = np.cos(slant + direction) * x + np.sin(slant + direction) * y
-        wave = np.sin(2 * np.pi / (_PERIOD * unit) * along + rng.uniform(0, 2 * np.pi))
-        tint += _CONTRAST * (2 / len(_DIRECTIONS[kind])) ** 0.5 * wave
-    colors = np.array(_color(rng, (140, 125, 110), 25)) + shade[..., None]
-    colors += tint.clip(-_LARGEST_TINT, _LARGEST_TINT)[..., None] * _TINT
-    return Thing(_masked(np.clip(colors, 0, 255), np.hypot(x, _FLATNESS * y) < side / 2), side)
+        wave = np.sin(2 * np.pi / (period * unit) * along + rng.uniform(0, 2 * np.pi))
+        tint += _CONTRAST * (2 / len(directions)) ** 0.5 * wave
+    pixels = color + shade[..., None] + tint.clip(-_LARGEST_TINT, _LARGEST_TINT)[..., None] * _TINT
+    return Thing(_masked(np.clip(pixels, 0, 255), np.hypot(x, _FLATNESS * y) < side / 2), side)
 
 
 def _grip(pose: Pose) -> Point:
