@@ -28,7 +28,7 @@ class KitchenSize:
     frames: int  # of a clip, on average
     # Smallest and largest distance from the torso's center to the side, at which the hand works. It is drawn evenly
     # for every clip, in pixels of a frame of 154 rows, in which the torso is 30 pixels wide.
-    distance: tuple[float, float] = (11.0, 27.0)
+    distance: tuple[float, float] = (8.0, 36.0)
     width: int = 204  # 1624 / 8, even for the encoder
     height: int = 154  # 1224 / 8, even for the encoder
 

@@ -152,3 +152,12 @@ def test_a_transformer_starts_from_a_random_head_as_in_the_paper(level):
     head = transformer("vgg-16", level, Modality.SPATIAL, QUICK).head
     assert torch.equal(head.bias, torch.zeros(6))
     assert head.weight.std().item() == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_window_wider_than_the_glimpse_shows_averages_and_no_moire():
+    """Pixels that alternate between 1 and -1 average to 0 over the four by four of an output pixel."""
+    level = QUICK.data.levels[2]
+    rows, columns = torch.meshgrid(torch.arange(level.height), torch.arange(level.height), indexing="ij")
+    image = (1 - 2 * ((rows + columns) % 2)).float().expand(1, 3, -1, -1)
+    sampled = transformer("vgg-m", level, Modality.SPATIAL, QUICK).sample(image, torch.eye(2, 3)[None])
+    assert sampled.abs().max() < 1e-6

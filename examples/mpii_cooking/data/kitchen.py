@@ -136,7 +136,7 @@ def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, 
     current = _current_action(actions)
     held = [things[index] if now >= actions[index].start else None for now, index in enumerate(current)]
     if not path.is_file():
-        with video.new_video(path, "mpeg4", rate=15) as writer:
+        with video.new_video(path, "mjpeg", rate=15) as writer:
             for pose, index, thing in zip(poses, current, held, strict=True):
                 writer.write(scene.frame(pose, actions[index].activity.place, thing, rng))
     return np.array([scene.box(pose, thing) for pose, thing in zip(poses, held, strict=True)], np.float32)
@@ -146,10 +146,10 @@ def _poses(actions: list[Action], distance: tuple[float, float], rng: np.random.
     """Move the person: sway throughout, a new stance for every action, and the action's movement of the hand."""
     current = _current_action(actions)
     time, count = np.arange(len(current)), len(actions)
-    stances = np.column_stack([FRAME[0] / 2 + rng.uniform(-20, 20) + rng.normal(0, 6, count), rng.normal(86, 2, count)])
+    stances = np.array([FRAME[0] / 2 + rng.uniform(-16, 16), 104.0]) + rng.normal(0, (4, 2), (count, 2))
     stance = _glide(stances, actions, time)
     sides = np.where(rng.random(count) < 0.5, -1.0, 1.0)
-    rests = stances + np.column_stack([sides * rng.uniform(*distance, count), np.full(count, 15.0)])
+    rests = stances + np.column_stack([sides * rng.uniform(*distance, count), np.full(count, 8.0)])
     hand = _glide(rests, actions, time) + rng.normal(0, 0.25, (len(time), 2))
     for action in actions:
         frames, reach = slice(action.start, action.stop), rng.uniform(6.5, 7.5)

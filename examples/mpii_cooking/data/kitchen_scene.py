@@ -10,16 +10,19 @@ import cv2
 import numpy as np
 
 FRAME = (204.0, 154.0)
-_COUNTER_TOP = 104
+_COUNTER_TOP = 122
 _THING_SIDE = 20
 _FLATNESS = 1.15  # of the thing: width / height
-_DIRECTIONS = tuple(np.radians(each) for each in ((0,), (90,), (45,), (0, 90), (0, 60, 120), ()))
-"""Of the waves on each kind of thing: upright, lying or slanted stripes, checks, a honeycomb, none."""
-_PERIOD = 6.5
-"""Of these waves: 4.7 pixels at the detail level, 2.4 at the middle level and 1.4 at the general level. Where the whole
-frame is sampled with the detail level's 28 pixels, it is 1.2, and averaging leaves less than a quarter of them."""
-_CONTRAST = 60  # standard deviation of the waves
-_BLOTCH, _COVER = 2.0, 25  # radius and standard deviation of blotches, which hide what is left of averaged waves
+_WAVES = ((6.5, (0,)), (6.5, (90,)), (5.4, (45,)), (6.5, (0, 90)), (6.5, (0, 60, 120)), (6.5, ()))
+"""Period and directions in degrees of the waves on each kind of thing: upright, lying or slanted stripes, checks, a
+honeycomb, none. 6.5 pixels are 4.7 at the detail level and 2.4 at the middle level. Where the whole frame is sampled
+with 28 pixels, they are 1.2, and averaging leaves a quarter of the waves or less; blotches hide the rest. Slanted ones
+are finer, since averages over squares would leave more of them."""
+_CONTRAST, _LARGEST_TINT = 80, 110  # standard deviation of the waves, and where they are cut off
+_TINT = np.array([1, -0.7036, 1])
+"""The color of waves, between magenta and green. It adds nothing to gray (0.299 R + 0.587 G + 0.114 B), so flow follows
+gray blotches alone. Else it would tell things apart: moving stripes look still along their direction."""
+_BLOTCH, _COVER, _SHADE = 3.0, 40, 15  # radius of blotches; standard deviation of those in this color and in gray
 _APPLIANCES = (56.0, 102.0, 148.0)  # their centers along x
 _OFF = (150, 150, 150)
 _LIT = ((90, 160, 255), (255, 110, 80), (90, 190, 100))
@@ -92,13 +95,13 @@ class Scene:
         room = np.full((height, width, 3), _color(rng, (150, 150, 145), 30), np.float32)
         room += _blotches(rng, (height, width), 25 * self.unit, 14)[..., None]
         for tile in range(0, 204, 12):
-            self._box(room, (tile, 44), (tile + 0.6, 104), _color(rng, (120, 120, 120), 5))
+            self._box(room, (tile, 54), (tile + 0.6, _COUNTER_TOP), _color(rng, (120, 120, 120), 5))
         for _ in range(26):
-            x, y = rng.uniform(-5, 200), rng.choice([58.0, 78.0, 98.0])
+            x, y = rng.uniform(-5, 200), rng.choice([70.0, 90.0, 110.0])
             self._box(room, (x, y - rng.uniform(5, 14)), (x + rng.uniform(3, 11), y), _color(rng, (130, 120, 110), 60))
         counter = _color(rng, (140, 115, 90), 20)
         self._box(room, (0, _COUNTER_TOP), (204, 154), counter)
-        self._box(room, (0, 132), (204, 154), tuple(0.6 * c for c in counter))
+        self._box(room, (0, 144), (204, 154), tuple(0.6 * c for c in counter))
         room += _blotches(rng, (height, width), 1.5 * self.unit, 4)[..., None]
         return room
 
@@ -108,8 +111,8 @@ class Scene:
         for lit, color in enumerate(_LIT):
             rooms.append(room.copy())
             for place, center in enumerate(centers):
-                self._box(rooms[-1], (center - 18, 3), (center + 18, 33), (70, 70, 75))
-                self._box(rooms[-1], (center - 15, 6), (center + 15, 30), color if place == lit else _OFF)
+                self._box(rooms[-1], (center - 18, 14), (center + 18, 44), (70, 70, 75))
+                self._box(rooms[-1], (center - 15, 17), (center + 15, 41), color if place == lit else _OFF)
         return rooms
 
     def _box(self, canvas: np.ndarray, low: Point, high: Point, color: Color) -> None:
@@ -133,19 +136,20 @@ class Scene:
 def draw_thing(kind: int, rng: np.random.Generator, unit: float) -> Thing:
     """Draw the thing of an action; ``unit`` is in pixels.
 
-    The kinds differ in the directions of fine waves alone, not in mean color, shape or size. All have
-    blotches.
+    The kinds differ in the directions of fine waves alone, not in shape, size, mean color or any shade of gray.
     """
     side = _THING_SIDE * unit * rng.uniform(0.92, 1.08)
     y, x = _grid(side)
-    shades = _blotches(rng, x.shape, 4 * _BLOTCH * unit, _COVER)
+    color = np.array(_color(rng, (140, 125, 110), 25))
+    shade, tint = (_blotches(rng, x.shape, 4 * _BLOTCH * unit, each) for each in (_SHADE, _COVER))
     slant = rng.uniform(-0.2, 0.2) + rng.choice((0, np.pi / 2)) * (kind == 2)  # training mirrors its samples
-    for direction in _DIRECTIONS[kind]:
+    period, directions = _WAVES[kind]
+    for direction in np.radians(directions):
         along = np.cos(slant + direction) * x + np.sin(slant + direction) * y
-        wave = np.sin(2 * np.pi / (_PERIOD * unit) * along + rng.uniform(0, 2 * np.pi))
-        shades += _CONTRAST * (2 / len(_DIRECTIONS[kind])) ** 0.5 * wave
-    pixels = np.clip(np.array(_color(rng, (140, 125, 110), 25)) + shades[..., None], 0, 255)
-    return Thing(_masked(pixels, np.hypot(x, _FLATNESS * y) < side / 2), side)
+        wave = np.sin(2 * np.pi / (period * unit) * along + rng.uniform(0, 2 * np.pi))
+        tint += _CONTRAST * (2 / len(directions)) ** 0.5 * wave
+    pixels = color + shade[..., None] + tint.clip(-_LARGEST_TINT, _LARGEST_TINT)[..., None] * _TINT
+    return Thing(_masked(np.clip(pixels, 0, 255), np.hypot(x, _FLATNESS * y) < side / 2), side)
 
 
 def _grip(pose: Pose) -> Point:
