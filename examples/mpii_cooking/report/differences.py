@@ -49,6 +49,7 @@ def departures(results: Results) -> list[Departure]:
         found.append(Departure("Optimizer", "stochastic gradient descent", settings.training.optimizer.capitalize()))
     return [
         *found,
+        Departure("Sampling of every window", "bilinear", "also averaged over the area of each sample"),
         Departure("First stage of R_h", "on windows of most motion", "on random crops, shared by all variants"),
         Departure("Rows of Table 2", "STN and SSTN", "also R_h, the center window, and constant answers"),
     ]
