@@ -290,6 +290,7 @@ def test_the_paper_preset_keeps_to_what_the_paper_states():
     results = changed(made_up_results(settings=PRESETS["paper"]), is_synthetic=False)
     assert [row.what for row in departures(results)] == [
         "Start of the networks",
+        "Sampling of every window",
         "First stage of R_h",
         "Rows of Table 2",
     ]
