@@ -191,8 +191,8 @@ SMOKE = replace(
     training=replace(
         QUICK.training,
         width=1 / 16,
-        batch=32,
-        sub_batch=10,  # half of the kitchen's training clips, so that a step has sub-batches to add up
+        batch=20,
+        sub_batch=10,  # half of a batch: with more than two, several processes would sum in another order
         guide=PhaseSettings(epochs=2, rate=1e-3, span=8, decays=True),
         recognize=PhaseSettings(epochs=2, rate=1e-3),
         joint=PhaseSettings(epochs=2, rate=5e-4, localization_rate=5e-5),
