@@ -91,7 +91,7 @@ BROKEN = {
     "search, window": ("search", pipeline_stages, "window_profile", next_to_the_best),
     "search, score": ("search", pipeline_stages, "window_scores", lower),
     "pool": ("pool", TemporalCorrelationPooling, "forward", lambda pool: lambda *a: pool(*a) + 1e-6),
-    "features, order": ("features", features, "affine_sample", lambda sample: lambda *a: sample(*a).flip(0)),
+    "features, order": ("features", features, "affine_sample", lambda sample: lambda *a, **k: sample(*a, **k).flip(0)),
     "features, values": ("features", Classifier, "fc6", lambda fc6: lambda *a: fc6(*a) * 1.01),
 }
 
