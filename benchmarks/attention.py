@@ -194,15 +194,15 @@ def tested(model: Model, windows: Callable[[Tensor], Tensor], test: Scenes) -> R
     theta = windows(test.image)
     glimpse = affine_sample(test.image, theta, (GLIMPSE, GLIMPSE))
     shape = distortion(theta, (test.image.shape[2], test.image.shape[3]), (GLIMPSE, GLIMPSE))
-    outside = float(shape.outside.mean())
-    return {
-        "accuracy": 100 * float((model.classifier(glimpse).argmax(1) == test.label).double().mean()),
-        "iou": float(window_iou(theta, test.truth).mean()),
-        "anisotropy": float(shape.anisotropy.median()),
-        "scale": float(shape.scale.median()),
-        "outside": outside,
-        "is_lost": outside > LOST,
+    means = {
+        "accuracy": 100 * (model.classifier(glimpse).argmax(1) == test.label).double().mean(),
+        "iou": window_iou(theta, test.truth).mean(),
+        "anisotropy": shape.anisotropy.median(),
+        "scale": shape.scale.median(),
+        "outside": shape.outside.mean(),
     }
+    found: Row = {name: round(float(value), 4) for name, value in means.items()}
+    return found | {"is_lost": bool(found["outside"] > LOST)}
 
 
 @cache

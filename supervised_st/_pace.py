@@ -17,8 +17,8 @@ class Pace:
     rate would have given.
     """
 
-    def __init__(self, fraction: float) -> None:
-        self.fraction = fraction
+    def __init__(self) -> None:
+        self.fraction = 1.0
         self._has_guided = False
         # Of the lengths of guided steps: their decaying sum, and that of their weights.
         self._lengths: tuple[Tensor | float, Tensor | float] = (0.0, 0.0)

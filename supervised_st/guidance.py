@@ -97,23 +97,28 @@ class RegressiveGuidance(nn.Module):
         check_choice("loss", loss, _LOSSES)
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight must be finite and not negative, got {weight}")
-        if not 0 < free_pace <= 1:
-            raise ValueError(f"free_pace must be positive and at most 1, got {free_pace}")
         self.loss, self.weight, self.joint = loss, weight, joint
         self.schedule = schedules.Always() if schedule is None else schedule
         if not isinstance(self.schedule, schedules.Schedule):
             raise TypeError(f"schedule must be a Schedule such as HardSwitch(1000), got {schedule!r}")
         self.steps = 0
         self._override: bool | None = None
-        self._pace = Pace(free_pace)
+        self._pace = Pace()
+        self.free_pace = free_pace
         self._calls = 0  # of `objective` under guidance since the last step
         self._has_warned = False
         self._update()
 
     @property
     def free_pace(self) -> float:
-        """How far the transformer moves per optimizer step once guidance has ended."""
+        """How far the transformer moves per optimizer step once guidance has ended. It may be set at any time."""
         return self._pace.fraction
+
+    @free_pace.setter
+    def free_pace(self, value: float) -> None:
+        if not 0 < value <= 1:
+            raise ValueError(f"free_pace must be positive and at most 1, got {value}")
+        self._pace.fraction = value
 
     @property
     def strength(self) -> float:

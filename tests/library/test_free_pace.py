@@ -255,6 +255,17 @@ def test_weights_loaded_between_two_steps_stay():
 def test_a_pace_out_of_range_is_named(pace):
     with pytest.raises(ValueError, match=f"free_pace must be positive and at most 1, got {pace}"):
         RegressiveGuidance(free_pace=pace)
+    guidance = RegressiveGuidance(free_pace=0.5)
+    with pytest.raises(ValueError, match=f"free_pace must be positive and at most 1, got {pace}"):
+        guidance.free_pace = pace
+    assert guidance.free_pace == 0.5
+
+
+def test_a_pace_can_be_set_later():
+    set_later = RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=0.5)
+    set_later.free_pace = 0.1
+    expected = trained("adam", RegressiveGuidance(schedule=HardSwitch(GUIDED)))
+    assert_equal(trained("adam", set_later), expected)
 
 
 def test_a_task_that_cannot_be_called_is_refused_while_guided():
