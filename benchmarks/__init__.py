@@ -5,7 +5,7 @@ Results are JSON files in ``results/``; the tables of the docs come from them.
 The commands, each ``python benchmarks/NAME.py``, and the files that only they use (``accuracy`` has none):
 
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
-- ``attention``: ``attention_scenes``, ``attention_tables``.
+- ``attention``: ``attention_scenes``, ``attention_tables``; ``attention_picture`` draws one of its settings.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.
 - ``static_report``: ``machine_code``; ``tables``: ``timing_tables``.
 """
