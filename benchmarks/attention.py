@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from benchmarks.attention_scenes import GLIMPSE, TASKS, Scenes
 from benchmarks.attention_tables import attention_table
-from benchmarks.records import Measured, Row, provenance, results_file
+from benchmarks.records import Measured, Row, provenance, results_file, save
 from supervised_st import Glimpse, HardSwitch, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample
 from supervised_st.geometry import PARAMETERIZATIONS, distortion, window_iou
 
@@ -250,7 +250,7 @@ def main() -> None:
         done = tqdm(pool.map(run, missing), initial=len(every) - len(missing), total=len(every), unit="setting")
         for row in done:
             measured.add(row)
-    print(f"{attention_table(measured.results)}\n\n{path}")
+    print(f"{attention_table(save(path, measured.results))}\n\n{path}")
 
 
 if __name__ == "__main__":
