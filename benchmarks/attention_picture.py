@@ -42,7 +42,13 @@ def draw(path: Path) -> None:
             outlines = corners(way.model.look.localize(test.image[:SHOWN]))[:, [0, 1, 2, 3, 0]]
         for panel, outline in zip(panels, outlines, strict=True):
             panel.plot(*outline.T, style, color=color, linewidth=2.5, label=name)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(ways), fontsize=11, columnspacing=1)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=len(ways),
+        fontsize=11,
+        columnspacing=1,
+    )
     figure.savefig(path, dpi=100)
 
 
