@@ -67,7 +67,7 @@ def test_the_verdict_where_the_motion_window_shows_little_comes_first(results, l
     [
         (9, "Setting it free helped", 30),
         (30, "Setting it free did harm", 100),
-        (20, "Whether setting it free helped cannot be told", 67),
+        (20, "It is not clear whether setting it free helped", 67),
     ],
 )
 def test_what_setting_free_added_is_said_for_itself(results, frozen, verdict, percent):

@@ -1,6 +1,7 @@
 """Guidance: exact losses, the objective, and exactly nothing while it is off."""
 
 import re
+import warnings
 from typing import NamedTuple
 
 import pytest
@@ -304,3 +305,62 @@ def test_wrong_targets_are_named():
 def test_a_schedule_of_the_wrong_type_is_named():
     with pytest.raises(TypeError, match=r"schedule must be a Schedule such as HardSwitch\(1000\), got 10"):
         RegressiveGuidance(schedule=10)
+
+
+def loss(model, guidance):
+    image, labels, target = batch()
+    return guidance.objective(model.transformer, image, target=target, task=model.task(labels))
+
+
+def test_a_task_that_cannot_be_called_is_refused_while_guided():
+    with pytest.raises(TypeError, match="task must be a function from a Glimpse to a loss, got Tensor"):
+        RegressiveGuidance().objective(build().transformer, torch.zeros(1, 3, 9, 9), target=None, task=torch.zeros(()))
+
+
+def test_a_forgotten_step_is_said_once(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(3))
+    with pytest.warns(UserWarning, match=r"guidance.step\(\) was not called during 10 calls of objective") as found:
+        [loss(model, guidance) for _ in range(25)]
+    assert len(found) == 1
+    assert found[0].filename == __file__
+
+
+def test_a_forgotten_step_is_said_to_those_who_switch_by_hand(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model, guidance = build(), RegressiveGuidance()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        [loss(model, guidance) for _ in range(25)]
+    guidance.off()
+    with pytest.warns(UserWarning, match="nothing slows the transformer down") as found:
+        [loss(model, guidance) for _ in range(25)]
+    assert len(found) == 1
+
+
+def test_nothing_is_said_when_steps_are_counted_or_do_not_matter(monkeypatch):
+    monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
+    model = build()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (never := RegressiveGuidance()).off()
+        for guidance in (RegressiveGuidance(), never, counted := RegressiveGuidance(schedule=HardSwitch(10))):
+            for call in range(30):
+                with torch.set_grad_enabled(call % 2 == 0 or guidance is not counted):
+                    loss(model, guidance)
+                if call % 18 == 17:
+                    counted.step()
+
+
+def test_auto_returns_to_the_schedule():
+    guidance = RegressiveGuidance(schedule=HardSwitch(2))
+    guidance.off()
+    guidance.step()
+    guidance.auto()
+    assert guidance.strength == 1
+    guidance.on()
+    guidance.step()
+    assert guidance.strength == 1
+    guidance.auto()
+    assert guidance.strength == 0
+    assert "off by the schedule" in repr(guidance)

@@ -45,13 +45,16 @@ def _panel(axes: Axes, study: StudyResults, rival: Variant) -> None:
     places, values = zip(*((place, gain.value) for place, gain in found), strict=True)
     axes.axhline(0, color=GRAY, linewidth=1)
     axes.plot(places, values, color=color, linewidth=1, alpha=0.5)
-    for place, gain in found:
+    for number, (place, gain) in enumerate(found):
         axes.vlines(place, *gain.interval, color=color, linewidth=1.5, alpha=0.6)
         face = "white" if gain.verdict is Verdict.INCONCLUSIVE else color
         axes.plot(place, gain.value, "o", color=color, markerfacecolor=face, markersize=5, zorder=3)
+        # By turns above and below, so that the numbers of neighbors do not overlap.
+        end, offset, side = (gain.interval[0], -3, "top") if number % 2 else (gain.interval[1], 3, "bottom")
         axes.annotate(
-            f"{gain.value:+.0f}", (place, gain.interval[1]), (0, 3), textcoords="offset points",
-            color=INK, fontsize=8, ha="center", va="bottom",
+            f"{gain.value:+.0f}", (place, end), (0, offset), textcoords="offset points",
+            color=INK, fontsize=8, ha="center", va=side,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
     described = textwrap.wrap(f"… {rival.key}: {rival.traits.description}", 24)
     axes.annotate(

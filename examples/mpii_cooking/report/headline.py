@@ -19,7 +19,7 @@ _PAID = {
 _FREED = {
     Verdict.HOLDS: "Setting it free helped",
     Verdict.FAILS: "Setting it free did harm",
-    Verdict.INCONCLUSIVE: "Whether setting it free helped cannot be told",
+    Verdict.INCONCLUSIVE: "It is not clear whether setting it free helped",
 }
 
 
