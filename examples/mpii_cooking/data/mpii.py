@@ -46,7 +46,7 @@ def choose_split(name: Literal["fixed5", "loso7"], fold: int | str | None = None
     return Split(f"loso7-{left_out}", tuple(sorted(others)), (left_out,))
 
 
-class Interval(NamedTuple):
+class LabeledInterval(NamedTuple):
     """One row of the annotation file. Rows and frames are counted from 1."""
 
     row: int
@@ -58,7 +58,7 @@ class Interval(NamedTuple):
     name: str
 
 
-def parse_annotations(csv: Path) -> tuple[Interval, ...]:
+def parse_annotations(csv: Path) -> tuple[LabeledInterval, ...]:
     """Read and check every row. A ``DataError`` lists all rows that are malformed, repeated or contradict another."""
     intervals, problems = [], []
     for row, line in enumerate(csv.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
@@ -75,7 +75,7 @@ def parse_annotations(csv: Path) -> tuple[Interval, ...]:
     return tuple(intervals)
 
 
-def _parse_row(row: int, line: str) -> Interval:
+def _parse_row(row: int, line: str) -> LabeledInterval:
     fields = line.split(",")
     if len(fields) != 6:
         raise DataError(f"must have 6 fields, got {len(fields)}: {line[:100]!r}")
@@ -88,7 +88,7 @@ def _parse_row(row: int, line: str) -> Interval:
     name = fields[5].replace("\\&", "&").strip()
     if not name:
         raise DataError("category_name must not be empty")
-    return Interval(row, subject, fields[1], start, end, category, name)
+    return LabeledInterval(row, subject, fields[1], start, end, category, name)
 
 
 def _positive(name: str, text: str) -> int:
@@ -97,11 +97,11 @@ def _positive(name: str, text: str) -> int:
     return int(text)
 
 
-def _contradictions(intervals: Iterable[Interval]) -> Iterator[tuple[int, str]]:
+def _contradictions(intervals: Iterable[LabeledInterval]) -> Iterator[tuple[int, str]]:
     """Yield a problem for every row that repeats an earlier one or contradicts the name or subject that one gives."""
-    seen: dict[tuple[object, ...], Interval] = {}
-    names: dict[int, Interval] = {}
-    subjects: dict[str, Interval] = {}
+    seen: dict[tuple[object, ...], LabeledInterval] = {}
+    names: dict[int, LabeledInterval] = {}
+    subjects: dict[str, LabeledInterval] = {}
     for interval in intervals:
         first = seen.setdefault(interval[1:], interval)
         if first is not interval:
@@ -114,7 +114,7 @@ def _contradictions(intervals: Iterable[Interval]) -> Iterator[tuple[int, str]]:
             yield interval.row, f"gives this video subject {interval.subject}, row {first.row} {first.subject}"
 
 
-def summary(intervals: Iterable[Interval], split: Split = FIXED5) -> str:
+def summary(intervals: Iterable[LabeledInterval], split: Split = FIXED5) -> str:
     """Count intervals, classes and clips in one line."""
     counts = Counter(_part_of(interval, split) for interval in intervals)
     labeled = counts.total() - counts["background"]
@@ -125,7 +125,7 @@ def summary(intervals: Iterable[Interval], split: Split = FIXED5) -> str:
     )
 
 
-def _part_of(interval: Interval, split: Split) -> str:
+def _part_of(interval: LabeledInterval, split: Split) -> str:
     if interval.category == BACKGROUND:
         return "background"
     if interval.subject in split.train:

@@ -38,7 +38,7 @@ _PARALLEL = 2
 
 _CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 
-Found = tuple[Unit, int]  # a video's unit and its number of frames
+PreparedVideo = tuple[Unit, int]  # a video's unit and its number of frames
 
 
 class VideoCache:
@@ -92,7 +92,7 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
     are broken, are higher than wide or end before their clips do.
     """
 
-    def checked(key: str) -> Found:
+    def checked(key: str) -> PreparedVideo:
         path = dataset.videos[key]
         unit = video_unit(key, path, settings, workspace, dataset.framing)
         if unit.done:
@@ -102,7 +102,7 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
             raise DataError(f"{path} must be at least as wide as high, got {width} x {height}: {_CURE_OF_HEIGHT}")
         return unit, frames.count(path, dataset.framing)
 
-    def prepared(key: str) -> Found:
+    def prepared(key: str) -> PreparedVideo:
         unit, _ = found[key]
         prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
@@ -118,10 +118,10 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
     return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
 
 
-def _usable(dataset: Dataset, work: Callable[[str], Found], keys: Sequence[str]) -> dict[str, Found]:
+def _usable(dataset: Dataset, work: Callable[[str], PreparedVideo], keys: Sequence[str]) -> dict[str, PreparedVideo]:
     """Return what ``work`` finds for every video, or raise an error with all problems."""
 
-    def attempt(key: str) -> Found | str:
+    def attempt(key: str) -> PreparedVideo | str:
         try:
             return work(key)
         except DataError as problem:

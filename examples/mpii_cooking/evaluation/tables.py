@@ -15,7 +15,7 @@ PAIR = (Variant.STN, Variant.SSTN)  # below each level of Table 2
 ALL_SHOWN = "all that this stream shows"  # names the best that could be
 Name = TypeVar("Name")
 Cell = TypeVar("Cell")
-Found = TypeVar("Found")
+FoundT = TypeVar("FoundT")
 
 
 def frame_table(results: Results) -> dict[str, dict[FrameCell, Accuracy]]:
@@ -61,7 +61,7 @@ def clip_ceilings(results: Results) -> dict[str, dict[str, float]]:
 
 
 def _filled(
-    rows: Mapping[Name, Sequence[Cell]], find: Callable[[Sequence[Cell]], Mapping[Cell, Found]]
-) -> dict[Name, dict[Cell, Found]]:
+    rows: Mapping[Name, Sequence[Cell]], find: Callable[[Sequence[Cell]], Mapping[Cell, FoundT]]
+) -> dict[Name, dict[Cell, FoundT]]:
     found = find([cell for row in rows.values() for cell in row])
     return {name: {cell: found[cell] for cell in row} for name, row in rows.items()}

@@ -14,7 +14,7 @@ from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike, NDArray
 
 from examples.mpii_cooking.evaluation.results import Results
-from examples.mpii_cooking.evaluation.schema import ProbeFrames
+from examples.mpii_cooking.evaluation.schema import ProbeFrames, Thetas
 from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
 from examples.mpii_cooking.variants import Variant
@@ -22,7 +22,6 @@ from supervised_st import affine_sample, geometry
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 Picture = NDArray[np.floating]
-Thetas = NDArray[np.float64]  # (moments, frames, 2, 3)
 
 EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen

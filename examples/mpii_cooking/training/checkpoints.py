@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from examples.mpii_cooking.workspace import Unit, written_aside
 
-Thetas = list[list[list[float]]]  # theta of several frames
+ThetaLists = list[list[list[float]]]  # theta of several frames
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class History:
     loss: tuple[float, ...] = ()  # mean training loss of each epoch
     measure: tuple[float, ...] = ()
     """Fraction of right classes, in the guidance phase the mean overlap with the target window."""
-    windows: tuple[Thetas, ...] = ()
+    windows: tuple[ThetaLists, ...] = ()
     """Theta on a few fixed frames, before the first epoch and after each; empty for most runs."""
     seconds: float = 0.0
     is_finished: bool = False  # whether training is over

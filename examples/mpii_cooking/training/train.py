@@ -24,7 +24,7 @@ from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.training import checkpoints
-from examples.mpii_cooking.training.checkpoints import Thetas
+from examples.mpii_cooking.training.checkpoints import ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import Objective, Outcome, make_objective
@@ -263,8 +263,8 @@ def _epoch(
 
 
 @torch.no_grad()
-def _thetas(networks: Networks, images: Tensor) -> Thetas:
-    thetas: Thetas = networks.transformer.eval().localize(images).tolist()
+def _thetas(networks: Networks, images: Tensor) -> ThetaLists:
+    thetas: ThetaLists = networks.transformer.eval().localize(images).tolist()
     return thetas
 
 
