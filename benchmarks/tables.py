@@ -58,7 +58,8 @@ def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
 
 
 def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
-    return lambda: table(RunResults.load(docs_record.FOLDER / name))
+    folder = docs_record.FOLDER / name
+    return lambda: table(RunResults.load(folder)) if folder.is_dir() else "Not run yet."
 
 
 def _of_study(table: Callable[[StudyResults], str], name: str) -> Callable[[], str]:
@@ -81,6 +82,7 @@ RUN_TABLES = {
     "run": markdown.run_table,
     "headline": markdown.headline_text,
     "claims": markdown.claims_table,
+    "rivals": markdown.rivals_table,
     "claims by cue": markdown.claims_by_cue_table,
     "claims by distance": markdown.claims_by_distance_table,
     "table 2": markdown.table_2,
@@ -89,10 +91,13 @@ RUN_TABLES = {
     "table 3": markdown.table_3,
     "overlap": markdown.overlap_table,
 }
-TABLES |= {f"kitchen, {name}": _of_run(it, "kitchen") for name, it in RUN_TABLES.items()}
-CLIPS_TABLES = ("run", "headline", "claims", "table 3", "overlap")
-TABLES |= {f"clips, {name}": _of_run(RUN_TABLES[name], "clips") for name in CLIPS_TABLES}
-
+SHOWN = {
+    "kitchen": tuple(RUN_TABLES),
+    "clips": ("run", "headline", "claims", "table 3", "overlap"),
+    "five-interactions": ("run", "headline", "claims", "table 2", "table 3", "overlap"),
+    "six-interactions": ("run", "headline", "claims", "table 3"),
+}
+TABLES |= {f"{run}, {name}": _of_run(RUN_TABLES[name], run) for run, names in SHOWN.items() for name in names}
 TABLES |= {
     f"study {study}, {name}": _of_study(it, study)
     for study in ("distance", "clips")

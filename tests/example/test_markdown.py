@@ -26,6 +26,7 @@ TABLES = (
     markdown.run_table,
     markdown.headline_text,
     markdown.claims_table,
+    markdown.rivals_table,
     markdown.claims_by_cue_table,
     markdown.claims_by_distance_table,
     markdown.cues_table,
@@ -112,6 +113,24 @@ def test_readings_of_claims_are_rows_below_their_titles(results):
             assert (f"{reading.ceiling:.1f}" if kind == "by_cue" else str(reading.clips)) in row
 
 
+def test_gains_over_rivals_are_those_of_the_clips_that_a_row_names(results):
+    rows = [line[2:-2].split(" | ") for line in markdown.rivals_table(results).splitlines()[2:5]]
+    assert [row[:2] for row in rows] == [["R_h", "any share"], ["", "less than half"], ["", "half or more"]]
+    free, fixed = (
+        np.stack([it.answers for it in results.frame_answers if it.cell == results.cell(variant, "detail")][:2])
+        for variant in (Variant.SSTN, Variant.HARD_CODED)
+    )
+    names, things = np.arange(len(results.dataset.classes)), np.array(results.dataset.cues["thing"])
+    gains = [
+        (known[free] == known[results.labels]).astype(int) - (known[fixed] == known[results.labels])
+        for known in (names, things)
+    ]
+    is_near = np.array(results.shown) >= 0.5
+    for row, part in zip(rows, (np.full_like(is_near, True), ~is_near, is_near), strict=True):
+        found = [float(cell.split(" ")[0]) for cell in row[2:]]
+        assert found == [round(100 * gain[:, part].mean(), 1) for gain in gains]
+
+
 def test_data_without_cues_has_no_rows_about_them(results):
     filmed = replace(results, dataset=replace(results.dataset, cues={}), shown=())
     assert markdown.claims_by_cue_table(filmed) == markdown.claims_by_distance_table(filmed) == ""
@@ -162,7 +181,6 @@ def test_a_record_names_no_folder_of_the_machine(results):
     assert "/home" not in json.dumps(encode(replace(kept, scores={})))
 
 
-@pytest.mark.xfail(reason="recorded by version 0.2.0, to be run again", strict=True)
 @pytest.mark.parametrize(("name", "preset"), [("kitchen", "standard"), ("clips", "quick")])
 def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
     assert Results.load(docs_record.FOLDER / name).settings == PRESETS[preset]

@@ -22,7 +22,7 @@ SHARES = (
     Share("two thirds or more", 2 / 3, math.inf),
 )
 """They divide the test clips by how far the action is from the largest motion: from far to near."""
-LESS_THAN_HALF = Share("less than half", 0, 1 / 2)
+LESS_THAN_HALF, HALF_OR_MORE = Share("less than half", 0, 1 / 2), Share("half or more", 1 / 2, math.inf)
 
 
 @dataclass(frozen=True)

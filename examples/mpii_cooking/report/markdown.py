@@ -5,7 +5,8 @@ from itertools import product
 
 from examples.mpii_cooking import paper
 from examples.mpii_cooking.evaluation.ceilings import ceiling
-from examples.mpii_cooking.evaluation.measures import Measure
+from examples.mpii_cooking.evaluation.claims import beats
+from examples.mpii_cooking.evaluation.measures import HALF_OR_MORE, LESS_THAN_HALF, THING, Measure
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import Environment, StageTime
 from examples.mpii_cooking.evaluation.significance import Estimate, Interval
@@ -23,6 +24,8 @@ from examples.mpii_cooking.formats import duration, markdown_table
 from examples.mpii_cooking.report.headline import headline
 from examples.mpii_cooking.report.verdicts import Judgment, Reading, judge
 from examples.mpii_cooking.variants import Modality, Region, Variant
+
+_RIVALS = (Variant.HARD_CODED, Variant.FROZEN, Variant.GUIDED, Variant.STN, Variant.STN_LEVEL)
 
 
 def run_table(results: Results) -> str:
@@ -77,6 +80,19 @@ def claims_by_distance_table(results: Results) -> str:
         (title, it.part, str(it.clips), *_read(it))
         for title, it in _readings(results, lambda judgment: judgment.by_distance)
     ]
+    return markdown_table(header, rows) if rows else ""
+
+
+def rivals_table(results: Results) -> str:
+    """Return what SSTN gains over each rival in single frames at detail level, by what the motion window shows."""
+    rows = []
+    for rival, share in product(_RIVALS, (None, LESS_THAN_HALF, HALF_OR_MORE)):
+        pair, measures = beats(results, rival), (Measure(None, share), Measure(THING, share))
+        if results.has(pair) and len(results.clips(measures[0])):
+            found = (results.compare([pair], measure).mean for measure in measures)
+            gains = (f"{it.value:+.1f} ({_span(it.interval, '+.1f')}), {it.verdict.value}" for it in found)
+            rows.append(("" if share else rival.key, share.name if share else "any share", *gains))
+    header = ("SSTN against", "of the thing, the motion window shows", "class: difference, points", "thing")
     return markdown_table(header, rows) if rows else ""
 
 
