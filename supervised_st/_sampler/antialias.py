@@ -12,7 +12,7 @@ from torch import Tensor
 
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.reference import pixel_transform
-from supervised_st._sampler.tensors import lay_out, normalize
+from supervised_st._sampler.tensors import has_values, is_transformed, lay_out, normalize
 
 Sampler = Callable[[Tensor, Tensor, ChannelConstants, tuple[int, int], Sampling], Tensor]
 """A backend, such as :func:`supervised_st._sampler.reference.affine_sample_reference`."""
@@ -34,26 +34,66 @@ def affine_sample_antialiased(
 
     Out-of-bounds pixels count as zero; then the fill is added in proportion to the area of the box out of bounds.
     """
-    image = normalize(image, constants.mean, constants.std)
     transforms = theta if theta.ndim == 4 else theta[:, None]
     image_size = (image.shape[2], image.shape[3])
     pixel = pixel_transform(transforms, image_size, size, align_corners=sampling.align_corners)
-    corners, areas = footprints(pixel, image_size, size)
-    of_table = Sampling("bilinear", "border", align_corners=False)
-    sums = sample(summed_area_table(image), corners.flatten(1, 2), ChannelConstants(), size, of_table)
-    upper_left, upper_right, lower_left, lower_right = sums.view(*transforms.shape[:2], 4, *sums.shape[2:]).unbind(2)
-    averages = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
+    is_known = _is_known(image, pixel)
+    part, in_part = parts_in_reach(image, pixel, size) if is_known else (image, pixel)
+    part = normalize(part, constants.mean, constants.std)
+    if is_known and not (pixel[..., :2].square().sum(-1) > 1).any():
+        # All footprints are one pixel large: averages over them are bilinear.
+        bilinear = Sampling("bilinear", "zeros", align_corners=False)
+        centers = to_theta(in_part, (part.shape[2], part.shape[3]), size)
+        averages = sample(part.double(), centers, ChannelConstants(), size, bilinear)
+    else:
+        averages = box_averages(part, in_part, size, sample)
     if constants.fill is not None:
         fraction = out_of_bounds_fraction(pixel, image_size, size)[:, :, None]
         # Boxes inside the image ignore the fill, even if it is infinite.
         averages = averages + torch.where(fraction > 0, fraction * constants.fill.double()[:, None, None], 0.0)
-    sampled = lay_out(averages.to(image.dtype).transpose(1, 2), image)
+    sampled = lay_out(averages.to(part.dtype).transpose(1, 2), image)
     return sampled if theta.ndim == 4 else sampled.squeeze(1)
+
+
+def _is_known(image: Tensor, pixel: Tensor) -> bool:
+    """Return whether shapes may depend on theta: not on a GPU, which would have to be waited for, nor in a graph."""
+    is_plain = image.is_cpu and has_values(pixel) and not is_transformed(image, pixel)
+    return is_plain and image.numel() > 0 and pixel.numel() > 0
+
+
+def parts_in_reach(image: Tensor, pixel: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the part of each image that its footprints reach, all of one size, and the transforms relative to it."""
+    h, w = size
+    starts, lengths = [], []
+    for row, length in zip(pixel.detach().unbind(-2), reversed(image.shape[2:]), strict=True):
+        a, b, t = row.unbind(-1)
+        center = t + a * ((w - 1) / 2) + b * ((h - 1) / 2) + 0.5
+        reach = a.abs() * ((w - 1) / 2) + b.abs() * ((h - 1) / 2) + _side(a, b) / 2
+        # One pixel more on each side, so that no derivative at the edge of a footprint is lost.
+        start = (center - reach).floor().sub(1).nan_to_num(0.0).amin(1).clamp(0, length - 1)
+        stop = (center + reach).ceil().add(1).nan_to_num(float(length)).amax(1).clamp(1, length)
+        lengths.append(int((stop - start).max()))
+        starts.append(start.clamp(max=length - lengths[-1]))
+    width, height = lengths
+    if (height, width) == image.shape[2:]:
+        return image, pixel
+    places = zip(image.unbind(), *(start.long().tolist() for start in starts), strict=True)
+    parts = torch.stack([one[:, y : y + height, x : x + width] for one, x, y in places])
+    return parts, pixel - F.pad(torch.stack(starts, dim=-1)[:, None, :, None], (2, 0))
+
+
+def box_averages(image: Tensor, pixel: Tensor, size: tuple[int, int], sample: Sampler) -> Tensor:
+    """Return the averages over all footprints, ``(batch, transform, channel, h, w)``, float64."""
+    corners, areas = footprints(pixel, (image.shape[2], image.shape[3]), size)
+    of_table = Sampling("bilinear", "border", align_corners=False)
+    sums = sample(summed_area_table(image), corners.flatten(1, 2), ChannelConstants(), size, of_table)
+    upper_left, upper_right, lower_left, lower_right = sums.unflatten(1, (-1, 4)).unbind(2)
+    return ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
 
 
 def summed_area_table(image: Tensor) -> Tensor:
     """Return sums of the pixels above and to the left: ``(batch, channel, H + 1, W + 1)``, float64."""
-    sums = F.pad(image.double(), (1, 0, 1, 0))
+    sums = F.pad(image, (1, 0, 1, 0)).double()
     for axis in (2, 3):
         sums = sums.cumsum(axis) if sums.is_cpu else _cumulative_sum(sums, axis)
     return sums
@@ -75,22 +115,25 @@ def footprints(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]
     The transforms are ``(batch, transform, 4, 2, 3)``, with ``align_corners=False``, for the corners upper left, upper
     right, lower left, lower right. The areas are ``(batch, transform)``, in square pixels.
     """
-    h, w = size
-    slopes, ends, sides = [], [], []
-    for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
-        a, b, t = row.unbind(-1)
-        side = _side(a, b)
-        # Pixel c of the image covers c to c + 1 in the table, which has one pixel more.
-        center = t + a * ((w - 1) / 2) + b * ((h - 1) / 2) - (length - 1) / 2
-        ends.append([(2 * center + sign * side) / (length + 1) for sign in (-1, 1)])
-        slopes.append(torch.stack((a * w, b * h), dim=-1) / (length + 1))
-        sides.append(side)
-    (left, right), (top, bottom) = ends
+    x_side, y_side = (_side(a, b) for a, b, _ in (row.unbind(-1) for row in pixel.unbind(-2)))
+    # Pixel c of the image covers c to c + 1 in the table, which has one pixel more.
+    left, right, top, bottom = (0.5 + sign * side for side in (x_side, y_side) for sign in (-0.5, 0.5))
     across = torch.stack((left, right, left, right), dim=-1)
     down = torch.stack((top, top, bottom, bottom), dim=-1)
-    corners = torch.stack((across, down), dim=-1)[..., None]
-    linear = torch.stack(slopes, dim=-2)[..., None, :, :].expand(*corners.shape[:-1], 2)
-    return torch.cat((linear, corners), dim=-1), sides[0] * sides[1]
+    shifts = F.pad(torch.stack((across, down), dim=-1)[..., None], (2, 0))
+    table_size = (image_size[0] + 1, image_size[1] + 1)
+    return to_theta(pixel[..., None, :, :] + shifts, table_size, size), x_side * y_side
+
+
+def to_theta(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Return the theta ``[... 2 3]`` of transforms in pixels, with ``align_corners=False``."""
+    h, w = size
+    rows = []
+    for row, length in zip(pixel.unbind(-2), reversed(image_size), strict=True):
+        a, b, t = row.unbind(-1)
+        center = t + a * ((w - 1) / 2) + b * ((h - 1) / 2) - (length - 1) / 2
+        rows.append(torch.stack((a * w, b * h, 2 * center), dim=-1) / length)
+    return torch.stack(rows, dim=-2)
 
 
 def out_of_bounds_fraction(pixel: Tensor, image_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
