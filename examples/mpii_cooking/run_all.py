@@ -73,7 +73,7 @@ def main(
         data: folder with the MPII Cooking videos and annotations, or with one sub-folder per class, in which each
             video, or folder of images, is a clip. Without it, a small synthetic kitchen is made.
         output: folder for everything that is written; runs/mpii_cooking-PRESET by default.
-        preset: smoke (a minute or two), quick (nine minutes), standard (an hour) or paper (days on one GPU).
+        preset: smoke (a minute or two), quick (six minutes), standard (less than an hour) or paper (days on one GPU).
         split: fixed5, the paper's and the default, or loso7, which leaves one test subject of MPII Cooking out.
         fold: the subject that loso7 leaves out, or the group of --groups; or all, for one after the other and their
             pooled results. Every fold has its own folder in the output; all share the caches.
