@@ -5,7 +5,7 @@ Convention:
     square ``[-1, 1] x [-1, 1]`` is the whole image: -1 and 1 are the outer **edges** of the outer pixels with
     ``align_corners=False``, and their **centers** with ``align_corners=True``. A window is
     ``(x0, y0, width, height)`` in pixels, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in
-    pixels.
+    pixels, or one number for a square.
 
     ``theta`` is ``[... 2 3]``, floating point. All functions accept any number of leading batch axes. Results have the
     dtype of ``theta``, the wider one of two, but at least float32.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import check_choice, check_floating, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
 from supervised_st._deprecated import renamed_globals
 
 PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
@@ -45,7 +45,7 @@ class Distortion(NamedTuple):
     minification: Tensor  #: largest step in input pixels per output pixel; above 1 the sampler skips pixels
 
 
-def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def window_to_theta(window: Tensor, image_size: Size, *, align_corners: bool = False) -> Tensor:
     """Return the ``theta`` that samples a pixel window. At the window's own size the crop is exact.
 
     Args:
@@ -74,7 +74,7 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
     return theta if window.dtype == torch.float64 else theta.float()
 
 
-def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def theta_to_window(theta: Tensor, image_size: Size, *, align_corners: bool = False) -> Tensor:
     """Return the smallest upright window around the region that ``theta`` samples: ``[... 4]``, in fractional pixels.
 
     For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
@@ -136,9 +136,7 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     return iou.to(torch.promote_types(_coordinate_dtype(theta), other.dtype))
 
 
-def distortion(
-    theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool = False
-) -> Distortion:
+def distortion(theta: Tensor, image_size: Size, size: Size, *, align_corners: bool = False) -> Distortion:
     """Measure what the paper calls the distortion effect of an unguided transformer.
 
     Anisotropy, rotation and minification describe the step in input pixels per output pixel. So a pixel-exact crop

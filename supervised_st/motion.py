@@ -2,7 +2,8 @@
 
 Convention:
     Flow is a displacement ``(u, v)`` in pixels of its own grid, x first. A window is ``(x0, y0, width, height)`` in
-    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels.
+    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels, or one
+    number for a square.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised_st._checks import (
+    Size,
     check_choice,
     check_finite,
     check_floating,
@@ -79,7 +81,7 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     return motion
 
 
-def window_scores(motion: Tensor, size: tuple[int, int]) -> Tensor:
+def window_scores(motion: Tensor, size: Size) -> Tensor:
     """Return the sum of a map over every window of one size. The time does not depend on that size.
 
     The sums are differences of a summed-area table (integral image). Each map is first rounded to multiples of
@@ -132,7 +134,7 @@ class MotionWindowTarget(nn.Module):
     `from_profile` with the crop's place.
 
     Args:
-        size: of the window; one number for a square.
+        size: of the window.
         bound: for uint8 flow, see `motion_map`.
         fallback: what to do where there is no motion. ``"center"``: trust the window in the middle like any other;
             ``"invalid"``: give it confidence 0, so that guidance ignores it.
@@ -145,7 +147,7 @@ class MotionWindowTarget(nn.Module):
 
     def __init__(
         self,
-        size: int | tuple[int, int],
+        size: Size,
         *,
         bound: float | None = None,
         fallback: str = "center",
@@ -155,7 +157,7 @@ class MotionWindowTarget(nn.Module):
         check_choice("fallback", fallback, ("center", "invalid"))
         if bound is not None and not 0 < bound < float("inf"):
             raise ValueError(f"bound must be a positive number of pixels, got {bound}")
-        self.size = check_size("size", size if isinstance(size, tuple) else (size, size))
+        self.size = check_size("size", size)
         self.bound, self.fallback, self.align_corners = bound, fallback, align_corners
 
     @torch.no_grad()
@@ -181,7 +183,7 @@ class MotionWindowTarget(nn.Module):
         return window_profile(self._scores(flow))
 
     @torch.no_grad()
-    def from_profile(self, profile: WindowProfile, *, crop_x: Tensor, crop_size: tuple[int, int]) -> MotionWindow:
+    def from_profile(self, profile: WindowProfile, *, crop_x: Tensor, crop_size: Size) -> MotionWindow:
         """Find the window in full-height crops: the same window that `forward` finds there, without the flow.
 
         Args:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supervised_st._checks import (
     LONGEST_SIDE,
+    Size,
     check_choice,
     check_device,
     check_dtype,
@@ -35,7 +36,7 @@ PerChannel = float | Sequence[float] | Tensor
 def affine_sample(
     image: Tensor,
     theta: Tensor,
-    size: tuple[int, int],
+    size: Size,
     *,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
@@ -65,7 +66,7 @@ def affine_sample(
         image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.
         theta: ``[batch 2 3]``, or ``[batch transform 2 3]`` for several transforms per image; images are not copied for
             them. Floating point, on the image's device; it is never rounded to the image's dtype.
-        size: ``(h, w)`` of the output in pixels.
+        size: ``(h, w)`` of the output in pixels, or one number for a square.
         mode: ``"bilinear"``, ``"nearest"`` (ties go to the even pixel) or ``"bicubic"`` (cubic convolution with
             A = -0.75; it has no Triton kernel).
         padding_mode: how positions out of bounds are handled: ``"zeros"``, ``"border"`` (the nearest edge pixel),
@@ -107,7 +108,7 @@ def affine_sample(
     """
     sampling = check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
     _check_tensors(image, theta)
-    size = check_size("size", size)
+    out_size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
     constants = ChannelConstants(fill, *_normalization(mean, std, image))
     if theta.dtype in (torch.float16, torch.bfloat16):
@@ -118,8 +119,8 @@ def affine_sample(
     if backend == "triton":
         from supervised_st._sampler.fused import affine_sample_fused as sample  # Imports Triton only if it is used.
     if antialias:
-        return affine_sample_antialiased(image, theta, constants, size, sampling, sample=sample)
-    return sample(image, theta, constants, size, sampling)
+        return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
+    return sample(image, theta, constants, out_size, sampling)
 
 
 def check_sampling(

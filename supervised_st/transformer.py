@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import check_choice, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
@@ -26,9 +26,12 @@ class Glimpse(NamedTuple):
 
 
 class Resize(nn.Module):
-    """Antialiased bilinear resize to a fixed size, ``(height, width)`` in pixels, for use as ``downscale``."""
+    """Antialiased bilinear resize to a fixed size, for use as ``downscale``.
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    ``size`` is ``(height, width)`` in pixels, or one number for a square.
+    """
+
+    def __init__(self, size: Size) -> None:
         super().__init__()
         self.size = check_size("size", size)
 
@@ -58,7 +61,7 @@ class SupervisedSpatialTransformer(nn.Module):
 
     Args:
         localization: maps the downscaled image to features ``(batch, features)``.
-        size: ``(height, width)`` of the output in pixels.
+        size: ``(height, width)`` of the output in pixels, or one number for a square.
         features: number of features that ``localization`` returns.
         downscale: applied to the image before ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`; None: nothing.
         parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
@@ -86,7 +89,7 @@ class SupervisedSpatialTransformer(nn.Module):
     def __init__(
         self,
         localization: nn.Module,
-        size: tuple[int, int],
+        size: Size,
         *,
         features: int,
         downscale: nn.Module | None = None,
