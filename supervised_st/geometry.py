@@ -82,8 +82,8 @@ def theta_to_window(theta: Tensor, image_size: Size, *, align_corners: bool = Fa
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
-    span = theta.new_tensor([max(width - edge, 1), max(height - edge, 1)], dtype=torch.float64)
     low, high = _hull(theta.double())
+    span = _vector(low, max(width - edge, 1), max(height - edge, 1))
     window = torch.cat([(low + 1) / 2 * span, (high - low) / 2 * span + edge], -1)
     return window.to(_coordinate_dtype(theta))
 
@@ -161,8 +161,8 @@ def distortion(theta: Tensor, image_size: Size, size: Size, *, align_corners: bo
     # Measured on A / max|A|: the products below would overflow for huge matrices and underflow for tiny ones.
     largest = wide[..., :2].abs().amax((-2, -1))
     unit = wide[..., :2] / torch.where(largest > 0, largest, 1)[..., None, None]
-    in_pixels = unit.new_tensor([max(width - edge, 1), max(height - edge, 1)])
-    out_pixels = unit.new_tensor([max(out_width - edge, 1), max(out_height - edge, 1)])
+    in_pixels = _vector(unit, max(width - edge, 1), max(height - edge, 1))
+    out_pixels = _vector(unit, max(out_width - edge, 1), max(out_height - edge, 1))
     step = unit * in_pixels[:, None] / out_pixels
     determinant = torch.linalg.det(unit)
     reflected = determinant < 0
@@ -259,6 +259,11 @@ def parameters_from_theta(theta: Tensor, kind: str, *, bounds: tuple[float, floa
 
 def _theta(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -> Tensor:
     return torch.stack([a, b, tx, c, d, ty], -1).reshape(*a.shape, 2, 3)
+
+
+def _vector(like: Tensor, *entries: int) -> Tensor:
+    """Return the entries as ``like`` is. A tensor made of a list would make symbolic ones constant."""
+    return torch.stack([like.new_full((), entry) for entry in entries])
 
 
 def _hull(theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +27,8 @@ from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed,
 BACKENDS = ("auto", "reference", "aten", "triton")
 
 _HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
+
+_ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32
 
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
@@ -173,7 +174,7 @@ def _normalization(
     if image.dtype != torch.uint8:
         raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
-    if not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
+    if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
     return _per_channel("mean", mean, image), _per_channel("std", std, image)
 
@@ -194,7 +195,7 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         check_floating(name, value)
         check_device(name, value, image)
-        if value.shape not in ((), (channels,)):
+        if value.ndim > 1 or (value.ndim and value.shape[0] != channels):
             raise ValueError(f"{name} must have shape () or ({channels},), got {tuple(value.shape)}")
         if needs_gradient(value):
             raise ValueError(f"{name} must not require grad; pass {name}.detach()")

@@ -37,13 +37,12 @@ def pixel_transform(
         ma, mb = (_per_output_pixel(c * span, n, align_corners) for c, n in ((a, w), (b, h)))
         # Theta is relative to the centers of both images, the result to their first pixels.
         exact = torch.stack((ma, mb, (length - 1) / 2 + t * (span / 2) - ma * ((w - 1) / 2) - mb * ((h - 1) / 2)), -1)
-        with torch.no_grad():
-            whole = (exact + 0.5).floor()
-            reach = (row.abs().sum(-1) + 1) * (span / 2)
-            slack = rounding * torch.stack((ma.abs(), mb.abs(), reach), dim=-1)
-            snaps = ((whole - exact).abs() <= slack).all(-1, keepdim=True)
-            correction = torch.where(snaps, whole - exact, 0.0)
-        rows.append(exact + correction)
+        # Detached, because torch.export cannot save a region without gradients that reads a dynamic size.
+        reach = (row.detach().abs().sum(-1) + 1) * (span / 2)
+        slack = rounding * torch.stack((ma.detach().abs(), mb.detach().abs(), reach), dim=-1)
+        to_whole = (exact.detach() + 0.5).floor() - exact.detach()
+        snaps = (to_whole.abs() <= slack).all(-1, keepdim=True)
+        rows.append(exact + torch.where(snaps, to_whole, 0.0))
     return torch.stack(rows, dim=-2)
 
 
@@ -119,16 +118,15 @@ def _pad(c: Tensor, *, length: int, sampling: Sampling) -> Tensor:
     if sampling.padding_mode in ("zeros", "fill"):
         return c
     if sampling.padding_mode == "reflection":
-        low, span = (0.0, length - 1.0) if sampling.align_corners else (-0.5, float(length))
+        low, span = (0.0, length - 1) if sampling.align_corners else (-0.5, length)
         c = _reflect(c, low, span) if span > 0 else torch.zeros_like(c)
     return torch.where((c > 0) & (c < length - 1), c, c.detach().clamp(0, length - 1))
 
 
-def _reflect(c: Tensor, low: float, span: float) -> Tensor:
+def _reflect(c: Tensor, low: float, span: int) -> Tensor:
     """Mirror a coordinate at ``low`` and ``low + span`` until it lies between them."""
     distance = (c - low).abs()
-    with torch.no_grad():
-        turns = (distance / span).floor()
+    turns = (distance.detach() / span).floor()
     rest = distance - turns * span
     return low + torch.where(turns % 2 == 0, rest, span - rest)
 
