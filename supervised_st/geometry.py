@@ -297,8 +297,11 @@ def _fraction_out_of_bounds(theta: Tensor) -> Tensor:
 
 
 def _unbounded_shift(shift: Tensor, side: Tensor) -> Tensor:
-    room = (1 - side).clamp_min(torch.finfo(side.dtype).tiny)
-    return (shift / room).clamp(_SATURATION - 1, 1 - _SATURATION).atanh()
+    room = 1 - side
+    is_inside = shift.abs() < room
+    # Where the window has no room for its shift, the quotient is 1 or -1; dividing would make gradients NaN on the way.
+    share = torch.where(is_inside, shift, shift.sign()) / torch.where(is_inside, room, 1)
+    return share.clamp(_SATURATION - 1, 1 - _SATURATION).atanh()
 
 
 def _coordinate_dtype(tensor: Tensor) -> torch.dtype:

@@ -85,9 +85,9 @@ def sample_at(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float, sampli
     else:
         taps = _cubic_taps if sampling.mode == "bicubic" else _linear_taps
         sampled = _blend(values, taps(near_x, pad_x, values.dtype), taps(near_y, pad_y, values.dtype), fill)
-    # x + y carries the NaN into theta's gradient; the inner `where` keeps it out of the other pixels' gradients.
-    nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
-    return torch.where(undefined[:, None], nan, sampled)
+    # The factor puts the NaN into theta's gradient, and into no other pixel's, not even on the way.
+    nan = (x + y) * torch.where(undefined, float("nan"), 1.0)
+    return torch.where(undefined[:, None], nan.to(values.dtype)[:, None], sampled)
 
 
 def _linear_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:
