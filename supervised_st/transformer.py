@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import Size, check_choice, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
+from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.sampling import affine_sample, check_sampling
@@ -36,10 +37,15 @@ class Resize(nn.Module):
         self.size = check_size("size", size)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Resize ``[batch channel height width]`` to ``(batch, channel, *size)``, in the image's dtype."""
+        """Resize ``[batch channel height width]`` to ``(batch, channel, *size)``, in the image's dtype.
+
+        The image is floating point or uint8, which is rounded to the nearest level.
+        """
+        check_dtype("image", image, IMAGE_DTYPES)
         check_shape("image", image, "batch channel height width")
         wide = image.to(torch.promote_types(image.dtype, torch.float32))  # no half precision on CPUs
-        return F.interpolate(wide, self.size, mode="bilinear", antialias=True).to(image.dtype)
+        resized = F.interpolate(wide, self.size, mode="bilinear", antialias=True)
+        return (resized if image.is_floating_point() else resized.round()).to(image.dtype)
 
     def extra_repr(self) -> str:
         """Return the size, for ``repr``."""
