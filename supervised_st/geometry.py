@@ -22,6 +22,7 @@ from torch import Tensor
 
 from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
 from supervised_st._deprecated import renamed_globals
+from supervised_st._named_tuples import serializable
 
 PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
 """The kinds of ``theta`` that a localization head can predict, and how many parameters each one has."""
@@ -34,6 +35,7 @@ _LATTICE = 32  # points per side; measures the fraction out of bounds to about 1
 _SATURATION = 1e-6  # closest relative distance to a bound at which a bounded parameter is inverted; keeps it finite
 
 
+@serializable
 class Distortion(NamedTuple):
     """How much a sampled region differs from an upright, undistorted window. Fields have theta's batch axes."""
 

@@ -26,12 +26,14 @@ from supervised_st._checks import (
     check_size,
     first_true,
 )
+from supervised_st._named_tuples import serializable
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import window_to_theta
 
 _TIE = 1e-6  # relative to the best score; in float32 flow of a uniform motion, windows differ by less than this
 
 
+@serializable
 class MotionWindow(NamedTuple):
     """The window with the most motion, relative to the crop that was searched; one per sample."""
 
@@ -41,6 +43,7 @@ class MotionWindow(NamedTuple):
     confidence: Tensor  #: ``[batch]`` float32, 1; with ``fallback="invalid"`` 0 where there is no motion
 
 
+@serializable
 class WindowProfile(NamedTuple):
     """The best window of every column. It is enough to search full-height crops that are chosen later."""
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
+from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
@@ -19,6 +20,7 @@ from supervised_st.sampling import affine_sample, check_sampling
 _HEAD_INITS = ("level", "identity", "gaussian")
 
 
+@serializable
 class Glimpse(NamedTuple):
     """What the transformer saw, and where it looked."""
 
