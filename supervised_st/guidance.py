@@ -13,6 +13,7 @@ from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
 from supervised_st._settings import shown_settings
+from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
 
 if not TYPE_CHECKING:
@@ -230,18 +231,20 @@ class RegressiveGuidance(nn.Module):
         state = f"{state} by {cause}, strength={self.strength:g}, steps={self.steps}"
         return f"{settings}, {state}" if settings else state
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> Tensor:
         """Return the state of guidance, for the state dict."""
-        return {
+        state = {
             "override": self._override,
             "steps": self.steps,
             "schedule": type(self.schedule).__name__,
             "schedule_state": self.schedule.state(),
             "pace": self._pace.state(),
         }
+        return to_tensor(state)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Restore the state of guidance from a state dict, saved with the same kind of schedule."""
+        state = from_tensor(state) if isinstance(state, Tensor) else state  # a dict up to version 0.3.0
         kind = type(self.schedule).__name__
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")
