@@ -165,7 +165,8 @@ class RegressiveGuidance(nn.Module):
         Args:
             theta: ``[batch 2 3]``, floating point, what the transformer predicts.
             target: ``[batch 2 3]``, floating point, where it should look.
-            confidence: ``[batch]``, the weight of each sample; 1 if None.
+            confidence: ``[batch]``, the weight of each sample; 1 if None. Samples of confidence 0 may have any target,
+                NaN too.
         """
         strength = self.strength
         if strength == 0:
@@ -174,10 +175,13 @@ class RegressiveGuidance(nn.Module):
         check_shape("target", target, "batch 2 3", batch=batch)
         check_floating("theta", theta)
         check_floating("target", target)
-        losses = _LOSSES[self.loss](theta - target.detach())
-        if confidence is not None:
+        difference = theta - target.detach()
+        if confidence is None:
+            losses = _LOSSES[self.loss](difference)
+        else:
             check_shape("confidence", confidence, "batch", batch=batch)
-            losses = losses * confidence
+            difference = difference.masked_fill((confidence == 0)[:, None, None], 0)  # 0 times NaN would be NaN
+            losses = _LOSSES[self.loss](difference) * confidence
         loss = losses.sum() / max(batch, 1)
         if loss.requires_grad:  # a validation loss must not move the schedule
             self.schedule.observe(loss.detach())

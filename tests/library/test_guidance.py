@@ -129,6 +129,24 @@ def test_confidence_weights_samples_and_weight_the_whole(loss):
     torch.testing.assert_close(guidance(theta, target), 3 * RegressiveGuidance(loss)(theta, target))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sample_of_confidence_0_may_have_any_target(loss):
+    """0 times NaN is NaN, but a target that is missing is often written as NaN (AReaL PR #1347)."""
+    theta, target = thetas(4)
+    confidence = torch.tensor([1.0, 0.0, 0.5, 0.0])
+    missing = target.clone()
+    missing[1], missing[3, 0] = float("nan"), float("inf")
+    results = []
+    for given in (target, missing):
+        theta = theta.detach().requires_grad_()
+        result = RegressiveGuidance(loss)(theta, given, confidence)
+        results.append((result, *torch.autograd.grad(result, theta)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[1][1][1].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert RegressiveGuidance(loss)(theta, missing, torch.ones(4)).isfinite().logical_not()
+
+
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("joint", [True, False])
 def test_accumulated_sub_batches_equal_the_full_batch(guided, joint):
