@@ -12,7 +12,6 @@ Raises:
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st import _pooling_kinds as kinds
@@ -24,6 +23,8 @@ from supervised_st._settings import shown_settings
 if not TYPE_CHECKING:
     __getattr__ = renamed_globals(__name__, vectorise=f"{__name__}.vectorize")
 
+_SHORTEST = 2.0**-511  # length of a descriptor before it is divided by it; squares of shorter ones underflow
+_SMALLEST = 2.0**-1000  # mean eigenvalue of a matrix with a logarithm; the ridge of smaller ones underflows
 _RIDGE = 1e-6  # relative to the mean eigenvalue: keeps the logarithm and its slope finite even without shrinkage
 
 
@@ -53,7 +54,8 @@ class TemporalCorrelationPooling(nn.Module):
     2. the matrix logarithm, if ``map="log"``;
     3. the upper triangle as a vector, see `vectorize`; ``distance`` leaves out its zero diagonal;
     4. the signed power ``sign(z) |z|^power``;
-    5. division by the Euclidean length. A zero matrix gives the zero descriptor.
+    5. division by the Euclidean length. A zero matrix gives the zero descriptor, as do features so tiny (below about
+       1e-75) that their products underflow.
 
     All steps are in float64 and separate for each clip: neither padding nor the rest of the batch changes a descriptor.
 
@@ -156,7 +158,9 @@ class TemporalCorrelationPooling(nn.Module):
         vectors = vectorize(matrices)
         if self.kind == "distance":
             vectors = vectors[..., matrices.shape[-1] :]
-        return F.normalize(_signed_power(vectors.flatten(1), self.power), dim=1)
+        vectors = _signed_power(vectors.flatten(1), self.power)
+        length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return torch.where(length > _SHORTEST, vectors / torch.where(length > _SHORTEST, length, 1), 0)
 
 
 class PoolingAccumulator:
@@ -247,7 +251,7 @@ def _upper_triangle(matrix: Tensor) -> Tensor:
 def _logarithm(matrices: Tensor) -> Tensor:
     """Return the matrix logarithms of positive semi-definite matrices plus a ridge; zero for zero matrices."""
     mean = _mean_eigenvalue(matrices)
-    is_zero = mean <= 0
+    is_zero = mean < _SMALLEST
     return torch.where(is_zero, 0, matrix_log(matrices + torch.where(is_zero, 1, _RIDGE * mean) * _identity(matrices)))
 
 

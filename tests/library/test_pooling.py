@@ -201,6 +201,21 @@ class TestDescriptors:
         if kind in ("distance", "mds", "inner", "covariance"):
             assert descriptors.count_nonzero() == 0
 
+    @pytest.mark.parametrize(("kind", "map"), MAPS)
+    @pytest.mark.parametrize("power", [0.5, 1.0])
+    def test_have_length_1_or_0_however_tiny_the_features_are(self, kind, map, power):
+        """A floor under the length, as F.normalize has one, would be far above the lengths of these."""
+        layer, clips = pooling(kind, map=map, power=power), random_clips(1).double()
+        for exponent in (20, 38, 70, 100, 150, 155, 160, 200, 307):
+            tiny = (clips * 10.0**-exponent).requires_grad_()
+            descriptor = layer(tiny)
+            length = descriptor.norm().item()
+            assert length == pytest.approx(1, rel=1e-9) or (length == 0 and exponent > 70), exponent
+            descriptor.sum().backward()
+            assert not tiny.grad.isnan().any(), exponent
+        smallest = clips.float() * 2.0**-126
+        torch.testing.assert_close(layer(smallest).norm(), torch.tensor(1.0))
+
     def test_of_no_clips_are_none(self):
         assert pooling("rbf")(torch.zeros(0, 3, 4)).shape == (0, 10)
 
