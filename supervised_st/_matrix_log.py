@@ -4,13 +4,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 
 def matrix_log(matrices: Tensor) -> Tensor:
     """Return the logarithms of symmetric positive definite matrices ``(..., m, m)``. Differentiable once."""
-    apply: Callable[[Tensor], Tensor] = _MatrixLog.apply
-    return apply(matrices)
+    apply: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]] = _MatrixLog.apply
+    return apply(matrices)[0]
 
 
 class _Context(FunctionCtx):
@@ -25,16 +25,25 @@ class _MatrixLog(torch.autograd.Function):
     backward of `torch.linalg.eigh` divides by ``l_i - l_j`` alone, which is NaN for repeated eigenvalues.
     """
 
-    @staticmethod
-    def forward(ctx: _Context, matrices: Tensor) -> Tensor:
-        eigenvalues, vectors = torch.linalg.eigh(matrices)
-        ctx.save_for_backward(eigenvalues, vectors)
-        logarithm: Tensor = vectors * torch.log(eigenvalues)[..., None, :] @ vectors.mT
-        return logarithm
+    generate_vmap_rule = True  # for torch.func.jacrev, which maps the backward
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: _Context, gradient: Tensor) -> Tensor:
+    def forward(matrices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        eigenvalues, vectors = torch.linalg.eigh(matrices)
+        return vectors * torch.log(eigenvalues)[..., None, :] @ vectors.mT, eigenvalues, vectors
+
+    @staticmethod
+    def setup_context(ctx: _Context, inputs: tuple[Tensor], output: tuple[Tensor, Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output[1:])
+
+    @staticmethod
+    def backward(ctx: _Context, gradient: Tensor | None, *of_spectrum: Tensor | None) -> Tensor | None:
+        # Eigenvalues and vectors are used below only, so their gradients are needed for second derivatives alone.
+        if any(it is not None for it in of_spectrum):
+            raise RuntimeError("the matrix logarithm of TemporalCorrelationPooling can be differentiated only once")
+        if gradient is None:
+            return None
         eigenvalues, vectors = ctx.saved_tensors
         differences = _divided_difference(eigenvalues[..., :, None], eigenvalues[..., None, :])
         symmetric = (gradient + gradient.mT) / 2

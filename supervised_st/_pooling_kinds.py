@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, first_true
+from supervised_st._sampler.tensors import is_transformed
 
 _CONSTANT = 1e-12  # relative to a trajectory's length: a constant minus its mean may be this far from 0 by rounding
 
@@ -42,9 +43,13 @@ def block_size(channels: int, blocks: int) -> int:
 
 def distances(clips: Clips) -> Tensor:
     """Return eq. (3) of the paper for all pairs of trajectories: ``|s - t| / sqrt(n)``."""
-    # A matrix product would be faster, but off by about 1e-8 on the diagonal and between equal trajectories.
-    differences = torch.cdist(clips.trajectories, clips.trajectories, compute_mode="donot_use_mm_for_euclid_dist")
-    return differences / clips.lengths.sqrt()
+    rows = clips.trajectories
+    if is_transformed():  # torch.func.jacrev maps the backward of torch.cdist, and gets wrong numbers (torch 2.13)
+        lengths: Tensor = torch.linalg.vector_norm(rows[:, :, None] - rows[:, None], dim=-1)
+    else:
+        # A matrix product would be faster, but off by about 1e-8 on the diagonal and between equal trajectories.
+        lengths = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    return lengths / clips.lengths.sqrt()
 
 
 def compare(kind: str, clips: Clips, gamma: float | None) -> Tensor:
@@ -63,7 +68,7 @@ def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
     if frames < 1:
         raise ValueError(f"features must hold at least one frame, got shape {tuple(features.shape)}")
     if lengths is None:
-        lengths = torch.full((batch,), frames)
+        lengths = torch.full((batch,), frames, device="cpu")  # checked without waiting for a device
     check_shape("lengths", lengths, "batch", batch=batch)
     check_integer("lengths", lengths)
     wrong = (lengths < 1) | (lengths > frames)

@@ -12,6 +12,7 @@ from supervised_st import schedules
 from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
+from supervised_st._sampler.tensors import give_lasting
 from supervised_st._settings import shown_settings
 from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
@@ -184,7 +185,7 @@ class RegressiveGuidance(nn.Module):
             losses = _LOSSES[self.loss](difference) * confidence
         loss = losses.sum() / max(batch, 1)
         if loss.requires_grad:  # a validation loss must not move the schedule
-            self.schedule.observe(loss.detach())
+            give_lasting(self.schedule.observe, loss.detach())
         return strength * loss
 
     def objective(

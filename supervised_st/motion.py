@@ -226,7 +226,7 @@ class MotionWindowTarget(nn.Module):
         batch, (frame_height, frame_width) = flow.shape[0], flow.shape[-2:]
         if crop is None:
             crop = (0, 0, frame_width, frame_height)
-        boxes = crop if isinstance(crop, Tensor) else torch.tensor(crop).expand(batch, -1)
+        boxes = crop if isinstance(crop, Tensor) else torch.tensor(crop, device=flow.device).expand(batch, -1)
         check_shape("crop", boxes, "batch 4", batch=batch)
         check_integer("crop", boxes)
         boxes = boxes.to(flow.device, torch.int64)

@@ -1,5 +1,6 @@
 """What the backends ask about tensors, and the private parts of torch that they need for it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,6 +54,20 @@ def has_tangent(tensor: Tensor) -> bool:
 def is_transformed(*tensors: Tensor) -> bool:
     """Return whether a ``torch.func`` transform or forward mode is active; only the reference supports these."""
     return torch._C._are_functorch_transforms_active() or any(has_tangent(tensor) for tensor in tensors)
+
+
+def give_lasting(function: Callable[[Tensor], None], tensor: Tensor) -> None:
+    """Call a function that keeps the tensor beyond ``torch.func`` transforms, with the mean over what they map.
+
+    What transforms wrap must not be kept: it is invalid when they end.
+    """
+    if not torch._C._are_functorch_transforms_active():
+        function(tensor)
+        return
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    with torch._C._DisableFuncTorch():
+        function(tensor.mean())
 
 
 def has_values(tensor: Tensor) -> bool:

@@ -330,6 +330,33 @@ def loss(model, guidance):
     return guidance.objective(model.transformer, image, target=target, task=model.task(labels))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_function_transforms_give_each_sample_its_gradient_and_the_schedule_their_mean(loss):
+    """What a transform wraps is invalid when it ends, so the schedule must not keep it."""
+    theta, target = thetas(4)
+    guidance, plain = (RegressiveGuidance(loss, schedule=Plateau(3)) for _ in range(2))
+
+    def one(theta, target):
+        return guidance(theta[None], target[None])
+
+    found = torch.func.vmap(torch.func.grad(one))(theta, target)
+    theta.requires_grad_()
+    want = plain(theta, target)
+    torch.testing.assert_close(found, torch.autograd.grad(4 * want, theta)[0])
+    nested = torch.func.vmap(torch.func.vmap(torch.func.grad(one)))(theta.detach()[None], target[None])
+    torch.testing.assert_close(nested[0], found)
+    for it in (guidance, plain):
+        it.step()
+        it(theta, target)
+    assert guidance.schedule.state()["count"] == 3
+    mean = guidance.schedule.state()["total"] / 3
+    assert mean == pytest.approx(want.item(), rel=1e-12)
+    torch.func.jacrev(lambda theta: guidance(theta, target))(theta.detach())
+    guidance.step()
+    guidance.step()
+    assert guidance.schedule.state()["best"] == pytest.approx(want.item(), rel=1e-12)
+
+
 def test_a_task_that_cannot_be_called_is_refused_while_guided():
     with pytest.raises(TypeError, match="task must be a function from a Glimpse to a loss, got Tensor"):
         RegressiveGuidance().objective(build().transformer, torch.zeros(1, 3, 9, 9), target=None, task=torch.zeros(()))

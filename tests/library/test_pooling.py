@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supervised_st._matrix_log import matrix_log
 from supervised_st.pooling import TemporalCorrelationPooling, median_gamma, vectorize
 
 KINDS = ("distance", "rbf", "laplacian", "mds", "inner", "covariance", "correlation", "cosine")
@@ -305,10 +306,24 @@ class TestGradients:
         assert clips.grad[1, 1:].count_nonzero() == 0
         assert clips.grad.isfinite().all()
 
+    @pytest.mark.parametrize(("kind", "map"), MAPS)
+    def test_come_from_function_transforms_too(self, kind, map):
+        clips, layer = random_clips(2, 5, 4), pooling(kind, map=map)
+        want = torch.autograd.functional.jacobian(layer, clips)
+        torch.testing.assert_close(torch.func.jacrev(layer)(clips), want, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+    def test_of_gradients_are_not_silently_wrong_in_function_transforms(self, transform):
+        def total(clips):
+            return (matrix_log(clips[0].mT @ clips[0]) * torch.arange(25.0).view(5, 5)).sum()
+
+        with pytest.raises(RuntimeError, match="can be differentiated only once"):
+            transform(lambda clips: torch.func.grad(total)(clips).sum())(random_clips(1))
+
     def test_of_gradients_are_refused(self):
         clips = random_clips(1).requires_grad_()
         (gradient,) = torch.autograd.grad(pooling("inner")(clips).sum(), clips, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
+        with pytest.raises(RuntimeError, match="can be differentiated only once"):
             gradient.sum().backward()
 
 
