@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, first_true
+from supervised_st._precision import check_float64
 from supervised_st._sampler.tensors import is_transformed
 
 _CONSTANT = 1e-12  # relative to a trajectory's length: a constant minus its mean may be this far from 0 by rounding
@@ -24,6 +25,7 @@ def make_clips(features: Tensor, lengths: Tensor | None, blocks: int) -> Clips:
     """Check the arguments of `TemporalCorrelationPooling.forward` and return one clip per sample and block."""
     sizes = check_shape("features", features, "batch frame channel")
     check_floating("features", features)
+    check_float64("features", features)
     side = block_size(sizes["channel"], blocks)
     frames = torch.arange(sizes["frame"], device=features.device)
     inside = frames < _frame_counts(features, lengths)[:, None]

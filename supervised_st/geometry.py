@@ -10,6 +10,9 @@ Convention:
     ``theta`` is ``[... 2 3]``, floating point. All functions accept any number of leading batch axes. Results have the
     dtype of ``theta``, the wider one of two, but at least float32.
 
+    All functions compute in float64. On MPS, which has none, they compute in float32, and results are off by up to
+    2^-20, pixels by up to 2^-20 of the image's side.
+
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
     ValueError: by every function, if an argument does not have the shape or range that is described.
@@ -23,6 +26,7 @@ from torch import Tensor
 from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
 from supervised_st._deprecated import renamed_globals
 from supervised_st._named_tuples import serializable
+from supervised_st._precision import widen
 
 PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
 """The kinds of ``theta`` that a localization head can predict, and how many parameters each one has."""
@@ -64,7 +68,7 @@ def window_to_theta(window: Tensor, image_size: Size, *, align_corners: bool = F
     check_shape("window", window, "... 4")
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
-    x0, y0, window_width, window_height = window.double().unbind(-1)
+    x0, y0, window_width, window_height = widen(window).unbind(-1)
 
     def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
         span = max(pixels - edge, 1)
@@ -84,7 +88,7 @@ def theta_to_window(theta: Tensor, image_size: Size, *, align_corners: bool = Fa
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
-    low, high = _hull(theta.double())
+    low, high = _hull(widen(theta))
     span = _vector(low, max(width - edge, 1), max(height - edge, 1))
     window = torch.cat([(low + 1) / 2 * span, (high - low) / 2 * span + edge], -1)
     return window.to(_coordinate_dtype(theta))
@@ -108,8 +112,8 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """
     _check_theta("outer", outer)
     _check_theta("inner", inner)
-    wide = outer.double()
-    product = wide[..., :2] @ inner.double()
+    wide = widen(outer)
+    product = wide[..., :2] @ widen(inner)
     theta = torch.cat([product[..., :2], product[..., 2:] + wide[..., 2:]], -1)
     return theta.to(torch.promote_types(_coordinate_dtype(outer), inner.dtype))
 
@@ -131,7 +135,7 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     """
     _check_theta("theta", theta)
     _check_theta("other", other)
-    (low, high), (other_low, other_high) = _hull(theta.double()), _hull(other.double())
+    (low, high), (other_low, other_high) = _hull(widen(theta)), _hull(widen(other))
     shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp_min(0).prod(-1)
     union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
     iou = shared / torch.where(union > 0, union, 1)
@@ -159,7 +163,7 @@ def distortion(theta: Tensor, image_size: Size, size: Size, *, align_corners: bo
     height, width = check_size("image_size", image_size)
     out_height, out_width = check_size("size", size)
     edge = int(align_corners)
-    wide = theta.detach().double()
+    wide = widen(theta.detach())
     # Measured on A / max|A|: the products below would overflow for huge matrices and underflow for tiny ones.
     largest = wide[..., :2].abs().amax((-2, -1))
     unit = wide[..., :2] / torch.where(largest > 0, largest, 1)[..., None, None]

@@ -3,7 +3,7 @@
 Convention:
     Flow is a displacement ``(u, v)`` in pixels of its own grid, x first. A window is ``(x0, y0, width, height)`` in
     pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels, or one
-    number for a square.
+    number for a square. Everything is in float64, so tensors must not be on MPS, which has none.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
@@ -27,6 +27,7 @@ from supervised_st._checks import (
     first_true,
 )
 from supervised_st._named_tuples import serializable
+from supervised_st._precision import check_float64
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import window_to_theta
 
@@ -70,6 +71,7 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
         taken to be its squared length.
     """
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
+    check_float64("flow", flow)
     if fields < 1:
         raise ValueError(f"flow must hold at least one field, got shape {tuple(flow.shape)}")
     if flow.dtype == torch.uint8:
@@ -104,6 +106,7 @@ def window_scores(motion: Tensor, size: Size) -> Tensor:
     """
     sizes = check_shape("motion", motion, "batch height width")
     check_floating("motion", motion)
+    check_float64("motion", motion)
     height, width = check_size("size", size)
     if height > sizes["height"] or width > sizes["width"]:
         raise ValueError(

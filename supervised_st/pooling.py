@@ -58,6 +58,7 @@ class TemporalCorrelationPooling(nn.Module):
        1e-75) that their products underflow.
 
     All steps are in float64 and separate for each clip: neither padding nor the rest of the batch changes a descriptor.
+    MPS has no float64, so features must not be there.
 
     Recipes: the paper's eq. (3) is ``TemporalCorrelationPooling("distance")``. For the kernels of Cherian and Gould,
     take ``kind="rbf"`` with ``gamma=median_gamma(training_features)``; for thousands of channels add ``blocks``, as in

@@ -18,6 +18,7 @@ from supervised_st._checks import (
     check_shape,
     check_size,
 )
+from supervised_st._precision import check_float64
 from supervised_st._sampler.antialias import affine_sample_antialiased
 from supervised_st._sampler.aten import affine_sample_aten
 from supervised_st._sampler.options import IMAGE_DTYPES, MODES, PADDING_MODES, ChannelConstants, Sampling
@@ -61,7 +62,8 @@ def affine_sample(
     Accuracy: ``"reference"`` computes coordinates in float64. ``"triton"`` computes the transform to pixels in float64
     and rounds coordinates to 2^-24 pixel, except for float64 images. Both return the bits of the image for the identity
     and for whole-pixel shifts and crops. ``"aten"`` is about as exact as ``F.affine_grid`` and ``F.grid_sample``. First
-    derivatives are the same bits in every run with ``"triton"``, and with every backend on a CPU.
+    derivatives are the same bits in every run with ``"triton"``, and with every backend on a CPU. On MPS, which has no
+    float64, ``"reference"`` computes coordinates in float32: they may be off by 2^-20 of the image's side.
 
     Args:
         image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.
@@ -85,7 +87,7 @@ def affine_sample(
             ``hypot(dx/dcolumn, dx/drow)`` and ``hypot(dy/dcolumn, dy/drow)`` input pixels, and at least one pixel.
             Pixels are unit squares. Without minification this is bilinear interpolation; for whole-number reductions
             it is the mean of each block. Only with ``mode="bilinear"`` and ``padding_mode="zeros"`` or ``"fill"``;
-            pixels and fill values must be finite.
+            pixels and fill values must be finite. Not on MPS.
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which
             synchronize with the device), ``"triton"`` (one fused kernel on CUDA and ROCm, without a grid; only its
             inputs are kept for the backward pass) or ``"auto"``. On a GPU, ``"auto"`` is Triton, or the reference for
@@ -120,6 +122,7 @@ def affine_sample(
     if backend == "triton":
         from supervised_st._sampler.fused import affine_sample_fused as sample  # Imports Triton only if it is used.
     if antialias:
+        check_float64("image", image)
         return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
     return sample(image, theta, constants, out_size, sampling)
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supervised_st._precision import widen
 from supervised_st._sampler.options import MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference, sample_at
 from supervised_st._sampler.tensors import has_values, is_transformed, lay_out, normalize
@@ -133,7 +134,7 @@ class _GridSample(torch.autograd.Function):
             return *found, None
         sizes = values.new_tensor((values.shape[3], values.shape[2]))
         pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
-        x, y = pixels[:, None].double().unbind(-1)
+        x, y = widen(pixels[:, None]).unbind(-1)
         sampled = sample_at(values, x, y, 0.0, sampling)
         inputs = [tensor for tensor, is_needed in zip((values, grid), needed, strict=True) if is_needed]
         given = iter(torch.autograd.grad(sampled.squeeze(2), inputs, grads[0], create_graph=True, allow_unused=True))

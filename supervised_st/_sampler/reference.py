@@ -1,7 +1,8 @@
 """The definition of affine sampling in plain torch; every other backend is tested against it.
 
 An output pixel (column, row) reads the image at the pixel coordinates that :func:`pixel_transform` gives it.
-Coordinates are float64 for all dtypes; values are blended in float32 (float64 for float64 images) and rounded once.
+Coordinates are float64 for all dtypes, except on devices that have none; values are blended in float32 (float64 for
+float64 images) and rounded once.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import LONGEST_SIDE
+from supervised_st._precision import widen
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.tensors import lay_out, normalize
 
@@ -24,14 +26,14 @@ def pixel_transform(
 ) -> Tensor:
     """Turn theta into pixel units: ``x = m[0] * column + m[1] * row + m[2]``, and ``y`` by the second row.
 
-    Theta and the result, in float64, are ``[... 2 3]``. A row within rounding distance (of theta's dtype) of a
-    whole-pixel transform is replaced by it. So the identity, whole-pixel shifts and whole-pixel crops return the bits
-    of the image, although theta rarely holds them exactly.
+    Theta and the result are ``[... 2 3]``, the result in float64 if the device has it. A row within rounding distance
+    (of theta's dtype) of a whole-pixel transform is replaced by it. So the identity, whole-pixel shifts and whole-pixel
+    crops return the bits of the image, although theta rarely holds them exactly.
     """
     h, w = size
     rounding = torch.finfo(theta.dtype if theta.dtype == torch.float64 else torch.float32).eps
     rows = []
-    for row, length in zip(theta.double().unbind(-2), reversed(image_size), strict=True):
+    for row, length in zip(widen(theta).unbind(-2), reversed(image_size), strict=True):
         span = length - 1 if align_corners else length
         a, b, t = row.unbind(-1)
         ma, mb = (_per_output_pixel(c * span, n, align_corners) for c, n in ((a, w), (b, h)))
@@ -66,7 +68,7 @@ def affine_sample_reference(
     transforms = theta if theta.ndim == 4 else theta[:, None]
     image_size = image.shape[2], image.shape[3]
     pixel = pixel_transform(transforms, image_size, size, align_corners=sampling.align_corners)
-    rows, columns = (torch.arange(n, dtype=torch.float64, device=image.device) for n in size)
+    rows, columns = (torch.arange(n, dtype=pixel.dtype, device=image.device) for n in size)
     x, y = (
         (m[..., 0, None, None] * columns + m[..., 1, None, None] * rows[:, None] + m[..., 2, None, None])
         for m in pixel.unbind(-2)
@@ -150,7 +152,7 @@ def _tap(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float) -> Tensor:
     """Read whole-pixel positions ``[batch transform h w]`` as ``(batch, channel, transform, h, w)``."""
     height, width = values.shape[2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = torch.where(inside, y * width + x, 0.0).long()
+    index = torch.where(inside, y.long() * width + x.long(), 0)
     flat = index.flatten(1)[:, None].expand(-1, values.shape[1], -1)
     read = values.flatten(2).gather(2, flat).view(*values.shape[:2], *x.shape[1:])
     return torch.where(inside[:, None], read, fill)
