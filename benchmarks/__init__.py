@@ -1,6 +1,6 @@
 """Speed and accuracy of the library, and what becomes of its windows.
 
-Results are JSON files in ``results/``; the tables of the docs come from them.
+Results are JSON files in ``results/``, written by ``saving``; the tables of the docs come from them.
 
 The commands, each ``python benchmarks/NAME.py``, and the files that only they use (``accuracy`` has none):
 
