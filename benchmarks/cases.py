@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -133,6 +134,7 @@ def pixel_coordinates(case: Case) -> Tensor:
     return torch.where((at - at.round()).abs() < 1e-9, at.round(), at)
 
 
+@cache
 def pixels_read(case: Case) -> int:
     """Count the input pixels, over all images, with a non-zero weight in at least one output pixel."""
     total = 0
@@ -153,7 +155,9 @@ def ideal_bytes(case: Case) -> int:
     gradient, and writes the whole gradient of the image. Theta itself, six numbers per transform, does not count.
     """
     item: int = getattr(torch, case.dtype).itemsize
-    read = pixels_read(case) * case.channels * item
+    # Values and formats do not decide which pixels are read; the same question is answered once.
+    place = replace(case, group="", channels=1, dtype="float32", layout="contiguous", phase="forward")
+    read = pixels_read(place) * case.channels * item
     # A uint8 image gives float32 values.
     output = case.images * case.transforms * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
     backward = {"theta": read, "image": math.prod(case.image_shape) * item}

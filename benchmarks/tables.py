@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accuracy
 from benchmarks.attention_tables import attention_table
+from benchmarks.device_session import STEPS
 from benchmarks.records import RESULTS
 from benchmarks.saving import ROOT, Results
 from benchmarks.timing_tables import full_table, headline_table, pipeline_table
@@ -54,6 +55,13 @@ def static_table(results: Results) -> str:
     return f"{markdown_table([*header, 'instructions per element'], rows)}\n\n{made}"
 
 
+def session_table() -> str:
+    """Return the steps of ``device_session.py`` with their budgets."""
+    rows = [[step.half, f"`{step.name}`", step.what, str(step.seconds)] for step in STEPS]
+    rows += [["", "", "together", str(sum(step.seconds for step in STEPS))]]
+    return markdown_table(["half", "step", "what", "seconds at most"], rows)
+
+
 def _newest(table: Callable[..., str], *names: str) -> Callable[[], str]:
     def text() -> str:
         found = [newest(name) for name in names]
@@ -80,6 +88,7 @@ TABLES = {
     "accuracy": _newest(accuracy.table, "accuracy-cpu"),
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
+    "session": session_table,
     "static": _newest(static_table, "static"),
 }
 RUN_TABLES = {
