@@ -8,8 +8,8 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -86,10 +86,14 @@ class Step:
         each = list(dict.fromkeys(wanted))
         return [small(each[0])] if self.is_rehearsal else each
 
+    def seconds_left(self) -> float:
+        """Return for how long cases may be begun."""
+        return self._end - time.monotonic()
+
     def in_time(self, cases: Iterable[Case]) -> Iterator[Case]:
         """Yield cases until the time is up, then say how many are left."""
         waiting = list(cases)
-        while waiting and time.monotonic() < self._end:
+        while waiting and self.seconds_left() > 0:
             yield waiting.pop(0)
         if waiting:
             print(f"out of time: {len(waiting)} cases were not measured, from {waiting[0].name}")
@@ -183,12 +187,12 @@ def run_kernels(step: Step) -> bool:
 def run_launches(step: Step) -> bool:
     """Take the GPU time of every published case, ours alone, with every table of launches."""
     cases = step.cases([*headline("cuda"), *plan("default", "cuda")])
-    _warm(step.bench, cases)
+    present, *others = tables()
+    _warm(step, cases, [present, *others])
     rows: list[Row] = []
     for case in step.in_time(cases):
         rows.append({"case": asdict(case), "tables": _by_table(step.bench, case)})
         step.save(rows)
-    present, *others = tables()
     for other in others:
         pairs = [(row["tables"][present], row["tables"].get(other, {})) for row in rows]
         ratios = [
@@ -220,19 +224,21 @@ def _by_table(bench: Bench, case: Case) -> dict[str, Row]:
     return found
 
 
-def _warm(bench: Bench, cases: Iterable[Case]) -> None:
-    """Compile the kernels of all tables in several processes; Triton keeps them on disk."""
-    few = {replace(case, group="", theta="5 degrees", images=min(case.images, WARMED_IMAGES)) for case in cases}
-    with ProcessPoolExecutor(bench.processes, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_compile, few, [bench.device == "cpu"] * len(few)))
+def _warm(step: Step, cases: Iterable[Case], names: Sequence[str]) -> None:
+    """Compile kernels for some tables, in several processes and at most half of the time; Triton keeps them on disk."""
+    few = {replace(case, group="", theta="5 degrees", images=min(case.images, WARMED_IMAGES)): None for case in cases}
+    with ProcessPoolExecutor(step.bench.processes, mp_context=get_context("spawn")) as pool:
+        begun = [pool.submit(_compile, case, names, rehearse=step.is_rehearsal) for case in few]
+        wait(begun, timeout=step.seconds_left() / 2)
+        pool.shutdown(cancel_futures=True)
 
 
-def _compile(case: Case, rehearse: bool) -> None:
+def _compile(case: Case, names: Sequence[str], *, rehearse: bool) -> None:
     torch.set_num_threads(1)
     bench = BENCHES[rehearse]
     call = timed_call(bench.contestants()[0], Inputs(case, bench.device))
-    for table in list(tables().values())[: 1 if rehearse else None]:
-        with launched_by(table), suppress(Exception):  # which the timed run reports
+    for name in names[: 1 if rehearse else None]:
+        with launched_by(tables()[name]), suppress(Exception):  # which the timed run reports
             call()
 
 
@@ -262,6 +268,7 @@ def run_cuda(step: Step) -> bool:
     """Time the published cases: those of the headline with all contestants, then the rest without compilers."""
     first, rest = step.cases(headline("cuda")), step.cases(plan("default", "cuda"))
     cases = list(dict.fromkeys([*first, *rest]))
+    _warm(step, cases, list(tables())[:1])
     header = step.header | {"copy_gigabytes_per_second": measure.copy_gigabytes_per_second(step.bench.device)}
     measured = Measured(step.path, header, cases, fresh=True)
     everyone = step.bench.contestants()

@@ -150,7 +150,7 @@ def test_a_session_takes_less_than_nine_minutes():
 def test_named_tests_exist():
     for name in (*device_session.SANITIZED, device_session.REHEARSED_TEST):
         file, _, test = name.partition("::")
-        assert f"def {test}(" in (ROOT / file).read_text()
+        assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text()
     assert all((ROOT / file).exists() for file in device_session.SAMPLING)
 
 
