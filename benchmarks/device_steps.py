@@ -169,13 +169,19 @@ def run_kernels(step: Step) -> bool:
     formats += vary(replace(features, layout="channels_last"), dtype=("float32", "float16"))
     ours, rows = step.bench.contestants()[0], list[Row]()
     missing = {name for name in vars(kernels) if name.endswith("_kernel")}
-    for case in step.in_time(step.cases(formats)):
+    # As many programs as usual, and as few as possible: some kernels run only if there is more than one tile, others
+    # only if there are more tiles than programs.
+    manners = launches.PROGRAMS_PER_PROCESSOR, 0
+    for case, programs in ((case, programs) for case in step.in_time(step.cases(formats)) for programs in manners):
         inputs = Inputs(case, step.bench.device)
-        with recorded() as found:
+        forget()
+        with mock.patch.object(launches, "PROGRAMS_PER_PROCESSOR", programs), recorded() as found:
             wrong = errors(answers(ours, inputs), inputs)
         failed = complaint(wrong, [], case, step.bench.device)
         launched = [launch._asdict() for launch in found]
-        rows.append({"case": asdict(case), "failed": failed, "errors": wrong, "launches": launched})
+        rows.append(
+            {"case": asdict(case), "programs": programs, "failed": failed, "errors": wrong, "launches": launched}
+        )
         step.save(rows)
         missing -= {launch.kernel for launch in found}
         print(f"{case.name}: {failed or 'right'}; " + ", ".join(f"{it.kernel} {it.registers}" for it in found))
