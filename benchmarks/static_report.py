@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import supervised_st
 from benchmarks.cases import vary
 from benchmarks.machine_code import Code, functions_by_line
-from benchmarks.records import Row, save
+from benchmarks.saving import Row, save
 from examples.mpii_cooking.formats import markdown_table
 from supervised_st._sampler import fused, kernels, launches, operators
 
