@@ -94,12 +94,13 @@ def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
     return lengths.to(features.device)
 
 
-def _squared_distances(clips: Clips) -> Tensor:
-    """Return ``d^2`` by a product of matrices, off by about 1e-16 of the squared lengths; too far for its root."""
+def _rbf(clips: Clips, gamma: float) -> Tensor:
+    """Return ``exp(-gamma d^2)``; ``d^2`` is off by about 1e-16 of the squared lengths, too far only for its root."""
     rows = clips.trajectories - clips.trajectories.mean(1, keepdim=True)  # shorter, at the same distances
+    rows = rows * (2 * gamma / clips.lengths).sqrt()
     products = rows @ rows.mT
-    squares = products.diagonal(dim1=-2, dim2=-1)
-    return (squares[..., :, None] + squares[..., None, :] - 2 * products).clamp_min(0) / clips.lengths
+    halves = products.diagonal(dim1=-2, dim2=-1) / 2
+    return (products - halves[..., :, None] - halves[..., None, :]).clamp_max(0).exp()
 
 
 def _centered(clips: Clips) -> Tensor:
@@ -116,7 +117,7 @@ def _directions(rows: Tensor, clips: Clips) -> Tensor:
 
 DISTANCE_KINDS: dict[str, Callable[[Clips, float], Tensor]] = {
     "distance": lambda clips, _: distances(clips),
-    "rbf": lambda clips, gamma: (-gamma * _squared_distances(clips)).exp(),
+    "rbf": _rbf,
     "laplacian": lambda clips, gamma: (-gamma * distances(clips)).exp(),
 }
 """Matrices computed from the distances between trajectories, and gamma."""

@@ -152,7 +152,7 @@ class TemporalCorrelationPooling(nn.Module):
     def _compare(self, clips: kinds.Clips) -> Tensor:
         matrices = kinds.compare(self.kind, clips, self.gamma)
         rho = 0.0 if self.kind == "distance" else self.shrinkage
-        return _plus_on_diagonal((1 - rho) * matrices, rho * _mean_eigenvalue(matrices))
+        return _add_to_diagonal((1 - rho) * matrices, rho * _mean_eigenvalue(matrices))
 
     def _describe(self, clips: kinds.Clips, batch: int) -> Tensor:
         side, frames = clips.trajectories.shape[1:]
@@ -167,7 +167,7 @@ class TemporalCorrelationPooling(nn.Module):
             vectors = vectors[..., side:]
         vectors = _signed_power(vectors.unflatten(0, (batch, self.blocks)).flatten(1), self.power)
         length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        return torch.where(length > _SHORTEST, vectors / torch.where(length > _SHORTEST, length, 1), 0)
+        return vectors / torch.where(length > _SHORTEST, length, torch.inf)
 
 
 class PoolingAccumulator:
@@ -226,7 +226,8 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
     """
     check_choice("kind", kind, kinds.NEED_GAMMA)
     distances = kinds.distances(kinds.make_clips(features, lengths, 1))
-    pairs = _above_diagonal(distances)
+    side = distances.shape[-1]
+    pairs = distances.flatten(-2)[:, _triangle(side, distances.device)[side:]]
     median = float(pairs.median()) if pairs.numel() else 0.0
     if not median > 0:
         raise ValueError("features must hold pairs of different trajectories, got none or mostly equal ones")
@@ -239,7 +240,11 @@ def vectorize(matrix: Tensor) -> Tensor:
     A vector holds the diagonal, then sqrt(2) times the entries above it, row by row. The dot product of two vectors is
     the Frobenius inner product of the matrices.
     """
-    return torch.cat([matrix.diagonal(dim1=-2, dim2=-1), 2**0.5 * _above_diagonal(matrix)], -1)
+    side = matrix.shape[-1]
+    places = _triangle(side, matrix.device)
+    scale = matrix.new_full(places.shape, 2**0.5)
+    scale[:side] = 1
+    return matrix.flatten(-2).index_select(-1, places) * scale
 
 
 def _signed_power(entries: Tensor, power: float) -> Tensor:
@@ -249,19 +254,21 @@ def _signed_power(entries: Tensor, power: float) -> Tensor:
     return entries.sign() * entries.abs().clamp_min(torch.finfo(entries.dtype).tiny).pow(power)
 
 
-def _above_diagonal(matrix: Tensor) -> Tensor:
-    """Return the entries above the diagonal, row by row: ``(..., m (m - 1) / 2)``."""
-    side = matrix.shape[-1]
-    rows, columns = torch.triu_indices(side, side, offset=1, device=matrix.device)
-    return matrix.flatten(-2).index_select(-1, rows * side + columns)
+def _triangle(side: int, device: torch.device) -> Tensor:
+    """Return the places in a flat matrix of the diagonal, then of the entries above it, row by row."""
+    rows, columns = torch.triu_indices(side, side, offset=1, device=device)
+    return torch.cat([torch.arange(side, device=device) * (side + 1), rows * side + columns])
 
 
 def _logarithm(matrices: Tensor) -> Tensor:
-    """Return the matrix logarithms of positive semi-definite matrices plus a ridge; zero for zero matrices."""
+    """Return the logarithms of positive semi-definite matrices plus a ridge, which is added to them in place.
+
+    That of a zero matrix is zero.
+    """
     mean = _mean_eigenvalue(matrices)
     is_zero = mean < _SMALLEST
     ridge = torch.where(is_zero, 1, _RIDGE * mean)
-    return torch.where(is_zero[..., None], 0, matrix_log(_plus_on_diagonal(matrices, ridge)))
+    return torch.where(is_zero[..., None], 0, matrix_log(_add_to_diagonal(matrices, ridge)))
 
 
 def _logarithm_by_frames(factors: kinds.Factors, shrinkage: float) -> Tensor:
@@ -270,15 +277,15 @@ def _logarithm_by_frames(factors: kinds.Factors, shrinkage: float) -> Tensor:
     mean = (rows.square().sum((1, 2)) + is_alone.sum(1))[:, None] / rows.shape[1]
     is_zero = mean < _SMALLEST
     ground = torch.where(is_zero, 1, (shrinkage + _RIDGE) * mean)  # the eigenvalue where Z Z^T has 0
-    relative = log_of_identity_plus_products(rows * (1 - shrinkage) ** 0.5 / ground.sqrt()[..., None])
-    absolute = _plus_on_diagonal(relative, torch.where(is_alone, ground + (1 - shrinkage), ground).log())
-    return torch.where(is_zero[..., None], 0, absolute)
+    scale = torch.where(is_zero, 0, (1 - shrinkage) ** 0.5 / ground.sqrt())
+    logarithm = log_of_identity_plus_products(rows * scale[..., None])
+    return _add_to_diagonal(logarithm, torch.where(is_alone, ground + (1 - shrinkage), ground).log())
 
 
 def _mean_eigenvalue(matrices: Tensor) -> Tensor:
     return matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
 
 
-def _plus_on_diagonal(matrices: Tensor, value: Tensor) -> Tensor:
-    diagonal = matrices.diagonal(dim1=-2, dim2=-1)
-    return matrices.diagonal_scatter(diagonal + value, dim1=-2, dim2=-1)
+def _add_to_diagonal(matrices: Tensor, value: Tensor) -> Tensor:
+    matrices.diagonal(dim1=-2, dim2=-1).add_(value)
+    return matrices
