@@ -114,13 +114,13 @@ def window_scores(motion: Tensor, size: Size) -> Tensor:
         )
     motion = motion.double()
     quantum = _quantum(motion)
-    # Both are turned, [batch column row], so that running sums go along memory.
-    strips = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"])
-    scores = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"] - height + 1)
-    for rows, sums in zip(motion.split(_LINES, 1), strips.split(_LINES, 2), strict=True):
-        _sum_windows((rows * (1 / quantum)).round_().mul_(quantum), width, out=sums.mT)
-    for columns, sums in zip(strips.split(_LINES, 1), scores.split(_LINES, 1), strict=True):
-        _sum_windows(columns, height, out=sums)
+    # Turned, so that running sums go along memory; first they are sums along rows, then over windows.
+    sums = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"])
+    for rows, out in zip(motion.split(_LINES, 1), sums.split(_LINES, 2), strict=True):
+        _window_sums((rows * (1 / quantum)).round_().mul_(quantum).cumsum_(-1), width, out=out.mT)
+    scores = sums[..., : sizes["height"] - height + 1]
+    for columns, out in zip(sums.split(_LINES, 1), scores.split(_LINES, 1), strict=True):
+        _window_sums(columns.cumsum(-1), height, out=out)
     return scores.mT
 
 
@@ -301,11 +301,10 @@ def _quantum(motion: Tensor) -> Tensor:
     return total * 2.0**-52 / mantissa
 
 
-def _sum_windows(values: Tensor, length: int, *, out: Tensor) -> None:
-    """Write the sum over every window along the last axis to ``out``. The values become running sums."""
-    values.cumsum_(-1)
-    out[..., 0] = values[..., length - 1]
-    torch.sub(values[..., length:], values[..., :-length], out=out[..., 1:])
+def _window_sums(running: Tensor, length: int, *, out: Tensor) -> None:
+    """Write the sums over every window along the last axis to ``out``, from sums over all windows that start at 0."""
+    out[..., 0] = running[..., length - 1]
+    torch.sub(running[..., length:], running[..., :-length], out=out[..., 1:])
 
 
 def _windows_inside(scores: Tensor, crops: _Crops, size: tuple[int, int]) -> Tensor:
