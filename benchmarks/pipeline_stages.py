@@ -199,7 +199,7 @@ def window_search(plan: Plan, device: str) -> Stage:
     return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
 
 
-def pooling(plan: Plan, channels: int, kind: Literal["rbf", "covariance"], device: str) -> Stage:
+def pooling(plan: Plan, channels: int, kind: str, device: str) -> Stage:
     """Return the pooling of clips by the logarithm of one kind of matrix of their trajectories."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(plan.clip_frames / 2, plan.clip_frames, plan.clips).round().long()

@@ -100,7 +100,7 @@ def _rbf(clips: Clips, gamma: float) -> Tensor:
     rows = rows * (2 * gamma / clips.lengths).sqrt()
     products = rows @ rows.mT
     halves = products.diagonal(dim1=-2, dim2=-1) / 2
-    return (products - halves[..., :, None] - halves[..., None, :]).clamp_max(0).exp()
+    return products.sub_(halves[..., :, None]).sub_(halves[..., None, :]).clamp_max_(0).exp_()
 
 
 def _centered(clips: Clips) -> Tensor:

@@ -116,10 +116,10 @@ def window_scores(motion: Tensor, size: Size) -> Tensor:
     quantum = _quantum(motion)
     # Turned, so that running sums go along memory; first they are sums along rows, then over windows.
     sums = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"])
-    for rows, out in zip(motion.split(_LINES, 1), sums.split(_LINES, 2), strict=True):
+    for rows, out in zip(torch.split(motion, _LINES, 1), torch.split(sums, _LINES, 2), strict=True):
         _window_sums((rows * (1 / quantum)).round_().mul_(quantum).cumsum_(-1), width, out=out.mT)
     scores = sums[..., : sizes["height"] - height + 1]
-    for columns, out in zip(sums.split(_LINES, 1), scores.split(_LINES, 1), strict=True):
+    for columns, out in zip(torch.split(sums, _LINES, 1), torch.split(scores, _LINES, 1), strict=True):
         _window_sums(columns.cumsum(-1), height, out=out)
     return scores.mT
 

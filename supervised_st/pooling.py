@@ -165,7 +165,7 @@ class TemporalCorrelationPooling(nn.Module):
         vectors = vectorize(matrices)
         if self.kind == "distance":
             vectors = vectors[..., side:]
-        vectors = _signed_power(vectors.unflatten(0, (batch, self.blocks)).flatten(1), self.power)
+        vectors = _signed_power(vectors.reshape(batch, self.blocks * vectors.shape[1]), self.power)
         length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
         return vectors / torch.where(length > _SHORTEST, length, torch.inf)
 
@@ -244,14 +244,14 @@ def vectorize(matrix: Tensor) -> Tensor:
     places = _triangle(side, matrix.device)
     scale = matrix.new_full(places.shape, 2**0.5)
     scale[:side] = 1
-    return matrix.flatten(-2).index_select(-1, places) * scale
+    return matrix.flatten(-2).index_select(-1, places).mul_(scale)
 
 
 def _signed_power(entries: Tensor, power: float) -> Tensor:
     if power == 1:
         return entries
     # The slope at zero is infinite. Clamping the magnitude to the smallest positive number makes it zero.
-    return entries.sign() * entries.abs().clamp_min(torch.finfo(entries.dtype).tiny).pow(power)
+    return entries.sign().mul_(entries.abs().clamp_min_(torch.finfo(entries.dtype).tiny).pow_(power))
 
 
 def _triangle(side: int, device: torch.device) -> Tensor:
