@@ -21,6 +21,13 @@ class Clips(NamedTuple):
     lengths: Tensor  # (clip, 1, 1), numbers of frames
 
 
+class Factors(NamedTuple):
+    """The matrix ``Z Z^T``, with 1 on the diagonal where a trajectory is similar to itself alone."""
+
+    rows: Tensor  # (clip, channel, frame), Z
+    is_alone: Tensor  # (clip, channel); Z is 0 there
+
+
 def make_clips(features: Tensor, lengths: Tensor | None, blocks: int) -> Clips:
     """Check the arguments of `TemporalCorrelationPooling.forward` and return one clip per sample and block."""
     sizes = check_shape("features", features, "batch frame channel")
@@ -57,12 +64,19 @@ def distances(clips: Clips) -> Tensor:
 def compare(kind: str, clips: Clips, gamma: float | None) -> Tensor:
     """Return the matrix of each clip, ``(clip, channel, channel)``."""
     if kind in DISTANCE_KINDS:
-        return DISTANCE_KINDS[kind](distances(clips), gamma or 0.0)
-    factors = PRODUCT_KINDS[kind](clips)
-    matrices = factors @ factors.mT
+        return DISTANCE_KINDS[kind](clips, gamma or 0.0)
+    rows = PRODUCT_KINDS[kind](clips)
+    matrices = rows @ rows.mT
     if kind in _UNIT_DIAGONAL:
         matrices = matrices.diagonal_scatter(torch.ones_like(matrices[..., 0]), dim1=-2, dim2=-1)
     return matrices
+
+
+def factors(kind: str, clips: Clips) -> Factors:
+    """Return the matrix of each clip, of one of `PRODUCT_KINDS`, without multiplying."""
+    rows = PRODUCT_KINDS[kind](clips)
+    is_alone = (rows == 0).all(-1) if kind in _UNIT_DIAGONAL else torch.zeros_like(rows[..., 0], dtype=torch.bool)
+    return Factors(rows, is_alone)
 
 
 def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
@@ -80,9 +94,13 @@ def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
     return lengths.to(features.device)
 
 
-def _double_centered(matrix: Tensor) -> Tensor:
-    rows_centered = matrix - matrix.mean(-1, keepdim=True)
-    return rows_centered - rows_centered.mean(-2, keepdim=True)
+def _rbf(clips: Clips, gamma: float) -> Tensor:
+    """Return ``exp(-gamma d^2)``; ``d^2`` is off by about 1e-16 of the squared lengths, too far only for its root."""
+    rows = clips.trajectories - clips.trajectories.mean(1, keepdim=True)  # shorter, at the same distances
+    rows = rows * (2 * gamma / clips.lengths).sqrt()
+    products = rows @ rows.mT
+    halves = products.diagonal(dim1=-2, dim2=-1) / 2
+    return products.sub_(halves[..., :, None]).sub_(halves[..., None, :]).clamp_max_(0).exp_()
 
 
 def _centered(clips: Clips) -> Tensor:
@@ -97,21 +115,21 @@ def _directions(rows: Tensor, clips: Clips) -> Tensor:
     return torch.where(is_direction, rows / torch.where(is_direction, norm, 1), 0)
 
 
-DISTANCE_KINDS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "distance": lambda distances, _: distances,
-    "rbf": lambda distances, gamma: (-gamma * distances.square()).exp(),
-    "laplacian": lambda distances, gamma: (-gamma * distances).exp(),
-    "mds": lambda distances, _: _double_centered(distances.square() / -2),
+DISTANCE_KINDS: dict[str, Callable[[Clips, float], Tensor]] = {
+    "distance": lambda clips, _: distances(clips),
+    "rbf": _rbf,
+    "laplacian": lambda clips, gamma: (-gamma * distances(clips)).exp(),
 }
 """Matrices computed from the distances between trajectories, and gamma."""
 
 PRODUCT_KINDS: dict[str, Callable[[Clips], Tensor]] = {
+    "mds": lambda clips: (clips.trajectories - clips.trajectories.mean(1, keepdim=True)) / clips.lengths.sqrt(),
     "inner": lambda clips: clips.trajectories / clips.lengths.sqrt(),
     "covariance": lambda clips: _centered(clips) / (clips.lengths - 1).clamp_min(1).sqrt(),
     "correlation": lambda clips: _directions(_centered(clips), clips),
     "cosine": lambda clips: _directions(clips.trajectories, clips),
 }
-"""The factors Z of matrices ``Z Z^T``."""
+"""The factors Z of matrices ``Z Z^T``. That of ``mds`` is ``-d^2 / 2`` with its rows and columns centered."""
 
 NEED_GAMMA = ("rbf", "laplacian")
 _UNIT_DIAGONAL = ("correlation", "cosine")

@@ -31,6 +31,8 @@ from supervised_st._precision import check_float64
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import window_to_theta
 
+_SMALLEST_TOTAL = 2.0**-900  # of a map that is rounded, so that the unit of rounding and its inverse are normal numbers
+_LINES = 128  # rows or columns that are summed at a time, so that they stay in the processor's cache
 _TIE = 1e-6  # relative to the best score; in float32 flow of a uniform motion, windows differ by less than this
 
 
@@ -86,23 +88,21 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     return motion
 
 
+@torch.no_grad()
 def window_scores(motion: Tensor, size: Size) -> Tensor:
     """Return the sum of a map over every window of one size. The time does not depend on that size.
 
-    The sums are differences of a summed-area table (integral image). Each map is first rounded to multiples of
-    ``2^-52`` times the power of two above its total. Every float64 sum is then exact: equal windows have equal sums on
-    every device. Maps of integers are not changed by this.
+    The sums are differences of running sums, along rows and then along columns. Each map is first rounded to multiples
+    of ``2^-52`` times the power of two above its total. Every float64 sum is then exact: equal windows have equal sums
+    on every device. Maps of integers are not changed by this.
 
     Args:
-        motion: ``[batch height width]``, floating point, finite, any sign.
+        motion: ``[batch height width]``, floating point, finite with a finite sum, any sign. It gets no gradient.
         size: of the window; at most the map's.
 
     Returns:
         ``[batch row column]``, float64: entry ``[n, y0, x0]`` is the sum over the window with the top-left pixel
         ``(x0, y0)``. There are ``height - size[0] + 1`` rows and ``width - size[1] + 1`` columns.
-
-    Reference:
-        Crow, Summed-area tables for texture mapping, SIGGRAPH 1984: https://doi.org/10.1145/800031.808600
     """
     sizes = check_shape("motion", motion, "batch height width")
     check_floating("motion", motion)
@@ -112,10 +112,16 @@ def window_scores(motion: Tensor, size: Size) -> Tensor:
         raise ValueError(
             f"size must be at most the map's (height, width) {(sizes['height'], sizes['width'])}, got {(height, width)}"
         )
-    check_finite("motion", motion)
-    table = nn.functional.pad(_exactly_summable(motion.double()).cumsum(1).cumsum(2), (1, 0, 1, 0))
-    strips = table[:, height:] - table[:, :-height]
-    return strips[..., width:] - strips[..., :-width]
+    motion = motion.double()
+    quantum = _quantum(motion)
+    # Turned, so that running sums go along memory; first they are sums along rows, then over windows.
+    sums = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"])
+    for rows, out in zip(torch.split(motion, _LINES, 1), torch.split(sums, _LINES, 2), strict=True):
+        _window_sums((rows * (1 / quantum)).round_().mul_(quantum).cumsum_(-1), width, out=out.mT)
+    scores = sums[..., : sizes["height"] - height + 1]
+    for columns, out in zip(torch.split(sums, _LINES, 1), torch.split(scores, _LINES, 1), strict=True):
+        _window_sums(columns.cumsum(-1), height, out=out)
+    return scores.mT
 
 
 def window_profile(scores: Tensor) -> WindowProfile:
@@ -123,10 +129,8 @@ def window_profile(scores: Tensor) -> WindowProfile:
     sizes = check_shape("scores", scores, "batch row column")
     if not sizes["row"] or not sizes["column"]:
         raise ValueError(f"scores must hold at least one window, got shape {tuple(scores.shape)}")
-    lowest, best = scores.aminmax(dim=1)
-    rows = torch.arange(sizes["row"], device=scores.device)[:, None]
-    topmost = torch.where(scores == best[:, None], rows, sizes["row"] - 1).amin(1)
-    return WindowProfile(best, topmost, lowest)
+    best, topmost = scores.max(1)  # of equal scores, the first
+    return WindowProfile(best, topmost, scores.amin(1))
 
 
 class MotionWindowTarget(nn.Module):
@@ -282,12 +286,25 @@ def _squared_length(field: Tensor, bound: float | None) -> Tensor:
     return u * u + v * v
 
 
-def _exactly_summable(motion: Tensor) -> Tensor:
-    """Round each sample to multiples of 2^-52 times the power of two above the sum of its absolute values."""
-    total = motion.abs().sum((1, 2), keepdim=True)
+def _quantum(motion: Tensor) -> Tensor:
+    """Return ``[batch 1 1]``: 2^-52 times the power of two above the sum of a map's absolute values.
+
+    Sums of up to 2^53 multiples of it are exact. Raise ValueError if a map or its sum is not finite.
+    """
+    has_signs = motion.numel() > 0 and bool(motion.amin() < 0)
+    total = (motion.abs() if has_signs else motion).sum((1, 2), keepdim=True)
+    if not total.isfinite().all():
+        check_finite("motion", motion)
+        check_finite("the sum of motion", total)
+    total = total.clamp_min(_SMALLEST_TOTAL)
     mantissa, _ = torch.frexp(total)
-    quantum = torch.where(total > 0, total / torch.where(total > 0, mantissa, 1), 1) * 2.0**-52
-    return (motion / quantum).round() * quantum
+    return total * 2.0**-52 / mantissa
+
+
+def _window_sums(running: Tensor, length: int, *, out: Tensor) -> None:
+    """Write the sums over every window along the last axis to ``out``, from sums over all windows that start at 0."""
+    out[..., 0] = running[..., length - 1]
+    torch.sub(running[..., length:], running[..., :-length], out=out[..., 1:])
 
 
 def _windows_inside(scores: Tensor, crops: _Crops, size: tuple[int, int]) -> Tensor:
