@@ -55,7 +55,7 @@ def _build(dtype: torch.dtype, theta: Tensor, offset: Any, launch: launches.Laun
     # Computing a float64 row adds one rounding to that of theta itself.
     rounding = 2 * torch.finfo(torch.float64).eps if theta.dtype == torch.float64 else torch.finfo(torch.float32).eps
     acc = tl.float64 if dtype == torch.float64 else tl.float32
-    return kernels.Build(acc, rounding, offset, launch.block, launch.tile_width, launch.vector, **others)
+    return kernels.Build(acc, rounding, offset, launch.block, launch.tile_width, launch.vector, launch.groups, **others)
 
 
 def launch_forward(inputs: Forward) -> Tensor:
@@ -73,7 +73,7 @@ def launch_forward(inputs: Forward) -> Tensor:
     with torch.cuda.device_of(image):
         kernels.forward_kernel[(transforms * grid.tiles, grid.groups)](
             image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, out,
-            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
+            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.passes,
             transforms // image.shape[0], *image.stride(),
             SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
         )  # fmt: skip
@@ -95,28 +95,45 @@ def _empty_images(like: Tensor, leading: torch.Size, size: tuple[int, int], dtyp
 
 
 def launch_image_gradient(inputs: ImageGradient) -> Tensor:
-    """Launch the gradient to the image."""
-    grad, theta, sampling = inputs.grad, inputs.theta, sampling_of(inputs)
-    batch, (channels, *size) = grad.shape[0], grad.shape[-3:]
+    """Launch the gradient to the image: one kernel for images with usual transforms only, then one for the others."""
+    grad, theta, sampling = inputs.grad, inputs.theta.contiguous(), sampling_of(inputs)
+    batch, transforms, last = grad.shape[0], theta.shape[:-2].numel(), inputs.channels_last
     out = _empty_image_gradient(inputs)
     if not out.numel():
         return out
-    vectorized, offset = inputs.channels_last and channels % launches.VECTORIZED == 0, _offset(grad, out)
-    launch = launches.choose_launch("image_gradient", vectorized, grad, sampling, offset == tl.int64)
-    groups = 1 if vectorized else next(n for n in range(launches.GATHER_GROUPS, 0, -1) if channels % n == 0)
-    tiles = -(-inputs.height // launch.tile_rows) * -(-inputs.width // launch.tile_width)
+    channels, sizes = grad.shape[-3], (inputs.height, inputs.width, *grad.shape[-2:])
+    vectorized, offset = last and channels % launches.VECTORIZED == 0, _offset(grad, out)
+    options = vectorized, grad, sampling, offset == tl.int64
+    search, usual = (launches.choose_launch(kernel, *options) for kernel in ("image_search", "image_gradient"))
     out_block, out_width = launches.OUT_BLOCK[vectorized]
     build = _build(
-        grad.dtype, theta, offset, launch,
-        channels_last=inputs.channels_last, groups=groups, out_block=out_block, out_width=out_width,
+        grad.dtype, theta, offset, search, channels_last=last, out_block=out_block, out_width=out_width
     )  # fmt: skip
+    processors = _processors(grad.device)
+    grid = launches.make_image_grid(search, batch, channels, sizes[:2], processors)
+    programs, inverses = launches.search_programs(search, processors), None
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
-        kernels.image_gradient_kernel[(batch * tiles * (channels // (launch.vector * groups)),)](
-            grad, theta.contiguous(), out,
-            channels, inputs.height, inputs.width, *size, batch * tiles, tiles, launch.tile_rows,
-            theta.shape[:-2].numel() // batch, *grad.stride(),
-            SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
+        # With less work than that, one launch takes less time than three.
+        if grid.work > programs and launches.has_usual_transforms(sampling, grad.dtype):
+            inverses = empty(grad, (transforms, kernels.ENTRY), torch.int64)
+            kernels.inverse_kernel[(-(-transforms // launches.INVERSE_BLOCK),)](
+                theta, inverses, transforms, *sizes,
+                SAMPLING=sampling, BUILD=build, BLOCK=launches.INVERSE_BLOCK, num_warps=1,
+            )  # fmt: skip
+            usual_grid = launches.make_image_grid(usual, batch, channels, sizes[:2], processors)
+            kernels.image_gradient_kernel[(usual_grid.work,)](
+                grad, inverses, out,
+                channels, *sizes, usual_grid.programs, usual_grid.tiles, usual_grid.tile_rows,
+                transforms // batch, *grad.stride(),
+                SAMPLING=sampling, BUILD=_build(grad.dtype, theta, offset, usual, channels_last=last),
+                **launches.compile_options(usual),
+            )  # fmt: skip
+        kernels.image_search_kernel[(grid.work if inverses is None else max(1, programs),)](
+            grad, theta, inverses, out,
+            channels, *sizes, grid.work, transforms, grid.programs, grid.tiles, grid.tile_rows,
+            transforms // batch, *grad.stride(),
+            SAMPLING=sampling, BUILD=build, **launches.compile_options(search),
         )  # fmt: skip
     return out
 
@@ -147,7 +164,7 @@ def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
     with torch.cuda.device_of(grad):
         kernels.theta_gradient_kernel[(transforms * grid.tiles, grid.groups)](
             grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, partials,
-            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.channels,
+            channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.passes,
             transforms // image.shape[0], *grad.stride(), *image.stride(),
             SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
         )  # fmt: skip

@@ -210,13 +210,15 @@ def many_sums() -> Iterator[Case]:
 
 
 def singular_transforms() -> Iterator[Case]:
-    """None has an inverse; odd sizes leave the last block of output pixels with one row or column."""
+    """Without an inverse; odd sizes leave the last block of output pixels with one row or column."""
     image = images(1, 1, 3, 4)
     rows = [[[0, 0, 1.3], [0, 0, 1.2]], [[0.513, 0.217, 0], [0, 0, 1.4]]]
     theta = transforms(rows, image, (3, 5)).float()
     for padding_mode in ("zeros", "border"):
         yield Case(image, theta, (3, 5), padded(padding_mode), "i")
     yield Case(image.double(), theta, (3, 5), {}, "i")
+    # The first transform of an image is usual, the second is not.
+    yield Case(image, transforms([ACROSS[1], rows[0]], image, (3, 5)).float(), (3, 5), {}, "i")
 
 
 def coarse() -> Iterator[Case]:
