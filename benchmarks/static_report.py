@@ -208,6 +208,7 @@ def report(variant: Variant) -> Row:
     reads_nothing = variant.kernel == "theta_gradient" and variant.mode == "nearest"
     accesses = {} if reads_nothing else ACCESSES[variant.kernel]
     moved = {name: launch.arguments[name] for name in accesses}
+    readers = next((functions for _, functions in accesses.values()), ())  # of the first tensor
     is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
     adjacent = variant.channels & -variant.channels if is_vectorized else 1  # neighboring threads take columns
     together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in moved.values()), default=1))
@@ -224,7 +225,7 @@ def report(variant: Variant) -> Row:
         },
         "full_access_bytes": {name: together * tensor.itemsize for name, tensor in moved.items()},
         "instructions_per_element": instructions_per_element(variant, launch, code) if moved else None,
-        "loads_in_flight": code.loads_in_flight(accesses[next(iter(accesses))][1][0]) if moved else 0,
+        "loads_in_flight": max((code.loads_in_flight(reader) for reader in readers), default=0),
     }
 
 
