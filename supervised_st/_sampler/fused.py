@@ -145,7 +145,7 @@ def _empty_image_gradient(inputs: ImageGradient) -> Tensor:
 
 
 def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
-    """Launch the gradient to theta: sums per tile first, then over the tiles in order."""
+    """Launch the gradient to theta: sums per tile first, then over the tiles in order if there are several."""
     grad, image, theta, sampling = inputs.grad, inputs.image, inputs.theta, sampling_of(inputs)
     channels, *size = grad.shape[-3:]
     out = empty(grad, tuple(theta.shape), theta.dtype)
@@ -159,19 +159,20 @@ def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
     grid = launches.make_grid(launch, transforms, channels, (size[0], size[1]), _processors(image.device))
     build = _build(grad.dtype, theta, offset, launch, normalized=inputs.mean is not None)
     parts = grid.tiles * grid.groups
-    partials = empty(grad, (transforms, parts, 2, 3), torch.float64)
+    partials = empty(grad, (transforms, parts, 2, 3), torch.float64) if parts > 1 else None
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
         kernels.theta_gradient_kernel[(transforms * grid.tiles, grid.groups)](
-            grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, partials,
+            grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, out if partials is None else partials,
             channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.passes,
             transforms // image.shape[0], *grad.stride(), *image.stride(),
-            SAMPLING=sampling, BUILD=build, **launches.compile_options(launch),
+            SAMPLING=sampling, BUILD=build, ALONE=partials is None, **launches.compile_options(launch),
         )  # fmt: skip
-        kernels.theta_reduction_kernel[(transforms,)](
-            partials, out, parts, *image.shape[2:], *size, ALIGN=sampling.align_corners, BLOCK=launches.REDUCTION_BLOCK,
-            num_warps=1,
-        )  # fmt: skip
+        if partials is not None:
+            kernels.theta_reduction_kernel[(transforms,)](
+                partials, out, parts, *image.shape[2:], *size,
+                ALIGN=sampling.align_corners, BLOCK=launches.REDUCTION_BLOCK, num_warps=1,
+            )  # fmt: skip
     return out
 
 

@@ -67,29 +67,48 @@ def _block_slopes(
 
 
 @triton.jit
-def _store_sums(to, total, rows, dx, dy, first_column, first_row):
-    """Store the sums of ``g * column``, ``g * row`` and ``g``.
+def _sums(total, rows, dx, dy, first_column, first_row):
+    """Return the sums of ``g * column``, ``g * row`` and ``g``.
 
     ``total`` is the sum of ``g`` over blocks, ``rows`` that of ``g`` times a block's first row in the tile.
     """
     count = tl.sum(total).to(tl.float64)
     across = tl.sum(total * dx.to(total.dtype)[:, None]).to(tl.float64)
     down = tl.sum(rows + total * dy.to(total.dtype)[:, None]).to(tl.float64)
-    tl.store(to, across + count * first_column)
-    tl.store(to + 1, down + count * first_row)
-    tl.store(to + 2, count)
+    return across + count * first_column, down + count * first_row, count
+
+
+@triton.jit
+def _store_row(to, sums, length, w, h, ALIGN: tl.constexpr):
+    """Store the gradient to a row of theta: that to a row in pixels, times the derivative of these."""
+    across, down, count = sums
+    per_column, per_row, half = pixels_per_pixel(length, w, h, ALIGN)
+    tl.store(to, per_column * (across - count * ((w.to(tl.float64) - 1) * 0.5)))
+    tl.store(to + 1, per_row * (down - count * ((h.to(tl.float64) - 1) * 0.5)))
+    tl.store(to + 2, half * count)
+
+
+@triton.jit
+def _store_sums(to, sums, length, w, h, SAMPLING: tl.constexpr, ALONE: tl.constexpr):
+    """Store a program's sums, or if it has all pixels and channels the gradient that follows from them."""
+    if ALONE:
+        _store_row(to, sums, length, w, h, SAMPLING.align_corners)
+    else:
+        tl.store(to, sums[0])
+        tl.store(to + 1, sums[1])
+        tl.store(to + 2, sums[2])
 
 
 @triton.jit(do_not_specialize=RUNTIME)
 def theta_gradient_kernel(
-    grad, image, theta, fill, mean, std, partials,
+    grad, image, theta, fill, mean, std, out,
     C, H, W, h, w, tiles, tile_rows, passes, transforms,
     grad_n, grad_c, grad_h, grad_w, stride_n, stride_c, stride_h, stride_w,
-    SAMPLING: tl.constexpr, BUILD: tl.constexpr,
+    SAMPLING: tl.constexpr, BUILD: tl.constexpr, ALONE: tl.constexpr,
 ):  # fmt: skip
-    """The grid, the tiles and the passes are the forward's; a program writes six float64 sums to ``partials[program]``.
+    """The grid, the tiles and the passes are the forward's; a program writes six float64 sums to ``out[program]``.
 
-    A NaN coordinate makes its sums NaN. With ``mode="nearest"`` no channel is read, and all other sums are zero.
+    ``ALONE``: there is one program for each transform, and it writes the gradient to theta itself. A NaN coordinate makes its sums NaN. With ``mode="nearest"`` no channel is read, and all other sums are zero.
     """
     BLOCK: tl.constexpr = BUILD.block
     VECTOR: tl.constexpr = BUILD.vector
@@ -152,9 +171,11 @@ def theta_gradient_kernel(
         total_y += block_y
         rows_x += block_x * down
         rows_y += block_y * down
-    to = partials + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * 6
-    _store_sums(to, total_x, rows_x, dx, dy, first_column, first_row)
-    _store_sums(to + 3, total_y, rows_y, dx, dy, first_column, first_row)
+    to = out + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * 6
+    x_sums = _sums(total_x, rows_x, dx, dy, first_column, first_row)
+    y_sums = _sums(total_y, rows_y, dx, dy, first_column, first_row)
+    _store_sums(to, x_sums, W, w, h, SAMPLING, ALONE)
+    _store_sums(to + 3, y_sums, H, w, h, SAMPLING, ALONE)
 
 
 @triton.jit
@@ -177,8 +198,4 @@ def theta_reduction_kernel(partials, out, parts, H, W, h, w, ALIGN: tl.constexpr
         across = _column_sum(partials + axis * 3, parts, BLOCK)
         down = _column_sum(partials + axis * 3 + 1, parts, BLOCK)
         count = _column_sum(partials + axis * 3 + 2, parts, BLOCK)
-        # From the gradient to a row in pixels to the gradient to theta's row.
-        per_column, per_row, half = pixels_per_pixel(H if axis else W, w, h, ALIGN)
-        tl.store(out + axis * 3, per_column * (across - count * ((w.to(tl.float64) - 1) * 0.5)))
-        tl.store(out + axis * 3 + 1, per_row * (down - count * ((h.to(tl.float64) - 1) * 0.5)))
-        tl.store(out + axis * 3 + 2, half * count)
+        _store_row(out + axis * 3, (across, down, count), H if axis else W, w, h, ALIGN)
