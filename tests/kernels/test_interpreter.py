@@ -65,7 +65,7 @@ def image_gradient(theta, shape, size, **options):
     image = torch.zeros(shape, requires_grad=True)
     out = affine_sample(image, theta, size, **options, backend="triton")
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
-    weights[..., 2, 3], weights[..., 0, 0] = math.inf, math.nan
+    weights[..., -1, 3], weights[..., 0, 0] = math.inf, math.nan
     return torch.autograd.grad(out, image, weights)[0]
 
 

@@ -174,10 +174,11 @@ def _sample(
     SAMPLING: tl.constexpr, BUILD: tl.constexpr, INSIDE: tl.constexpr,
 ):  # fmt: skip
     """Sample the channels of one block of pixels and write them; ``out`` points to the block."""
-    GROUPS: tl.constexpr = BUILD.groups
+    # Reading all groups at once takes more registers than there are where reads are masked.
+    GROUPS: tl.constexpr = BUILD.groups if INSIDE else 1
     VECTOR: tl.constexpr = BUILD.vector
     vector = tl.arange(0, VECTOR)
-    for index in range(passes):
+    for index in range(passes * (BUILD.groups // GROUPS)):
         first = first_channel + index * (GROUPS * VECTOR)
         values = ()
         for group in tl.static_range(GROUPS):  # All are read before the first is written, so that reads overlap.

@@ -16,7 +16,6 @@ from supervised_st._sampler.kernels.coordinates import (
     UNIT,
     block_range,
     coordinate,
-    pixel_range,
 )
 from supervised_st._sampler.kernels.forward import RUNTIME, output_pointers, pixel_offset, tile_of
 from supervised_st._sampler.kernels.inverse import BOX, ENTRY, are_usual
@@ -59,6 +58,17 @@ def _hat(from_pixel, position, SAMPLING: tl.constexpr):
 
 
 @triton.jit
+def _candidate_range(inverse, corner, candidates, BUILD: tl.constexpr):
+    """Return the first column (or row) of candidates of a block, or one before it, and the one after the last, or more.
+
+    In whole pixels, since less remains to be held in registers from block to block.
+    """
+    low, high = block_range(inverse, BUILD.tile_width, BUILD.block_rows)
+    first = (corner >> ROW_BITS).to(tl.int32)
+    return first + (low >> ROW_BITS).to(tl.int32), first + (high >> ROW_BITS).to(tl.int32) + 1 + candidates
+
+
+@triton.jit
 def _gather(
     totals, grad, inverse, j0, i0, dj, di, channel, h, w, grad_c, grad_h, grad_w, SAMPLING: tl.constexpr,
     BUILD: tl.constexpr,
@@ -66,9 +76,9 @@ def _gather(
     """Add the gradient of one transform to a block of input pixels, whose first is in column ``j0`` and row ``i0``."""
     x_fixed, y_fixed, to_column, to_row, columns, rows = inverse
     column_corner, row_corner = coordinate(to_column, j0, i0), coordinate(to_row, j0, i0)
-    left, right = pixel_range(block_range(to_column, BUILD.tile_width, BUILD.block_rows), column_corner)
-    top, bottom = pixel_range(block_range(to_row, BUILD.tile_width, BUILD.block_rows), row_corner)
-    reached = tl.minimum(tl.minimum(right + columns, w - left), tl.minimum(bottom + rows, h - top))
+    left, right = _candidate_range(to_column, column_corner, columns, BUILD)
+    top, bottom = _candidate_range(to_row, row_corner, rows, BUILD)
+    reached = tl.minimum(tl.minimum(right, w - left), tl.minimum(bottom, h - top))
     if reached > 0:  # Otherwise no output pixel reads these pixels.
         j, i = j0 + dj, i0 + di
         column = ((column_corner + (to_column[0] * dj + to_column[1] * di)) >> ROW_BITS).to(tl.int32)
