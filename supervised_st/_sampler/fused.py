@@ -159,16 +159,16 @@ def launch_theta_gradient(inputs: ThetaGradient) -> Tensor:
     grid = launches.make_grid(launch, transforms, channels, (size[0], size[1]), _processors(image.device))
     build = _build(grad.dtype, theta, offset, launch, normalized=inputs.mean is not None)
     parts = grid.tiles * grid.groups
-    partials = empty(grad, (transforms, parts, 2, 3), torch.float64) if parts > 1 else None
+    partials = empty(grad, (transforms, parts, 2, 3), torch.float64) if parts > 1 else out
     grad = grad.flatten(0, -4)
     with torch.cuda.device_of(grad):
         kernels.theta_gradient_kernel[(transforms * grid.tiles, grid.groups)](
-            grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, out if partials is None else partials,
+            grad, image, theta.contiguous(), inputs.fill, inputs.mean, inputs.std, partials,
             channels, *image.shape[2:], *size, grid.tiles, grid.tile_rows, grid.passes,
             transforms // image.shape[0], *grad.stride(), *image.stride(),
-            SAMPLING=sampling, BUILD=build, ALONE=partials is None, **launches.compile_options(launch),
+            SAMPLING=sampling, BUILD=build, ALONE=parts == 1, **launches.compile_options(launch),
         )  # fmt: skip
-        if partials is not None:
+        if parts > 1:
             kernels.theta_reduction_kernel[(transforms,)](
                 partials, out, parts, *image.shape[2:], *size,
                 ALIGN=sampling.align_corners, BLOCK=launches.REDUCTION_BLOCK, num_warps=1,

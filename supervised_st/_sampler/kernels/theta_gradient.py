@@ -108,7 +108,9 @@ def theta_gradient_kernel(
 ):  # fmt: skip
     """The grid, the tiles and the passes are the forward's; a program writes six float64 sums to ``out[program]``.
 
-    ``ALONE``: there is one program for each transform, and it writes the gradient to theta itself. A NaN coordinate makes its sums NaN. With ``mode="nearest"`` no channel is read, and all other sums are zero.
+    ``ALONE``: there is one program for each transform, and it writes the gradient to theta itself.
+
+    A NaN coordinate makes its sums NaN. With ``mode="nearest"`` no channel is read, and all other sums are zero.
     """
     BLOCK: tl.constexpr = BUILD.block
     VECTOR: tl.constexpr = BUILD.vector
