@@ -33,7 +33,7 @@ class Launch(NamedTuple):
 LAUNCHES = {
     ("forward", False): Launch(block=128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=136),
     ("theta_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=184),
-    ("image_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=104),
+    ("image_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=100),
     ("forward", True): Launch(block=64, tile_width=8, tile_rows=32, vector=64, groups=1, warps=8, registers=128),
     ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, groups=1, warps=4, registers=168),
     ("image_gradient", True): Launch(block=64, tile_width=8, tile_rows=32, vector=64, groups=1, warps=4, registers=255),
