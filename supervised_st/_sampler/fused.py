@@ -103,7 +103,7 @@ def launch_image_gradient(inputs: ImageGradient) -> Tensor:
         return out
     channels, sizes = grad.shape[-3], (inputs.height, inputs.width, *grad.shape[-2:])
     vectorized, offset = last and channels % launches.VECTORIZED == 0, _offset(grad, out)
-    options = vectorized, grad, sampling, offset == tl.int64
+    options = vectorized, grad, sampling, offset == tl.int64 or transforms > batch
     search, usual = (launches.choose_launch(kernel, *options) for kernel in ("image_search", "image_gradient"))
     out_block, out_width = launches.OUT_BLOCK[vectorized]
     build = _build(

@@ -42,7 +42,9 @@ LAUNCHES = {
 
 FALLBACK_LAUNCHES = {
     ("forward", False): Launch(block=128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=255),
-    ("theta_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=255),
+    ("theta_gradient", False): Launch(
+        block=64, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=255
+    ),
     ("image_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=255),
     ("image_search", False): Launch(block=256, tile_width=32, tile_rows=8, vector=1, groups=4, warps=4, registers=255),
     ("forward", True): Launch(block=32, tile_width=8, tile_rows=32, vector=64, groups=1, warps=4, registers=255),
@@ -50,7 +52,7 @@ FALLBACK_LAUNCHES = {
     ("image_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, groups=1, warps=4, registers=255),
     ("image_search", True): Launch(block=16, tile_width=8, tile_rows=2, vector=64, groups=1, warps=4, registers=255),
 }
-"""For cases that need more registers: other padding and other modes, float64, uint8 and large images."""
+"""For cases that need more registers: other padding and modes, float64, uint8, large images, several transforms."""
 
 # Output pixels, and columns of them, in one block of the image gradient's search by blocks; by vectorization.
 OUT_BLOCK = {False: (4, 2), True: (2, 1)}
@@ -111,17 +113,17 @@ def has_usual_transforms(sampling: Sampling, dtype: torch.dtype) -> bool:
     return sampling.padding_mode in ("zeros", "fill") and dtype != torch.float64
 
 
-def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sampling, is_large: bool) -> Launch:
+def choose_launch(kernel: str, is_vectorized: bool, image: Tensor, sampling: Sampling, is_demanding: bool) -> Launch:
     """Return the launch tuned for the common case, or else the fallback.
 
-    ``image`` is the tensor whose channels are read: the image, or the gradient to the output. It is large if offsets
-    need 64 bits.
+    ``image`` is the tensor whose channels are read: the image, or the gradient to the output. The case is demanding if
+    offsets need 64 bits, or if an input pixel gathers from several transforms.
     """
     is_common = (
         sampling.mode == "bilinear"
         and sampling.padding_mode == "zeros"
         and image.dtype in (torch.float32, torch.float16, torch.bfloat16)
-        and not is_large
+        and not is_demanding
         and (is_vectorized or image.stride(-1) == 1)
     )
     key = kernel, is_vectorized
