@@ -32,7 +32,7 @@ class Launch(NamedTuple):
 # lines. In channels_last images they take neighboring channels, four of them each (eight in half precision).
 LAUNCHES = {
     ("forward", False): Launch(block=128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=136),
-    ("theta_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=184),
+    ("theta_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=3, warps=1, registers=184),
     ("image_gradient", False): Launch(128, tile_width=32, tile_rows=64, vector=1, groups=4, warps=1, registers=100),
     ("forward", True): Launch(block=64, tile_width=8, tile_rows=32, vector=64, groups=1, warps=8, registers=128),
     ("theta_gradient", True): Launch(block=16, tile_width=8, tile_rows=32, vector=64, groups=1, warps=4, registers=168),

@@ -226,9 +226,7 @@ def forward_kernel(
     y_range = block_range(y_fixed, BUILD.tile_width, BUILD.block_rows)
     first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
     image += (m // transforms) * stride_n
-    out += m * C * h * w + (first_row.to(tl.int64) * w + first_column) * (C if BUILD.channels_last else 1)
-    next_row = w.to(BUILD.offset) * (C if BUILD.channels_last else 1)
-    rows = end_row - first_row
+    out += m * C * h * w
 
     lane = tl.arange(0, BUILD.block)
     dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
@@ -236,12 +234,13 @@ def forward_kernel(
     last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
     in_columns = first_column + dx <= last_column
     pixel = dy.to(BUILD.offset) * w + dx
-    x_first, y_first = coordinate(x_fixed, first_column, first_row), coordinate(y_fixed, first_column, first_row)
-    for down in range(0, rows, BUILD.block_rows):
-        live = (in_columns & (dy < rows - down))[:, None]
-        x_corner, y_corner = x_first + x_fixed[1] * down, y_first + y_fixed[1] * down
+    for down in range(0, end_row - first_row, BUILD.block_rows):
+        block_row = first_row + down
+        live = (in_columns & (dy < end_row - block_row))[:, None]
+        x_corner = coordinate(x_fixed, first_column, block_row)
+        y_corner = coordinate(y_fixed, first_column, block_row)
         inside, outside = classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD)
-        to = out + next_row * down
+        to = out + (block_row.to(tl.int64) * w + first_column) * (C if BUILD.channels_last else 1)
         if inside:
             x0, wx = split_fixed((x_corner + x_step) >> GUARD_BITS, SAMPLING, BUILD)
             y0, wy = split_fixed((y_corner + y_step) >> GUARD_BITS, SAMPLING, BUILD)
@@ -254,7 +253,7 @@ def forward_kernel(
             _write_fill(to, fill, pixel, live, first_channel, passes, C, h, w, SAMPLING, BUILD)
         else:
             column = tl.minimum(first_column + dx, last_column)
-            row = tl.minimum(first_row + down + dy, end_row - 1)
+            row = tl.minimum(block_row + dy, end_row - 1)
             x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
             offset = pixel_offset(y[0], x[0], stride_h, stride_w, BUILD)
             _sample(
