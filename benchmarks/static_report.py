@@ -25,6 +25,7 @@ from unittest import mock
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas_version
 
@@ -35,7 +36,7 @@ from benchmarks.cases import vary
 from benchmarks.machine_code import Code, functions_by_line
 from benchmarks.records import Row, save
 from examples.mpii_cooking.formats import markdown_table
-from supervised_st._sampler import fused, kernels, launches, operators
+from supervised_st._sampler import fused, kernels, launches, replay
 from supervised_st._sampler.options import Sampling
 
 ARCHITECTURES = (80, 90, 100)
@@ -179,13 +180,20 @@ def launch_of(variant: Variant) -> Launch:
     mean = std = constant if variant.dtype == "uint8" else None
     options = (variant.mode, variant.padding_mode, variant.align_corners)
     with mock.patch.object(type(kernels.forward_kernel), "__getitem__", record):
-        grad = fused.launch_forward(operators.Forward(image, theta, fill, mean, std, side, side, *options))
+        tensors = image, theta, fill, mean, std
+        grad = launched(fused.forward, tensors, (side, side, *options))
         if variant.kernel in ("image_gradient", "image_search", "inverse"):
             last = variant.channels_last
-            fused.launch_image_gradient(operators.ImageGradient(grad, theta, side, side, last, *options))
+            launched(fused.image_gradient, (grad, theta), (side, side, last, *options))
         elif variant.kernel != "forward":
-            fused.launch_theta_gradient(operators.ThetaGradient(grad, image, theta, fill, mean, std, *options))
+            launched(fused.theta_gradient, (grad, *tensors), options)
     return found[f"{variant.kernel}_kernel"]
+
+
+def launched(operator: replay.Operator, tensors: replay.Tensors, options: tuple[Any, ...]) -> Tensor:
+    """Run the host code of an operator without its checks."""
+    recorder = replay.Recorder(tensors)
+    return operator.launch(operator.inputs(*recorder.tensors, *options), recorder)
 
 
 def report(variant: Variant) -> Row:
@@ -289,7 +297,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="compile every combination, in half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     chosen = parser.parse_args()
-    if fused.INTERPRETED:
+    if replay.INTERPRETED:
         sys.exit("TRITON_INTERPRET is set: unset it, since interpreted kernels cannot be compiled")
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(report, variants(is_full=chosen.full)))
