@@ -21,6 +21,7 @@ from supervised_st._checks import (
 from supervised_st._precision import check_float64
 from supervised_st._sampler.antialias import affine_sample_antialiased
 from supervised_st._sampler.aten import affine_sample_aten
+from supervised_st._sampler.calls import call_of
 from supervised_st._sampler.options import IMAGE_DTYPES, MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
@@ -109,22 +110,35 @@ def affine_sample(
         Keys, Cubic convolution interpolation for digital image processing, 1981 (``"bicubic"``).
         Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
+    call = None
+    is_simple = mean is None and std is None and padding_mode != "fill" and antialias is False  # no number per channel
+    is_simple = is_simple and isinstance(fill_value, float) and isinstance(size, tuple)
+    if is_simple and (backend == "triton" or (backend == "auto" and isinstance(image, Tensor) and image.is_cuda)):
+        call = call_of(image, theta, *size, mode, padding_mode, align_corners, fill_value)
+        if call is not None and call.sample is not None:
+            return call.sample(image, theta)
+
     sampling = check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
     _check_tensors(image, theta)
     out_size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
     constants = ChannelConstants(fill, *_normalization(mean, std, image))
     if theta.dtype in (torch.float16, torch.bfloat16):
-        theta = theta.float()
+        theta, call = theta.float(), None
 
     backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
     sample = affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
-        from supervised_st._sampler.fused import affine_sample_fused as sample  # Imports Triton only if it is used.
+        from supervised_st._sampler import fused  # Imports Triton only if it is used.
+
+        sample = fused.affine_sample_fused
     if antialias:
         check_float64("image", image)
         return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
-    return sample(image, theta, constants, out_size, sampling)
+    sampled = sample(image, theta, constants, out_size, sampling)
+    if call is not None and backend == "triton":
+        call.sample = fused.sampler(image, theta, out_size, sampling)
+    return sampled
 
 
 def check_sampling(

@@ -7,6 +7,10 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+_AUTOGRAD = torch._C.DispatchKey.AutogradOther  # excluded together with that of every device
+_PLAIN_TYPES = (Tensor, Parameter)
 
 
 def normalize(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
@@ -38,6 +42,15 @@ def is_channels_last(image: Tensor) -> bool:
         return False
     _, channels, height, width = image.shape
     return channels > 1 and height * width > 1 and image.stride(1) == 1
+
+
+def dense_strides(shape: tuple[int, ...], *, channels_last: bool = False) -> tuple[int, ...]:
+    """Return the strides that torch gives dense tensors; channels_last ones are ``[..., channel, height, width]``."""
+    in_memory = (*shape[:-3], *shape[-2:], shape[-3]) if channels_last else shape
+    strides = [1]
+    for length in reversed(in_memory[1:]):
+        strides.insert(0, strides[0] * torch.sym_max(length, 1))  # type: ignore[no-untyped-call]
+    return (*strides[:-3], strides[-1], *strides[-3:-1]) if channels_last else tuple(strides)
 
 
 def needs_gradient(tensor: Tensor) -> bool:
@@ -80,6 +93,42 @@ def is_exporting_to_onnx() -> bool:
     """Return whether the graph being traced is for ONNX, which has no operator for the kernels."""
     is_traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_traced and torch.onnx.is_in_onnx_export()  # The second takes longer.
+
+
+def is_unobserved(*tensors: Tensor) -> bool:
+    """Return whether nobody could tell that an operator was not called, but what it does was done.
+
+    Those who could are compilers, tracers, modes, transforms, forward mode, the profiler, and tensors that are no plain
+    ones.
+    """
+    if (
+        torch.compiler.is_dynamo_compiling()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._len_torch_function_stack()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_tracing_state() is not None
+        or forward_ad._current_level >= 0
+        or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    ):
+        return False
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN_TYPES or tensor.is_neg() or tensor._is_zerotensor():
+            return False
+    return True
+
+
+def kind_of(tensor: Tensor) -> tuple[Any, ...]:
+    """Return all that checks and launches depend on. Kernels for pointers aligned to 16 bytes are others."""
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device, tensor.data_ptr() % 16
+
+
+def records_gradients(image: Tensor, theta: Tensor) -> bool:
+    """Return whether autograd records what is done with these tensors."""
+    return (
+        (image.requires_grad or theta.requires_grad)
+        and torch.is_grad_enabled()
+        and not torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOGRAD)
+    )
 
 
 def below_autograd(op: Any, inputs: tuple[Any, ...]) -> Tensor:
