@@ -1,11 +1,14 @@
 """What the backends ask about tensors, and the private parts of torch that they need for it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
 
 
 def normalize(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
@@ -39,6 +42,13 @@ def is_channels_last(image: Tensor) -> bool:
     return channels > 1 and height * width > 1 and image.stride(1) == 1
 
 
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Make tensors that outlive the modes they are made in, and inference mode."""
+    with _disable_current_modes(), torch.inference_mode(False):
+        yield
+
+
 def needs_gradient(tensor: Tensor) -> bool:
     """Return whether autograd differentiates with respect to this tensor, in reverse or in forward mode."""
     return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
@@ -52,7 +62,9 @@ def has_tangent(tensor: Tensor) -> bool:
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Return whether a ``torch.func`` transform or forward mode is active; only the reference supports these."""
-    return torch._C._are_functorch_transforms_active() or any(has_tangent(tensor) for tensor in tensors)
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0 and any(has_tangent(tensor) for tensor in tensors)
 
 
 def has_values(tensor: Tensor) -> bool:
