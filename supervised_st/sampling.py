@@ -174,12 +174,10 @@ def _check_tensors(image: Tensor, theta: Tensor) -> None:
 
 def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
     """Return the fastest backend that supports these arguments on this device."""
-    if is_transformed(image, theta):
-        return "reference"
-    if image.is_cuda:
-        has_kernel = mode != "bicubic" and _HAS_TRITON and not is_exporting_to_onnx()
-        return "triton" if has_kernel else "reference"
-    return "aten"
+    if not image.is_cuda:
+        return "aten"
+    has_kernel = mode != "bicubic" and _HAS_TRITON and not is_exporting_to_onnx() and not is_transformed(image, theta)
+    return "triton" if has_kernel else "reference"
 
 
 def _normalization(

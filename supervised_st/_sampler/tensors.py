@@ -1,6 +1,7 @@
 """What the backends ask about tensors, and the private parts of torch that they need for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
+from torch.utils._python_dispatch import _disable_current_modes
 
 _AUTOGRAD = torch._C.DispatchKey.AutogradOther  # excluded together with that of every device
 _PLAIN_TYPES = (Tensor, Parameter)
@@ -53,6 +55,13 @@ def dense_strides(shape: tuple[int, ...], *, channels_last: bool = False) -> tup
     return (*strides[:-3], strides[-1], *strides[-3:-1]) if channels_last else tuple(strides)
 
 
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Make tensors that outlive the modes they are made in, and inference mode."""
+    with _disable_current_modes(), torch.inference_mode(False):
+        yield
+
+
 def needs_gradient(tensor: Tensor) -> bool:
     """Return whether autograd differentiates with respect to this tensor, in reverse or in forward mode."""
     return (torch.is_grad_enabled() and tensor.requires_grad) or has_tangent(tensor)
@@ -66,7 +75,9 @@ def has_tangent(tensor: Tensor) -> bool:
 
 def is_transformed(*tensors: Tensor) -> bool:
     """Return whether a ``torch.func`` transform or forward mode is active; only the reference supports these."""
-    return torch._C._are_functorch_transforms_active() or any(has_tangent(tensor) for tensor in tensors)
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return forward_ad._current_level >= 0 and any(has_tangent(tensor) for tensor in tensors)
 
 
 def give_lasting(function: Callable[[Tensor], None], tensor: Tensor) -> None:
