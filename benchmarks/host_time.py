@@ -21,7 +21,8 @@ from torch import Tensor
 from benchmarks import measure, stub_driver
 from benchmarks.contestants import grid_sampled, library
 from benchmarks.measure import Call
-from benchmarks.records import Row, provenance, results_file, save
+from benchmarks.records import provenance, results_file
+from benchmarks.saving import Row, save
 from examples.mpii_cooking.formats import markdown_table
 
 SIZE = (2, 2)  # of image and output

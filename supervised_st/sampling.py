@@ -111,9 +111,10 @@ def affine_sample(
         Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
     call = None
-    is_simple = mean is None and std is None and padding_mode != "fill" and antialias is False  # no number per channel
-    is_simple = is_simple and isinstance(fill_value, float) and isinstance(size, tuple)
-    if is_simple and (backend == "triton" or (backend == "auto" and isinstance(image, Tensor) and image.is_cuda)):
+    has_channel_numbers = mean is not None or std is not None or padding_mode == "fill"
+    is_plain = not has_channel_numbers and antialias is False and isinstance(fill_value, float)
+    may_be_known = backend == "triton" or (backend == "auto" and isinstance(image, Tensor) and image.is_cuda)
+    if is_plain and may_be_known and isinstance(size, tuple):
         call = call_of(image, theta, *size, mode, padding_mode, align_corners, fill_value)
         if call is not None and call.sample is not None:
             return call.sample(image, theta)
