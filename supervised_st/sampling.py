@@ -19,8 +19,8 @@ from supervised_st._checks import (
     check_size,
 )
 from supervised_st._precision import check_float64
+from supervised_st._sampler import aten
 from supervised_st._sampler.antialias import affine_sample_antialiased
-from supervised_st._sampler.aten import affine_sample_aten
 from supervised_st._sampler.calls import call_of
 from supervised_st._sampler.options import IMAGE_DTYPES, MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference
@@ -111,11 +111,9 @@ def affine_sample(
         Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
     call = None
-    has_channel_numbers = mean is not None or std is not None or padding_mode == "fill"
-    is_plain = not has_channel_numbers and antialias is False and isinstance(fill_value, float)
-    may_be_known = backend == "triton" or (backend == "auto" and isinstance(image, Tensor) and image.is_cuda)
-    if is_plain and may_be_known and isinstance(size, tuple):
-        call = call_of(image, theta, *size, mode, padding_mode, align_corners, fill_value)
+    is_plain = mean is None and std is None and padding_mode != "fill" and antialias is False  # no number per channel
+    if is_plain and isinstance(size, tuple):
+        call = call_of(image, theta, *size, mode, padding_mode, align_corners, fill_value, backend)
         if call is not None and call.sample is not None:
             return call.sample(image, theta)
 
@@ -128,7 +126,7 @@ def affine_sample(
         theta, call = theta.float(), None
 
     backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
-    sample = affine_sample_aten if backend == "aten" else affine_sample_reference
+    sample = aten.affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
         from supervised_st._sampler import fused  # Imports Triton only if it is used.
 
@@ -137,8 +135,8 @@ def affine_sample(
         check_float64("image", image)
         return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
     sampled = sample(image, theta, constants, out_size, sampling)
-    if call is not None and backend == "triton":
-        call.sample = fused.sampler(image, theta, out_size, sampling)
+    if call is not None and backend != "reference":
+        call.sample = (fused if backend == "triton" else aten).sampler(image, theta, out_size, sampling)
     return sampled
 
 

@@ -4,7 +4,8 @@ On a CPU ``F.grid_sample`` reads and writes out of bounds for half-precision ima
 coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither is ever passed to it.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -33,7 +34,39 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
-    if not (image.numel() and theta.numel() and _is_safe(image, theta, fill)):
+    # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
+    has_usual_fill = fill is None or (has_values(fill) and _is_within(_LARGEST_FILL, fill))
+    if has_values(theta) and not is_transformed(image, theta) and has_usual_fill and _is_sampled(image, theta):
+        return _sample_unless_far(image, theta, fill, size, sampling)
+    return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
+
+
+def sampler(
+    image: Tensor, theta: Tensor, size: tuple[int, int], sampling: Sampling
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return how to sample any image and theta of this kind that nobody observes; None where only the long way can."""
+    if image.dtype == torch.uint8 or not (has_values(theta) and _is_sampled(image, theta)):
+        return None
+    return partial(_sample_unless_far, fill=None, size=size, sampling=sampling)
+
+
+def _is_sampled(image: Tensor, theta: Tensor) -> bool:
+    """Return whether ``F.grid_sample`` handles images of this kind.
+
+    It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
+    """
+    return (
+        image.numel() > 0
+        and theta.numel() > 0
+        and (image.dtype == torch.float64 or max(image.shape[2:]) <= _LONGEST_SIDE)
+    )
+
+
+def _sample_unless_far(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
+) -> Tensor:
+    """Sample, with the reference where coordinates may be so large that ``F.grid_sample`` does not handle them."""
+    if not _is_within(_LARGEST_ENTRY, theta):
         return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
     sampled = _sample_image(image, theta, fill, size, sampling)
     if theta.ndim == 4:
@@ -58,19 +91,6 @@ def _sample_image(
         sampled = _grid_sample(parts, grid, sampling)
         sampled = sampled.view(*values.shape[:2], *sampled.shape[2:])
     return sampled if fill is None else sampled + fill[:, None, None]
-
-
-def _is_safe(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
-    """Return whether ``F.grid_sample`` handles these numbers; False where they cannot be inspected.
-
-    It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
-    The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
-    """
-    if not has_values(theta) or is_transformed(image, theta):
-        return False
-    if image.dtype != torch.float64 and max(image.shape[2:]) > _LONGEST_SIDE:
-        return False
-    return _is_within(_LARGEST_ENTRY, theta) and (fill is None or _is_within(_LARGEST_FILL, fill))
 
 
 def _is_within(limit: float, numbers: Tensor) -> bool:

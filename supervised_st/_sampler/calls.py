@@ -7,6 +7,7 @@ from torch import Tensor
 
 from supervised_st._sampler.tensors import is_unobserved, kind_of
 
+_VALUES = frozenset({bool, float, int, str})
 MOST_KINDS = 1024  # that are remembered; then the one not used for longest is forgotten
 
 
@@ -22,10 +23,10 @@ def _call(*key: object) -> Call:
 
 
 def call_of(image: Tensor, theta: Tensor, *options: object) -> Call | None:
-    """Return the call with these arguments; None if somebody observes it, or if it cannot be right."""
-    if not is_unobserved(image, theta):
+    """Return the call with these arguments; None if somebody observes it, who has to see the whole of it.
+
+    None too if an option is no plain value: it may have no hash, or change without its hash.
+    """
+    if not (is_unobserved(image, theta) and _VALUES.issuperset(map(type, options))):
         return None
-    try:
-        return _call(kind_of(image), kind_of(theta), *options)
-    except (RuntimeError, TypeError):  # for tensors without strides, and for options without a hash
-        return None
+    return _call(kind_of(image), kind_of(theta), *options)
