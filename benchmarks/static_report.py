@@ -97,10 +97,14 @@ class Variant:
 
 
 def variants(*, is_full: bool) -> list[Variant]:
-    """Return all dtypes, layouts and architectures with the usual options, and some of them with all options."""
+    """Return all dtypes, layouts and architectures with the usual options, and some of them with all options.
+
+    Without ``is_full``, two architectures have float32 and float16 only.
+    """
     formats = [
         Variant(kernel, dtype, channels, last, architecture=architecture)
         for kernel, dtype, (channels, last), architecture in itertools.product(KERNELS, DTYPES, LAYOUTS, ARCHITECTURES)
+        if is_full or architecture == Variant.architecture or dtype in ("float32", "float16")
     ]
     found = [*formats]
     for kernel in ("theta_reduction", "inverse"):

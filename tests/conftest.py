@@ -76,9 +76,20 @@ def _interpreted_kernels_are_fast(request):
 @pytest.fixture
 def _programs_of_a_gpu(request, monkeypatch):
     """Cut the work into as many programs as on a GPU, in the interpreter too."""
-    if not torch.cuda.is_available():
-        programs = request.getfixturevalue("_fast_interpreter")
-        monkeypatch.setattr("supervised_st._sampler.launches.PROGRAMS_PER_PROCESSOR", programs)
+    if torch.cuda.is_available():
+        yield
+        return
+    from supervised_st._sampler import calls, replay
+
+    remembered = calls._call, replay._kind  # with the number of programs
+    monkeypatch.setattr(
+        "supervised_st._sampler.launches.PROGRAMS_PER_PROCESSOR", request.getfixturevalue("_fast_interpreter")
+    )
+    for kinds in remembered:
+        kinds.cache_clear()
+    yield
+    for kinds in remembered:
+        kinds.cache_clear()
 
 
 def given_folder(config, name):

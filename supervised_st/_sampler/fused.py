@@ -116,16 +116,14 @@ def launch_image_gradient(inputs: ImageGradient, recorder: Recorder) -> Tensor:
     batch, transforms, last = grad.shape[0], theta.shape[:-2].numel(), inputs.channels_last
     shape = (batch, grad.shape[-3], inputs.height, inputs.width)
     out = recorder.empty(shape, grad.dtype, channels_last=last)
-    if not out.numel():
-        return out
+    if not grad.numel():  # no images, channels or transforms
+        return out.zero_()
     channels, sizes = grad.shape[-3], (inputs.height, inputs.width, *grad.shape[-2:])
     vectorized, offset = last and channels % launches.VECTORIZED == 0, _offset(grad, out)
     options = vectorized, grad, sampling, offset == tl.int64 or transforms > batch
     search, usual = (launches.choose_launch(kernel, *options) for kernel in ("image_search", "image_gradient"))
     out_block, out_width = launches.OUT_BLOCK[vectorized]
-    build = _build(
-        grad.dtype, theta, offset, search, channels_last=last, out_block=out_block, out_width=out_width
-    )  # fmt: skip
+    build = _build(grad.dtype, theta, offset, search, channels_last=last, out_block=out_block, out_width=out_width)
     processors = _processors(grad.device)
     grid = launches.make_image_grid(search, batch, channels, sizes[:2], processors)
     programs, inverses = launches.search_programs(search, processors), None

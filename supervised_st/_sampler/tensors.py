@@ -125,8 +125,8 @@ def is_unobserved(*tensors: Tensor) -> bool:
     for tensor in tensors:
         if type(tensor) not in _PLAIN_TYPES or tensor.is_neg() or tensor._is_zerotensor():
             return False
-        if tensor.layout != torch.strided or tensor.is_nested:  # It may have no memory, or more than one.
-            return False
+        if tensor.layout != torch.strided or tensor.is_nested or not torch._C._has_storage(tensor):
+            return False  # It may have no memory, as under ``is_grads_batched``, or more than one.
     return True
 
 
