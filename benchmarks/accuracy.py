@@ -21,7 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmarks.contestants import Sample, baseline, library, widened_baseline
-from benchmarks.records import Results, origin, provenance, results_file, save
+from benchmarks.records import origin, provenance, results_file
+from benchmarks.saving import Results, save
 from benchmarks.tolerances import RANDOM_TRANSFORMS
 from examples.mpii_cooking.formats import markdown_table
 

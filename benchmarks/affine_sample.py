@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -22,12 +21,11 @@ from benchmarks import measure
 from benchmarks.cases import PHASES, Case, ideal_bytes, plan
 from benchmarks.contestants import BASELINES, OURS, Contestant, contestants
 from benchmarks.correctness import Inputs, answers, complaint, errors, solves_another_problem
-from benchmarks.measure import Call
-from benchmarks.records import Measured, Row, provenance, results_file
+from benchmarks.measure import Call, Clock, Gauges
+from benchmarks.records import Measured, provenance, results_file
+from benchmarks.saving import Row
 from benchmarks.timing_tables import line
 
-# If the baseline takes less on a GPU, the case is also timed as replays of a CUDA graph, without the host.
-LAUNCH_BOUND_US = 5000
 ROUNDS, QUICK_ROUNDS = 31, 7
 
 
@@ -48,8 +46,11 @@ def timed_call(contestant: Contestant, inputs: Inputs) -> Call:
     return contestant.around(lambda: torch.autograd.grad(forward(), [leaves[name] for name in wanted], gradient))
 
 
-def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant]) -> Row:
-    """Check all contestants, then time those that are right; time none if the library is wrong."""
+def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant], gauges: Gauges | None = None) -> Row:
+    """Check all contestants, then time those that are right; time none if the library is wrong.
+
+    ``gauges`` are those of a GPU; without them, calls are timed as on a CPU.
+    """
     inputs = Inputs(case, device)
     suited = [contestant for contestant in everyone if contestant.suits(case, device)]
     entries = {contestant.name: _checked(contestant, inputs) for contestant in suited}
@@ -59,7 +60,11 @@ def run_case(case: Case, device: str, rounds: int, everyone: Sequence[Contestant
     row = {"case": asdict(case), "failed": failed, "ideal_bytes": ideal_bytes(case), "contestants": entries}
     if not failed:
         right = [contestant for contestant in suited if "reason" not in entries[contestant.name]]
-        _time({contestant.name: timed_call(contestant, inputs) for contestant in right}, device, rounds, row)
+        calls = {contestant.name: timed_call(contestant, inputs) for contestant in right}
+        if gauges:
+            _time_on_gpu(calls, gauges, rounds, entries)
+        else:
+            _time(calls, measure.cpu_clock, rounds, entries, "us")
     return row
 
 
@@ -74,23 +79,21 @@ def _checked(contestant: Contestant, inputs: Inputs) -> Row:
     return {"status": "right", "errors": found}
 
 
-def _time(calls: dict[str, Call], device: str, rounds: int, row: Row) -> None:
-    entries, clock = row["contestants"], measure.CLOCKS[device]
+def _time(calls: dict[str, Call], clock: Clock, rounds: int, entries: dict[str, Row], kind: str) -> None:
     for name, seconds in measure.take_turns(calls, clock, rounds).items():
-        entries[name] |= {"status": "timed", "us": _microseconds(seconds)}
-    row["baseline"] = min((name for name in BASELINES if name in calls), key=lambda name: median(entries[name]["us"]))
-    if device == "cuda":
-        for name, call in calls.items():
-            entries[name]["peak_bytes"] = measure.peak_bytes(call)
-        if median(entries[row["baseline"]]["us"]) < LAUNCH_BOUND_US:
-            replays = {}
-            for name, call in calls.items():
-                try:
-                    replays[name] = measure.replay(call)
-                except RuntimeError as error:
-                    entries[name]["graph_reason"] = str(error).partition("\n")[0]
-            for name, seconds in measure.take_turns(replays, clock, rounds).items():
-                entries[name]["graph_us"] = _microseconds(seconds)
+        entries[name] |= {"status": "timed", kind: _microseconds(seconds)}
+
+
+def _time_on_gpu(calls: dict[str, Call], gauges: Gauges, rounds: int, entries: dict[str, Row]) -> None:
+    replays = {}
+    for name, call in calls.items():
+        entries[name]["peak_bytes"] = gauges.peak_bytes(call)
+        try:
+            replays[name] = gauges.replay(call)
+        except RuntimeError as error:
+            entries[name]["graph_reason"] = str(error).partition("\n")[0]
+    _time(replays, gauges.clock, rounds, entries, "graph_us")
+    _time(calls, gauges.host_clock, rounds, entries, "host_us")
 
 
 def _microseconds(seconds: Sequence[float]) -> list[float]:
@@ -117,13 +120,13 @@ def main() -> int:
         sys.exit(f"no case has any of {arguments.shapes} in its name")
     measured.header["copy_gigabytes_per_second"] = measure.copy_gigabytes_per_second(device)
     # Compiling takes longer than the rest of the quick plan.
-    everyone = [one for one in contestants() if not (is_quick and one.name == "compiled baseline")]
+    everyone = [one for one in contestants() if not (is_quick and one.name.startswith("compiled"))]
     try:
         last = None
         for case in (bar := tqdm(measured.missing(chosen), unit="case")):
             if last is None or replace(case, theta=last.theta) != last:
                 torch.compiler.reset()  # without it, the compiler silently gives up after some number of shapes
-            row = run_case(case, device, rounds, everyone)
+            row = run_case(case, device, rounds, everyone, measure.GPU if device == "cuda" else None)
             measured.add(row)
             bar.write(line(row))
             last = case

@@ -28,7 +28,8 @@ from tqdm import tqdm
 
 from benchmarks.attention_scenes import GLIMPSE, TASKS, Scenes
 from benchmarks.attention_tables import attention_table
-from benchmarks.records import Measured, Row, provenance, results_file, save
+from benchmarks.records import Measured, provenance, results_file
+from benchmarks.saving import Row, save
 from supervised_st import Glimpse, HardSwitch, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample
 from supervised_st.geometry import PARAMETERIZATIONS, distortion, window_iou
 

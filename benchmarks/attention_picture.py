@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from benchmarks.attention import FREE, GUIDED, Setting, Training, scenes
-from benchmarks.records import ROOT
+from benchmarks.saving import ROOT
 from supervised_st.geometry import corners
 
 SETTING = Setting("digits", "affine", "medium", "Adam", 0)

@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
 
-from benchmarks.records import Results, Row, origin
+from benchmarks.records import origin
+from benchmarks.saving import Results, Row
 from examples.mpii_cooking.evaluation.significance import seed_interval
 from examples.mpii_cooking.formats import markdown_table
 

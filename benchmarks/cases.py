@@ -1,9 +1,10 @@
-"""The timed cases: shapes, affine transforms, formats and phases, and the plans that choose among them."""
+"""The timed cases: shapes, affine transforms, formats and phases, who uses them, and the plans that choose them."""
 
 import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -48,11 +49,24 @@ FAMILIES = {
 }
 
 
+USES = {
+    "stream": "recognition in videos: crops from frames",
+    "warp": "images turned upright in front of a network",
+    "features": "a spatial transformer between layers",
+    "glimpses": "attention: several glimpses of one image",
+    "augmentation": "training on images: random warps",
+    "registration": "registration: a loop over one large image",
+    "small": "digits and other small images",
+    "overhead": "nobody: what a call costs",
+}
+"""By group: who would use it, and for what."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One measurement, with square images and outputs; theta is float32."""
 
-    group: str  #: the kind of use that the shape is typical of
+    group: str  #: the kind of use that the shape is typical of, a name in ``USES``
     images: int
     channels: int
     side: int  #: height and width of the images
@@ -78,6 +92,11 @@ class Case:
     def shape(self) -> str:
         """The shapes of image and output, for tables."""
         return f"{'x'.join(map(str, self.image_shape))} -> {self.out}x{self.out}"
+
+    @property
+    def use(self) -> str:
+        """Who would use it, and for what. Integers are images as they are loaded."""
+        return USES["augmentation" if self.dtype == "uint8" else self.group]
 
     @property
     def name(self) -> str:
@@ -115,6 +134,7 @@ def pixel_coordinates(case: Case) -> Tensor:
     return torch.where((at - at.round()).abs() < 1e-9, at.round(), at)
 
 
+@cache
 def pixels_read(case: Case) -> int:
     """Count the input pixels, over all images, with a non-zero weight in at least one output pixel."""
     total = 0
@@ -135,7 +155,9 @@ def ideal_bytes(case: Case) -> int:
     gradient, and writes the whole gradient of the image. Theta itself, six numbers per transform, does not count.
     """
     item: int = getattr(torch, case.dtype).itemsize
-    read = pixels_read(case) * case.channels * item
+    # Values and formats do not decide which pixels are read; the same question is answered once.
+    place = replace(case, group="", channels=1, dtype="float32", layout="contiguous", phase="forward")
+    read = pixels_read(place) * case.channels * item
     # A uint8 image gives float32 values.
     output = case.images * case.transforms * case.channels * case.out**2 * (4 if case.dtype == "uint8" else item)
     backward = {"theta": read, "image": math.prod(case.image_shape) * item}
@@ -145,7 +167,7 @@ def ideal_bytes(case: Case) -> int:
 
 def shapes(device: str) -> dict[str, list[Case]]:
     """Return the shapes by the kind of use that they are typical of; a CPU gets smaller batches."""
-    frames, batch = (128, 32) if device == "cuda" else (2, 2)
+    frames, batch, augmented = (128, 32, 256) if device == "cuda" else (2, 2, 2)
     return {
         "stream": [
             Case("stream", frames, channels, side, 224, theta="window")
@@ -153,11 +175,33 @@ def shapes(device: str) -> dict[str, list[Case]]:
             for side in (896, 448, 256)
         ],
         "warp": [Case("warp", frames, 3, 224, 224)],
-        "features": [Case("features", batch, channels, side, side) for channels in (64, 256) for side in (28, 56, 112)],
-        "registration": [Case("registration", 1, 1, 2048, 2048)],
+        "features": [
+            Case("features", batch, channels, side, side)
+            for channels, sides in ((64, (28, 56, 112)), (256, (28, 56, 112)), (512, (14, 7)))
+            for side in sides
+        ],
+        "glimpses": [Case("glimpses", 1, 3, 448, 64, theta="window", transforms=count) for count in (8, 16)],
+        "augmentation": [
+            Case("augmentation", augmented, 3, 256, 224, theta="window", dtype="uint8"),
+            Case("augmentation", augmented, 3, 256, 224, theta="window", dtype="float16", layout="channels_last"),
+        ],
+        "registration": [Case("registration", 1, 1, side, side) for side in (2048, 512)],
         "small": [Case("small", 32, 3, 28, 28)],
         "overhead": [Case("overhead", 1, 1, 2, 2)],
     }
+
+
+def headline(device: str) -> list[Case]:
+    """Return one case for each of the five most common uses."""
+    of = shapes(device)
+    frames = of["stream"][1]
+    return [
+        replace(frames, phase="theta"),
+        replace(of["features"][1], phase="both"),
+        replace(of["glimpses"][0], phase="theta"),
+        replace(frames, dtype="uint8"),
+        replace(of["registration"][0], phase="theta"),
+    ]
 
 
 def plan(name: str, device: str) -> list[Case]:
@@ -188,7 +232,11 @@ def _default(of: dict[str, list[Case]]) -> Iterator[Case]:
         yield from vary(case, phase=("forward", "both"))
     yield from vary(features, layout=("channels_last",), phase=("forward", "both"))
     yield from vary(features, dtype=("float16", "bfloat16"), phase=("forward", "both"))
+    for case in of["glimpses"]:
+        yield from vary(case, phase=("forward", "theta"))
+    yield from of["augmentation"]
     yield from vary(of["registration"][0], phase=("forward", "theta", "both"))
+    yield replace(of["registration"][1], phase="theta")
     yield from vary(of["small"][0], phase=tuple(PHASES))
     yield from vary(of["overhead"][0], phase=("forward", "theta"))
 

@@ -6,7 +6,7 @@ the image's dtype at the end.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -43,10 +43,11 @@ def _is_half(case: Case) -> bool:
     return case.dtype in ("float16", "bfloat16")
 
 
-def contestants() -> list[Contestant]:
-    """Return all contestants, the library first."""
+def contestants(backend: str = "auto", compiler: str = "inductor") -> list[Contestant]:
+    """Return all contestants, the library first; ``backend`` is the library's, ``compiler`` that of `torch.compile`."""
+    own = partial(library, backend=backend)
     return [
-        Contestant(OURS, library),
+        Contestant(OURS, own),
         Contestant("baseline", baseline, is_coarse=_is_half),
         Contestant("widened baseline", widened_baseline, lambda case, device: _is_half(case)),
         Contestant(
@@ -69,7 +70,12 @@ def contestants() -> list[Contestant]:
             parameter=_corner_theta,
             is_coarse=_is_half,
         ),
-        Contestant("compiled baseline", lambda *arguments: _compiled()(*arguments)),
+        Contestant("compiled baseline", lambda *arguments: _compiled(widened_baseline, compiler)(*arguments)),
+        Contestant(
+            "compiled affine_sample",
+            lambda *arguments: _compiled(own, compiler)(*arguments),
+            lambda case, device: device == "cuda" or backend == "triton",
+        ),
         Contestant("kornia", _kornia, lambda case, device: case.transforms == 1, parameter=_forward_matrix),
     ]
 
@@ -128,8 +134,8 @@ def _with_tf32(call: Call) -> Call:
 
 
 @cache
-def _compiled() -> Sample:
-    return torch.compile(widened_baseline, dynamic=False)
+def _compiled(sample: Sample, compiler: str) -> Sample:
+    return torch.compile(sample, dynamic=False, backend=compiler)
 
 
 def _kornia(image: Tensor, matrix: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:

@@ -34,6 +34,12 @@ class Instruction:
         return next((SIZES[part] for part in parts if part in SIZES), 4)
 
     @property
+    def registers(self) -> set[int]:
+        """The registers it names; of wider operands the first, and of addresses two."""
+        named = re.findall(r"\bR(\d+)(\.64)?", self.operands)
+        return {int(number) + step for number, is_pair in named for step in range(2 if is_pair else 1)}
+
+    @property
     def target(self) -> str:
         """The label of a jump, else "". Some long jumps are written as calls that do not return."""
         found = re.search(r"`\((\.L_x_\d+)\)", self.operands) if self.operation in ("BRA", "CALL") else None
@@ -137,3 +143,22 @@ class Code:
             outer = self.count(onward[head]) + self.count(self.shortest_paths(head)[reading]) - inner
         once = self.count(before) + self.count(onward[EXIT]) - outer - inner
         return once + passes * (outer + values / sum(map(values_in, loop)) * inner)
+
+    def loads_in_flight(self, reader: str) -> int:
+        """Return how many loads of one thread wait at most, where the function ``reader`` reads the most values.
+
+        A load waits until an instruction uses its value, or its register for something else.
+        """
+        block = max(
+            self.blocks, key=lambda block: sum(one.operation == "LDG" and one.function == reader for one in block)
+        )
+        waiting: list[set[int]] = []
+        most = 0
+        for instruction in block:
+            used = instruction.registers
+            waiting = [registers for registers in waiting if not registers & used]
+            if instruction.operation == "LDG" and instruction.function == reader:
+                first = int(instruction.operands.removeprefix("R").partition(",")[0])
+                waiting.append(set(range(first, first + max(1, instruction.width // 4))))
+                most = max(most, len(waiting))
+        return most

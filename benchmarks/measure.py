@@ -1,4 +1,8 @@
-"""Measures speed (in turns, as medians, with the spread of ratios), memory, and the speed of a plain copy."""
+"""Measures speed (in turns, as medians, with the spread of ratios), memory, and the speed of a plain copy.
+
+On a GPU, two times matter, and neither is a part of the other: that of the GPU, measured in replays of a graph, and
+that of the host, measured in calls that wait for nothing.
+"""
 
 import argparse
 import gc
@@ -19,6 +23,7 @@ Clock = Callable[[Call, int], float]  # (call, repeats) to the mean seconds of o
 
 TURN_SECONDS = 2e-3  # the shortest turn, so that the cost of the clock itself does not count
 COPIED_BYTES = 2**28
+UNAWAITED = 32  # calls; after about a thousand launches a host has to wait until the GPU has begun some of them
 
 
 class Spread(NamedTuple):
@@ -92,6 +97,14 @@ def cuda_clock(call: Call, repeats: int) -> float:
 CLOCKS: dict[str, Clock] = {"cpu": cpu_clock, "cuda": cuda_clock}
 
 
+def host_clock(call: Call, repeats: int) -> float:
+    """Time calls back to back on the host; the GPU may still be at work when the clock stops."""
+    torch.cuda.synchronize()
+    seconds = cpu_clock(call, min(repeats, UNAWAITED))
+    torch.cuda.synchronize()
+    return seconds
+
+
 def replay(call: Call) -> Call:
     """Capture a call in a CUDA graph and return its replay, which leaves out the time of the host."""
     stream = torch.cuda.Stream()
@@ -114,6 +127,18 @@ def peak_bytes(call: Call) -> int:
     call()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+class Gauges(NamedTuple):
+    """How calls on a GPU are measured."""
+
+    replay: Callable[[Call], Call]  #: what the time of the GPU is taken of
+    clock: Clock
+    host_clock: Clock
+    peak_bytes: Callable[[Call], int]
+
+
+GPU = Gauges(replay, cuda_clock, host_clock, peak_bytes)
 
 
 def copy_gigabytes_per_second(device: str) -> float:

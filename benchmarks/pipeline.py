@@ -21,7 +21,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks import measure
 from benchmarks.pipeline_plan import PLANS
 from benchmarks.pipeline_stages import Solution, Stage, stages
-from benchmarks.records import Row, provenance, results_file, save
+from benchmarks.records import provenance, results_file
+from benchmarks.saving import Row, save
 from benchmarks.timing_tables import pipeline_table
 
 LONG_SECONDS = 30  # a contestant that takes longer has a single turn, before the others

@@ -47,12 +47,17 @@ def search_error(score: np.ndarray, found: np.ndarray, best: np.ndarray) -> floa
     return float((np.maximum(np.abs(score - best), best - found) / largest).max())
 
 
-def described_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
-    """Return the descriptor of one clip, (frames, channels), written without the library."""
-    frames, channels = clip.shape
+def rbf_by_numpy(clip: np.ndarray, gamma: float) -> np.ndarray:
+    """Return the RBF matrix of one clip's trajectories, (frames, channels)."""
     squares = (clip**2).sum(0)
-    distances = (squares[:, None] + squares - 2 * clip.T @ clip) / frames
-    matrix = np.exp(-gamma * np.maximum(distances, 0))
+    distances = (squares[:, None] + squares - 2 * clip.T @ clip) / len(clip)
+    matrix: np.ndarray = np.exp(-gamma * np.maximum(distances, 0))
+    return matrix
+
+
+def described_by_numpy(matrix: np.ndarray) -> np.ndarray:
+    """Return the descriptor of one clip from the matrix of its trajectories, written without the library."""
+    channels = len(matrix)
     matrix = 0.999 * matrix + 0.001 * np.trace(matrix) / channels * np.eye(channels)
     eigenvalues, vectors = np.linalg.eigh(matrix + 1e-6 * np.trace(matrix) / channels * np.eye(channels))
     logarithm = vectors * np.log(eigenvalues) @ vectors.T

@@ -4,7 +4,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,8 +75,8 @@ def stages(plan: Plan, device: str, folder: Path) -> Iterator[Stage]:
     for scene in plan.scenes:
         yield preparation(scene, film, folder / scene.preset.name)
     yield window_search(plan, device)
-    for channels in plan.channels:
-        yield pooling(plan, channels, device)
+    for channels, kind in itertools.product(plan.channels, ("rbf", "covariance")):
+        yield pooling(plan, channels, kind, device)
     for scene in plan.scenes:
         yield from extraction(scene, film, folder / scene.preset.name, device)
 
@@ -135,14 +135,14 @@ def _stacks(count: int, stack: int) -> np.ndarray:
 
 
 def _windows(flows: list[np.ndarray], settings: DataSettings) -> Profiles:
-    singles = [motion_map(torch.from_numpy(uv)[None, None], bound=settings.flow_bound) for uv in flows]
-    profiles: Profiles = {level: [] for level in settings.levels}
-    for stack in _stacks(len(flows), settings.stack):
-        motion = sum((singles[number] for number in stack), torch.zeros(())) / settings.stack
-        for level, of in profiles.items():
-            side = window_side(settings, level)
-            profile = window_profile(window_scores(motion, (side, side)))
-            of.append((profile.score[0].numpy(), profile.row[0].numpy()))
+    singles = motion_map(torch.from_numpy(np.stack(flows))[:, None], bound=settings.flow_bound)
+    stacks = torch.from_numpy(_stacks(len(flows), settings.stack))
+    motion = reduce(torch.add, (singles[numbers] for numbers in stacks.T)) / settings.stack
+    profiles: Profiles = {}
+    for level in settings.levels:
+        side = window_side(settings, level)
+        profile = window_profile(window_scores(motion, (side, side)))
+        profiles[level] = list(zip(profile.score.numpy(), profile.row.numpy(), strict=True))
     return profiles
 
 
@@ -199,19 +199,22 @@ def window_search(plan: Plan, device: str) -> Stage:
     return Stage(f"search {plan.maps} maps, {width}x{height}, v = {side}", "maps", plan.maps, contestants)
 
 
-def pooling(plan: Plan, channels: int, device: str) -> Stage:
-    """Return the pooling of clips by the logarithm of the RBF matrix of their trajectories."""
+def pooling(plan: Plan, channels: int, kind: str, device: str) -> Stage:
+    """Return the pooling of clips by the logarithm of one kind of matrix of their trajectories."""
     generator = torch.Generator().manual_seed(0)
     lengths = torch.linspace(plan.clip_frames / 2, plan.clip_frames, plan.clips).round().long()
     # Features of neighboring frames are alike.
     clips = torch.randn(plan.clips, plan.clip_frames, channels, generator=generator, dtype=torch.float64).cumsum(1)
     gamma = median_gamma(clips, lengths)
-    ours = TemporalCorrelationPooling("rbf", gamma=gamma)
+    ours = TemporalCorrelationPooling(kind, gamma=gamma)
     inputs = clips.to(device), lengths.to(device)
     trajectories = [clip[:length].numpy() for clip, length in zip(clips, lengths.tolist(), strict=True)]
 
+    def matrix(clip: np.ndarray) -> np.ndarray:
+        return peers.rbf_by_numpy(clip, gamma) if kind == "rbf" else np.cov(clip.T)
+
     def by_numpy() -> np.ndarray:
-        return np.stack([peers.described_by_numpy(clip, gamma) for clip in trajectories])
+        return np.stack([peers.described_by_numpy(matrix(clip)) for clip in trajectories])
 
     truth = by_numpy()
 
@@ -222,7 +225,7 @@ def pooling(plan: Plan, channels: int, device: str) -> Stage:
         "`TemporalCorrelationPooling`": Solution(lambda: ours(*inputs), error, POOLED),
         "NumPy, clip by clip": Solution(by_numpy, error, POOLED),
     }
-    name = f"pool {plan.clips} clips of up to {plan.clip_frames} frames, {channels} channels, log-Euclidean"
+    name = f"pool {plan.clips} clips of up to {plan.clip_frames} frames, {channels} channels, log of {kind}"
     return Stage(name, "clips", plan.clips, contestants)
 
 

@@ -1,47 +1,28 @@
-"""Where results come from and where they are kept."""
+"""Where results come from, and which cases of a plan have some."""
 
 import json
 import platform
 import re
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
 import supervised_st
+from benchmarks.saving import ROOT, Results, Row, save
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PACKAGES = ("torch", "triton", "kornia", "supervised-st", "numpy", "av", "opencv-contrib-python-headless")
 
-Results = dict[str, Any]
-Row = dict[str, Any]
 CaseT = TypeVar("CaseT")
 
 
 def results_file(name: str, *, is_quick: bool = False) -> Path:
     """Return the file of some results. Those of a quick run are kept apart from the published ones."""
     return (ROOT / "runs" / "benchmarks" if is_quick else RESULTS / supervised_st.__version__) / f"{name}.json"
-
-
-def save(path: Path, results: Results) -> Results:
-    """Write results, one row a line, with date and command; the file is complete at any moment."""
-    results = results | {"date": datetime.now(UTC).date().isoformat(), "command": shlex.join(["python", *sys.argv])}
-    text = json.dumps({name: value for name, value in results.items() if name != "rows"}, indent=1)
-    if "rows" in results:
-        rows = ",\n".join(map(json.dumps, results["rows"]))
-        text = f'{text[:-2]},\n "rows": [\n{rows}\n]}}'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    aside.write_text(f"{text}\n")
-    aside.replace(path)
-    return results
 
 
 def provenance(device: str, threads: int) -> Results:
@@ -82,7 +63,11 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str:
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            return ""
+        return done.stdout.strip()
 
     # The benchmarks decide the numbers too. Their results do not: a resumed run would find its own.
     changed = git("status", "--porcelain", "--", "supervised_st", "benchmarks", ":(exclude)benchmarks/results")

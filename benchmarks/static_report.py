@@ -25,6 +25,7 @@ from unittest import mock
 
 import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia.compiler import get_ptxas_version
 
@@ -33,12 +34,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import supervised_st
 from benchmarks.cases import vary
 from benchmarks.machine_code import Code, functions_by_line
-from benchmarks.records import Row, save
+from benchmarks.saving import Row, save
 from examples.mpii_cooking.formats import markdown_table
-from supervised_st._sampler import fused, kernels, launches, operators
+from supervised_st._sampler import fused, kernels, launches, replay
+from supervised_st._sampler.options import Sampling
 
 ARCHITECTURES = (80, 90, 100)
-KERNELS = ("forward", "theta_gradient", "image_gradient")
+KERNELS = ("forward", "theta_gradient", "image_gradient", "image_search")
 DTYPES = ("float64", "float32", "float16", "bfloat16", "uint8")
 LAYOUTS = ((3, False), (64, True))  # channels, and whether the layout is channels_last
 IMAGES, SIDE, LARGE_SIDE = 64, 256, 1 << 15  # images and outputs are square; the large ones need 64-bit offsets
@@ -46,15 +48,17 @@ TAPS = {"bilinear": 4, "nearest": 1}
 # Output pixels that the image gradient looks at for each input pixel and affine transform of scale one.
 CANDIDATES = {"bilinear": 9, "nearest": 4}
 
-READERS = ("inside_taps", "_masked_tap")
+READERS = ("_inside_tap", "_masked_tap")
 # By kernel and tensor: the instruction that moves the tensor's values, and the functions that use it. The loop that
 # counts is the one in which the first tensor is read, by its first function that reads at all: float64 has no fast path
 # inside the image. Instructions are divided by the elements of the last tensor. Searches of whole outputs (_add_block)
 # may read values one by one.
 ACCESSES: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
-    "forward": {"image": ("LDG", READERS), "out": ("STG", ("forward_kernel",))},
-    "theta_gradient": {"image": ("LDG", READERS), "grad": ("LDG", ("theta_gradient_kernel",))},
-    "image_gradient": {"grad": ("LDG", ("_add",)), "out": ("STG", ("image_gradient_kernel",))},
+    "forward": {"image": ("LDG", READERS), "out": ("STG", ("_sample",))},
+    "theta_gradient": {"image": ("LDG", READERS), "grad": ("LDG", ("_block_slopes",))},
+    "image_gradient": {"grad": ("LDG", ("add",)), "out": ("STG", ("image_gradient_kernel",))},
+    "image_search": {"grad": ("LDG", ("add",)), "out": ("STG", ("image_search_kernel",))},
+    "inverse": {},
     "theta_reduction": {},
 }
 
@@ -93,13 +97,18 @@ class Variant:
 
 
 def variants(*, is_full: bool) -> list[Variant]:
-    """Return all dtypes, layouts and architectures with the usual options, and some of them with all options."""
+    """Return all dtypes, layouts and architectures with the usual options, and some of them with all options.
+
+    Without ``is_full``, two architectures have float32 and float16 only.
+    """
     formats = [
         Variant(kernel, dtype, channels, last, architecture=architecture)
         for kernel, dtype, (channels, last), architecture in itertools.product(KERNELS, DTYPES, LAYOUTS, ARCHITECTURES)
-        if (kernel, dtype) != ("image_gradient", "uint8")
+        if is_full or architecture == Variant.architecture or dtype in ("float32", "float16")
     ]
-    found = [*formats, *vary(Variant("theta_reduction"), architecture=ARCHITECTURES)]
+    found = [*formats]
+    for kernel in ("theta_reduction", "inverse"):
+        found += vary(Variant(kernel), architecture=ARCHITECTURES)
     paddings = ("zeros", "border", "reflection", "fill")
     for variant in formats if is_full else map(Variant, KERNELS):
         found += vary(variant, mode=tuple(TAPS), padding_mode=paddings, align_corners=(False, True))
@@ -110,7 +119,39 @@ def variants(*, is_full: bool) -> list[Variant]:
             found += vary(layout, padding_mode=("reflection", "fill"))
             found += [replace(layout, mode="nearest"), replace(layout, channels=3)]
         found += vary(replace(layout, channels=16 if last else 20), dtype=("float32", "float16"))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(filter(is_launched, found)))
+
+
+def is_launched(variant: Variant) -> bool:
+    """Return whether the library ever launches such a variant."""
+    if variant.kernel not in ("image_gradient", "image_search"):
+        return True
+    sampling = Sampling(variant.mode, variant.padding_mode, variant.align_corners)
+    is_usual = launches.has_usual_transforms(sampling, getattr(torch, variant.dtype))
+    return variant.dtype != "uint8" and (is_usual or variant.kernel == "image_search")
+
+
+class Budget(NamedTuple):
+    """What the usual kernel for images of three channels may take on sm_90; Triton 3.6 and 3.7 need no more."""
+
+    instructions: float  #: per element
+    registers: int = 255
+    loads: int = 0  #: at least so many in flight
+
+
+HALVES = ("float16", "bfloat16")
+BUDGETS = {
+    ("forward", "float32"): Budget(36, loads=24),
+    **{("forward", dtype): Budget(44, loads=24) for dtype in HALVES},
+    **{("theta_gradient", dtype): Budget(60, loads=16) for dtype in ("float32", *HALVES)},
+    ("image_gradient", "float32"): Budget(130, registers=100),
+    **{("image_gradient", dtype): Budget(144, registers=100) for dtype in HALVES},
+}
+"""By kernel and dtype, for contiguous images."""
+
+# Bytes of stack by architecture, in what has no budget. Limits of registers are chosen for three channels on sm_90;
+# elsewhere, some registers are spilled for each block of pixels.
+STACK_ALLOWED = {80: 64, 90: 16, 100: 32}
 
 
 class Launch(NamedTuple):
@@ -144,13 +185,20 @@ def launch_of(variant: Variant) -> Launch:
     mean = std = constant if variant.dtype == "uint8" else None
     options = (variant.mode, variant.padding_mode, variant.align_corners)
     with mock.patch.object(type(kernels.forward_kernel), "__getitem__", record):
-        grad = fused.launch_forward(operators.Forward(image, theta, fill, mean, std, side, side, *options))
-        if variant.kernel == "image_gradient":
+        tensors = image, theta, fill, mean, std
+        grad = launched(fused.forward, tensors, (side, side, *options))
+        if variant.kernel in ("image_gradient", "image_search", "inverse"):
             last = variant.channels_last
-            fused.launch_image_gradient(operators.ImageGradient(grad, theta, side, side, last, *options))
+            launched(fused.image_gradient, (grad, theta), (side, side, last, *options))
         elif variant.kernel != "forward":
-            fused.launch_theta_gradient(operators.ThetaGradient(grad, image, theta, fill, mean, std, *options))
+            launched(fused.theta_gradient, (grad, *tensors), options)
     return found[f"{variant.kernel}_kernel"]
+
+
+def launched(operator: replay.Operator, tensors: replay.Tensors, options: tuple[Any, ...]) -> Tensor:
+    """Run the host code of an operator without its checks."""
+    recorder = replay.Recorder(tensors)
+    return operator.launch(operator.inputs(*recorder.tensors, *options), recorder)
 
 
 def report(variant: Variant) -> Row:
@@ -176,6 +224,7 @@ def report(variant: Variant) -> Row:
     reads_nothing = variant.kernel == "theta_gradient" and variant.mode == "nearest"
     accesses = {} if reads_nothing else ACCESSES[variant.kernel]
     moved = {name: launch.arguments[name] for name in accesses}
+    readers = next((functions for _, functions in accesses.values()), ())  # of the first tensor
     is_vectorized = variant.channels_last and variant.channels % launches.VECTORIZED == 0
     adjacent = variant.channels & -variant.channels if is_vectorized else 1  # neighboring threads take columns
     together = min(adjacent, launches.ACCESS // max((tensor.itemsize for tensor in moved.values()), default=1))
@@ -192,6 +241,7 @@ def report(variant: Variant) -> Row:
         },
         "full_access_bytes": {name: together * tensor.itemsize for name, tensor in moved.items()},
         "instructions_per_element": instructions_per_element(variant, launch, code) if moved else None,
+        "loads_in_flight": max((code.loads_in_flight(reader) for reader in readers), default=0),
     }
 
 
@@ -200,26 +250,41 @@ def instructions_per_element(variant: Variant, launch: Launch, code: Code) -> fl
     given, accesses = launch.arguments, ACCESSES[variant.kernel]
     build, threads = given["BUILD"], 32 * given["num_warps"]
     pixels = build.block / threads
-    # A thread passes over the affine transforms in the image gradient, and over the blocks of its tile elsewhere.
-    if variant.kernel == "image_gradient":
-        passes, values = given["transforms"], pixels * build.vector * build.groups * CANDIDATES[variant.mode]
+    # A thread passes over the blocks of its tile, and in the image gradients over the affine transforms for each.
+    passes, channels = given["tile_rows"] / build.block_rows, build.groups * build.vector
+    if variant.kernel in ("image_gradient", "image_search"):
+        passes, values = passes * given["transforms"], pixels * channels * CANDIDATES[variant.mode]
     else:
-        passes, values = given["tile_rows"] / build.block_rows, pixels * given["channels"] * TAPS[variant.mode]
+        values = pixels * channels * given["passes"] * TAPS[variant.mode]
+    programs = given.get("work", launch.programs)  # the search takes one tile after the other
     first, last = given[next(iter(accesses))], given[list(accesses)[-1]]
     _, readers = next(iter(accesses.values()))
     counts = (code.instructions(reader, first.itemsize, passes=passes, values=values) for reader in readers)
-    return next((count * launch.programs * threads / last.numel() for count in counts if count is not None), None)
+    return next((count * programs * threads / last.numel() for count in counts if count is not None), None)
 
 
 def problems(row: Row) -> list[str]:
     """Return what is wrong with a variant."""
+    is_budgeted = (
+        row["is_usual"] and row["architecture"] == 90 and (row["channels"], row["channels_last"]) == LAYOUTS[0]
+    )
+    budget = BUDGETS.get((row["kernel"], row["dtype"])) if is_budgeted else None
     unwanted = {"stack_bytes": "bytes of stack", "local_accesses": "accesses to local memory"}
-    found = [f"{row[key]} {what}" for key, what in unwanted.items() if row[key]]
+    is_little = budget is None and 0 < row["stack_bytes"] <= STACK_ALLOWED[row["architecture"]]
+    found = [f"{row[key]} {what}" for key, what in unwanted.items() if row[key] and not is_little]
     for name, width in row["access_bytes"].items():
         if width < (full := row["full_access_bytes"][name]):
             found.append(f"accesses to {name} of {width} bytes, not {full}")
-    if row["access_bytes"] and row["instructions_per_element"] is None:
+    count = row["instructions_per_element"]
+    if row["access_bytes"] and count is None:
         found.append("no loop that reads")
+    elif budget is not None:
+        if count > budget.instructions:
+            found.append(f"{count:.1f} instructions per element, not {budget.instructions}")
+        if row["registers"] > budget.registers:
+            found.append(f"{row['registers']} registers, not {budget.registers}")
+        if row["loads_in_flight"] < budget.loads:
+            found.append(f"{row['loads_in_flight']} loads in flight, not {budget.loads}")
     return [f"{row['name']}: {what}" for what in found]
 
 
@@ -238,7 +303,7 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="compile every combination, in half an hour")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     chosen = parser.parse_args()
-    if fused.INTERPRETED:
+    if replay.INTERPRETED:
         sys.exit("TRITON_INTERPRET is set: unset it, since interpreted kernels cannot be compiled")
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         rows = list(pool.map(report, variants(is_full=chosen.full)))

@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import accuracy
 from benchmarks.attention_tables import attention_table
-from benchmarks.records import RESULTS, ROOT, Results
-from benchmarks.timing_tables import full_table, pipeline_table, short_table
+from benchmarks.device_session import STEPS
+from benchmarks.records import RESULTS
+from benchmarks.saving import ROOT, Results
+from benchmarks.timing_tables import full_table, headline_table, pipeline_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
 from examples.mpii_cooking.evaluation.study_results import StudyResults
 from examples.mpii_cooking.formats import markdown_table
@@ -53,8 +55,19 @@ def static_table(results: Results) -> str:
     return f"{markdown_table([*header, 'instructions per element'], rows)}\n\n{made}"
 
 
-def _newest(table: Callable[[Results], str], name: str) -> Callable[[], str]:
-    return lambda: table(results) if (results := newest(name)) else "Not measured yet."
+def session_table() -> str:
+    """Return the steps of ``device_session.py`` with their budgets."""
+    rows = [[step.half, f"`{step.name}`", step.what, str(step.seconds)] for step in STEPS]
+    rows += [["", "", "together", str(sum(step.seconds for step in STEPS))]]
+    return markdown_table(["half", "step", "what", "seconds at most"], rows)
+
+
+def _newest(table: Callable[..., str], *names: str) -> Callable[[], str]:
+    def text() -> str:
+        found = [newest(name) for name in names]
+        return table(*found) if all(found) else "Not measured yet."
+
+    return text
 
 
 def _of_run(table: Callable[[RunResults], str], name: str) -> Callable[[], str]:
@@ -70,12 +83,12 @@ def _of_study(table: Callable[[StudyResults], str], name: str) -> Callable[[], s
 TABLES = {
     "cpu": _newest(full_table, "cpu"),
     "cuda": _newest(full_table, "cuda"),
-    "cpu, short": _newest(short_table, "cpu"),
-    "cuda, short": _newest(short_table, "cuda"),
+    "speed": _newest(headline_table, "cpu", "cuda"),
     "attention": _newest(attention_table, "attention-cpu"),
     "accuracy": _newest(accuracy.table, "accuracy-cpu"),
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
+    "session": session_table,
     "static": _newest(static_table, "static"),
 }
 RUN_TABLES = {

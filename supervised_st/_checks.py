@@ -1,12 +1,16 @@
 """Checks of arguments. Every error names the argument, says what it must be, and what it is."""
 
 from collections.abc import Collection, Sequence
+from numbers import Integral
 from operator import index
 
 import torch
 from torch import Tensor
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+Size = int | Sequence[int]
+"""``(height, width)`` in pixels, or one number for a square."""
+
 LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
 
 
@@ -40,6 +44,8 @@ def check_integer(name: str, tensor: Tensor) -> None:
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise ValueError unless every sample ``[batch ...]`` is free of infinite and NaN entries."""
+    if tensor.sum().isfinite():  # One fast pass; infinite and NaN entries make the sum so, too.
+        return
     broken = ~tensor.isfinite().flatten(1).all(1)
     if broken.any():
         raise ValueError(f"{name} must be finite, got inf or nan in sample {first_true(broken)}")
@@ -87,14 +93,16 @@ def check_flag(name: str, value: object) -> None:
         raise TypeError(f"{name} must be True or False, got {value!r}")
 
 
-def check_size(name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """Return ``(height, width)``; raise unless it is two integers between 1 and `LONGEST_SIDE`."""
+def check_size(name: str, size: Size) -> tuple[int, int]:
+    """Return ``(height, width)``; raise unless it is one or two integers between 1 and `LONGEST_SIDE`."""
+    wanted = f"{name} must be two integers (height, width), or one for a square"
+    sides = (size, size) if isinstance(size, (int, torch.SymInt, Integral)) else size
     try:
-        height, width = (n if isinstance(n, torch.SymInt) else index(n) for n in size)
+        height, width = (n if isinstance(n, (int, torch.SymInt)) else index(n) for n in sides)  # symbolic ones stay so
     except (TypeError, ValueError):
-        raise TypeError(f"{name} must be two integers (height, width), got {size!r}") from None
+        raise TypeError(f"{wanted}, got {size!r}") from None
     if min(height, width) < 1 or max(height, width) > LONGEST_SIDE:
-        raise ValueError(f"{name} must be two integers (height, width) from 1 to {LONGEST_SIDE}, got {size!r}")
+        raise ValueError(f"{wanted}, from 1 to {LONGEST_SIDE}, got {size!r}")
     return height, width
 
 

@@ -48,8 +48,9 @@ class Pace:
     def shorten(self) -> None:
         """Shorten a step without guidance, if there was guidance before."""
         if values := self._remembered():
-            length, (total, weight) = _length(values), (torch.as_tensor(part) for part in self._lengths)
-            usual = torch.where(weight > 0, total / weight, torch.inf).to(length.device)
+            length = _length(values)
+            total, weight = (torch.as_tensor(part, device=length.device) for part in self._lengths)
+            usual = torch.where(weight > 0, total / weight, torch.inf)
             kept = self.fraction * torch.where(length > usual, usual / length, 1.0)
             for parameter, value in values:
                 parameter.lerp_(value, (1 - kept).to(parameter))

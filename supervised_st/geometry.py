@@ -5,10 +5,13 @@ Convention:
     square ``[-1, 1] x [-1, 1]`` is the whole image: -1 and 1 are the outer **edges** of the outer pixels with
     ``align_corners=False``, and their **centers** with ``align_corners=True``. A window is
     ``(x0, y0, width, height)`` in pixels, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in
-    pixels.
+    pixels, or one number for a square.
 
     ``theta`` is ``[... 2 3]``, floating point. All functions accept any number of leading batch axes. Results have the
     dtype of ``theta``, the wider one of two, but at least float32.
+
+    All functions compute in float64. On MPS, which has none, they compute in float32, and results are off by up to
+    2^-20, pixels by up to 2^-20 of the image's side.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
@@ -20,8 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import check_choice, check_floating, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
 from supervised_st._deprecated import renamed_globals
+from supervised_st._named_tuples import serializable
+from supervised_st._precision import widen
 
 PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
 """The kinds of ``theta`` that a localization head can predict, and how many parameters each one has."""
@@ -34,6 +39,7 @@ _LATTICE = 32  # points per side; measures the fraction out of bounds to about 1
 _SATURATION = 1e-6  # closest relative distance to a bound at which a bounded parameter is inverted; keeps it finite
 
 
+@serializable
 class Distortion(NamedTuple):
     """How much a sampled region differs from an upright, undistorted window. Fields have theta's batch axes."""
 
@@ -45,7 +51,7 @@ class Distortion(NamedTuple):
     minification: Tensor  #: largest step in input pixels per output pixel; above 1 the sampler skips pixels
 
 
-def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def window_to_theta(window: Tensor, image_size: Size, *, align_corners: bool = False) -> Tensor:
     """Return the ``theta`` that samples a pixel window. At the window's own size the crop is exact.
 
     Args:
@@ -62,7 +68,7 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
     check_shape("window", window, "... 4")
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
-    x0, y0, window_width, window_height = window.double().unbind(-1)
+    x0, y0, window_width, window_height = widen(window).unbind(-1)
 
     def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
         span = max(pixels - edge, 1)
@@ -74,7 +80,7 @@ def window_to_theta(window: Tensor, image_size: tuple[int, int], *, align_corner
     return theta if window.dtype == torch.float64 else theta.float()
 
 
-def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners: bool = False) -> Tensor:
+def theta_to_window(theta: Tensor, image_size: Size, *, align_corners: bool = False) -> Tensor:
     """Return the smallest upright window around the region that ``theta`` samples: ``[... 4]``, in fractional pixels.
 
     For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
@@ -82,8 +88,8 @@ def theta_to_window(theta: Tensor, image_size: tuple[int, int], *, align_corners
     _check_theta("theta", theta)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
-    span = theta.new_tensor([max(width - edge, 1), max(height - edge, 1)], dtype=torch.float64)
-    low, high = _hull(theta.double())
+    low, high = _hull(widen(theta))
+    span = _vector(low, max(width - edge, 1), max(height - edge, 1))
     window = torch.cat([(low + 1) / 2 * span, (high - low) / 2 * span + edge], -1)
     return window.to(_coordinate_dtype(theta))
 
@@ -106,8 +112,8 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """
     _check_theta("outer", outer)
     _check_theta("inner", inner)
-    wide = outer.double()
-    product = wide[..., :2] @ inner.double()
+    wide = widen(outer)
+    product = wide[..., :2] @ widen(inner)
     theta = torch.cat([product[..., :2], product[..., 2:] + wide[..., 2:]], -1)
     return theta.to(torch.promote_types(_coordinate_dtype(outer), inner.dtype))
 
@@ -129,16 +135,14 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     """
     _check_theta("theta", theta)
     _check_theta("other", other)
-    (low, high), (other_low, other_high) = _hull(theta.double()), _hull(other.double())
+    (low, high), (other_low, other_high) = _hull(widen(theta)), _hull(widen(other))
     shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp_min(0).prod(-1)
     union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
     iou = shared / torch.where(union > 0, union, 1)
     return iou.to(torch.promote_types(_coordinate_dtype(theta), other.dtype))
 
 
-def distortion(
-    theta: Tensor, image_size: tuple[int, int], size: tuple[int, int], *, align_corners: bool = False
-) -> Distortion:
+def distortion(theta: Tensor, image_size: Size, size: Size, *, align_corners: bool = False) -> Distortion:
     """Measure what the paper calls the distortion effect of an unguided transformer.
 
     Anisotropy, rotation and minification describe the step in input pixels per output pixel. So a pixel-exact crop
@@ -159,12 +163,12 @@ def distortion(
     height, width = check_size("image_size", image_size)
     out_height, out_width = check_size("size", size)
     edge = int(align_corners)
-    wide = theta.detach().double()
+    wide = widen(theta.detach())
     # Measured on A / max|A|: the products below would overflow for huge matrices and underflow for tiny ones.
     largest = wide[..., :2].abs().amax((-2, -1))
     unit = wide[..., :2] / torch.where(largest > 0, largest, 1)[..., None, None]
-    in_pixels = unit.new_tensor([max(width - edge, 1), max(height - edge, 1)])
-    out_pixels = unit.new_tensor([max(out_width - edge, 1), max(out_height - edge, 1)])
+    in_pixels = _vector(unit, max(width - edge, 1), max(height - edge, 1))
+    out_pixels = _vector(unit, max(out_width - edge, 1), max(out_height - edge, 1))
     step = unit * in_pixels[:, None] / out_pixels
     determinant = torch.linalg.det(unit)
     reflected = determinant < 0
@@ -263,6 +267,11 @@ def _theta(a: Tensor, b: Tensor, tx: Tensor, c: Tensor, d: Tensor, ty: Tensor) -
     return torch.stack([a, b, tx, c, d, ty], -1).reshape(*a.shape, 2, 3)
 
 
+def _vector(like: Tensor, *entries: int) -> Tensor:
+    """Return the entries as ``like`` is. A tensor made of a list would make symbolic ones constant."""
+    return torch.stack([like.new_full((), entry) for entry in entries])
+
+
 def _hull(theta: Tensor) -> tuple[Tensor, Tensor]:
     """Return the lowest and highest ``(x, y)`` of the sampled region, both ``[... 2]``."""
     matrix, center = theta[..., :2], theta[..., 2]
@@ -294,8 +303,11 @@ def _fraction_out_of_bounds(theta: Tensor) -> Tensor:
 
 
 def _unbounded_shift(shift: Tensor, side: Tensor) -> Tensor:
-    room = (1 - side).clamp_min(torch.finfo(side.dtype).tiny)
-    return (shift / room).clamp(_SATURATION - 1, 1 - _SATURATION).atanh()
+    room = 1 - side
+    is_inside = shift.abs() < room
+    # Where the window has no room for its shift, the quotient is 1 or -1; dividing would make gradients NaN on the way.
+    share = torch.where(is_inside, shift, shift.sign()) / torch.where(is_inside, room, 1)
+    return share.clamp(_SATURATION - 1, 1 - _SATURATION).atanh()
 
 
 def _coordinate_dtype(tensor: Tensor) -> torch.dtype:

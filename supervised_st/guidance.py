@@ -12,7 +12,9 @@ from supervised_st import schedules
 from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
+from supervised_st._sampler.tensors import give_lasting
 from supervised_st._settings import shown_settings
+from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
 
 if not TYPE_CHECKING:
@@ -164,7 +166,8 @@ class RegressiveGuidance(nn.Module):
         Args:
             theta: ``[batch 2 3]``, floating point, what the transformer predicts.
             target: ``[batch 2 3]``, floating point, where it should look.
-            confidence: ``[batch]``, the weight of each sample; 1 if None.
+            confidence: ``[batch]``, the weight of each sample; 1 if None. Samples of confidence 0 may have any target,
+                NaN too.
         """
         strength = self.strength
         if strength == 0:
@@ -173,13 +176,16 @@ class RegressiveGuidance(nn.Module):
         check_shape("target", target, "batch 2 3", batch=batch)
         check_floating("theta", theta)
         check_floating("target", target)
-        losses = _LOSSES[self.loss](theta - target.detach())
-        if confidence is not None:
+        difference = theta - target.detach()
+        if confidence is None:
+            losses = _LOSSES[self.loss](difference)
+        else:
             check_shape("confidence", confidence, "batch", batch=batch)
-            losses = losses * confidence
+            difference = difference.masked_fill((confidence == 0)[:, None, None], 0)  # 0 times NaN would be NaN
+            losses = _LOSSES[self.loss](difference) * confidence
         loss = losses.sum() / max(batch, 1)
         if loss.requires_grad:  # a validation loss must not move the schedule
-            self.schedule.observe(loss.detach())
+            give_lasting(self.schedule.observe, loss.detach())
         return strength * loss
 
     def objective(
@@ -230,18 +236,20 @@ class RegressiveGuidance(nn.Module):
         state = f"{state} by {cause}, strength={self.strength:g}, steps={self.steps}"
         return f"{settings}, {state}" if settings else state
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> Tensor:
         """Return the state of guidance, for the state dict."""
-        return {
+        state = {
             "override": self._override,
             "steps": self.steps,
             "schedule": type(self.schedule).__name__,
             "schedule_state": self.schedule.state(),
             "pace": self._pace.state(),
         }
+        return to_tensor(state)
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Restore the state of guidance from a state dict, saved with the same kind of schedule."""
+        state = from_tensor(state) if isinstance(state, Tensor) else state  # a dict up to version 0.3.0
         kind = type(self.schedule).__name__
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")

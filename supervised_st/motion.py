@@ -2,7 +2,8 @@
 
 Convention:
     Flow is a displacement ``(u, v)`` in pixels of its own grid, x first. A window is ``(x0, y0, width, height)`` in
-    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels.
+    pixels of the same grid, where ``(x0, y0)`` is its top-left pixel. Sizes are ``(height, width)`` in pixels, or one
+    number for a square. Everything is in float64, so tensors must not be on MPS, which has none.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised_st._checks import (
+    Size,
     check_choice,
     check_finite,
     check_floating,
@@ -24,12 +26,17 @@ from supervised_st._checks import (
     check_size,
     first_true,
 )
+from supervised_st._named_tuples import serializable
+from supervised_st._precision import check_float64
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import window_to_theta
 
+_SMALLEST_TOTAL = 2.0**-900  # of a map that is rounded, so that the unit of rounding and its inverse are normal numbers
+_LINES = 128  # rows or columns that are summed at a time, so that they stay in the processor's cache
 _TIE = 1e-6  # relative to the best score; in float32 flow of a uniform motion, windows differ by less than this
 
 
+@serializable
 class MotionWindow(NamedTuple):
     """The window with the most motion, relative to the crop that was searched; one per sample."""
 
@@ -39,6 +46,7 @@ class MotionWindow(NamedTuple):
     confidence: Tensor  #: ``[batch]`` float32, 1; with ``fallback="invalid"`` 0 where there is no motion
 
 
+@serializable
 class WindowProfile(NamedTuple):
     """The best window of every column. It is enough to search full-height crops that are chosen later."""
 
@@ -65,6 +73,7 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
         taken to be its squared length.
     """
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
+    check_float64("flow", flow)
     if fields < 1:
         raise ValueError(f"flow must hold at least one field, got shape {tuple(flow.shape)}")
     if flow.dtype == torch.uint8:
@@ -79,35 +88,40 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     return motion
 
 
-def window_scores(motion: Tensor, size: tuple[int, int]) -> Tensor:
+@torch.no_grad()
+def window_scores(motion: Tensor, size: Size) -> Tensor:
     """Return the sum of a map over every window of one size. The time does not depend on that size.
 
-    The sums are differences of a summed-area table (integral image). Each map is first rounded to multiples of
-    ``2^-52`` times the power of two above its total. Every float64 sum is then exact: equal windows have equal sums on
-    every device. Maps of integers are not changed by this.
+    The sums are differences of running sums, along rows and then along columns. Each map is first rounded to multiples
+    of ``2^-52`` times the power of two above its total. Every float64 sum is then exact: equal windows have equal sums
+    on every device. Maps of integers are not changed by this.
 
     Args:
-        motion: ``[batch height width]``, floating point, finite, any sign.
+        motion: ``[batch height width]``, floating point, finite with a finite sum, any sign. It gets no gradient.
         size: of the window; at most the map's.
 
     Returns:
         ``[batch row column]``, float64: entry ``[n, y0, x0]`` is the sum over the window with the top-left pixel
         ``(x0, y0)``. There are ``height - size[0] + 1`` rows and ``width - size[1] + 1`` columns.
-
-    Reference:
-        Crow, Summed-area tables for texture mapping, SIGGRAPH 1984: https://doi.org/10.1145/800031.808600
     """
     sizes = check_shape("motion", motion, "batch height width")
     check_floating("motion", motion)
+    check_float64("motion", motion)
     height, width = check_size("size", size)
     if height > sizes["height"] or width > sizes["width"]:
         raise ValueError(
             f"size must be at most the map's (height, width) {(sizes['height'], sizes['width'])}, got {(height, width)}"
         )
-    check_finite("motion", motion)
-    table = nn.functional.pad(_exactly_summable(motion.double()).cumsum(1).cumsum(2), (1, 0, 1, 0))
-    strips = table[:, height:] - table[:, :-height]
-    return strips[..., width:] - strips[..., :-width]
+    motion = motion.double()
+    quantum = _quantum(motion)
+    # Turned, so that running sums go along memory; first they are sums along rows, then over windows.
+    sums = motion.new_empty(sizes["batch"], sizes["width"] - width + 1, sizes["height"])
+    for rows, out in zip(torch.split(motion, _LINES, 1), torch.split(sums, _LINES, 2), strict=True):
+        _window_sums((rows * (1 / quantum)).round_().mul_(quantum).cumsum_(-1), width, out=out.mT)
+    scores = sums[..., : sizes["height"] - height + 1]
+    for columns, out in zip(torch.split(sums, _LINES, 1), torch.split(scores, _LINES, 1), strict=True):
+        _window_sums(columns.cumsum(-1), height, out=out)
+    return scores.mT
 
 
 def window_profile(scores: Tensor) -> WindowProfile:
@@ -115,10 +129,8 @@ def window_profile(scores: Tensor) -> WindowProfile:
     sizes = check_shape("scores", scores, "batch row column")
     if not sizes["row"] or not sizes["column"]:
         raise ValueError(f"scores must hold at least one window, got shape {tuple(scores.shape)}")
-    lowest, best = scores.aminmax(dim=1)
-    rows = torch.arange(sizes["row"], device=scores.device)[:, None]
-    topmost = torch.where(scores == best[:, None], rows, sizes["row"] - 1).amin(1)
-    return WindowProfile(best, topmost, lowest)
+    best, topmost = scores.max(1)  # of equal scores, the first
+    return WindowProfile(best, topmost, scores.amin(1))
 
 
 class MotionWindowTarget(nn.Module):
@@ -132,7 +144,7 @@ class MotionWindowTarget(nn.Module):
     `from_profile` with the crop's place.
 
     Args:
-        size: of the window; one number for a square.
+        size: of the window.
         bound: for uint8 flow, see `motion_map`.
         fallback: what to do where there is no motion. ``"center"``: trust the window in the middle like any other;
             ``"invalid"``: give it confidence 0, so that guidance ignores it.
@@ -145,7 +157,7 @@ class MotionWindowTarget(nn.Module):
 
     def __init__(
         self,
-        size: int | tuple[int, int],
+        size: Size,
         *,
         bound: float | None = None,
         fallback: str = "center",
@@ -155,7 +167,7 @@ class MotionWindowTarget(nn.Module):
         check_choice("fallback", fallback, ("center", "invalid"))
         if bound is not None and not 0 < bound < float("inf"):
             raise ValueError(f"bound must be a positive number of pixels, got {bound}")
-        self.size = check_size("size", size if isinstance(size, tuple) else (size, size))
+        self.size = check_size("size", size)
         self.bound, self.fallback, self.align_corners = bound, fallback, align_corners
 
     @torch.no_grad()
@@ -181,7 +193,7 @@ class MotionWindowTarget(nn.Module):
         return window_profile(self._scores(flow))
 
     @torch.no_grad()
-    def from_profile(self, profile: WindowProfile, *, crop_x: Tensor, crop_size: tuple[int, int]) -> MotionWindow:
+    def from_profile(self, profile: WindowProfile, *, crop_x: Tensor, crop_size: Size) -> MotionWindow:
         """Find the window in full-height crops: the same window that `forward` finds there, without the flow.
 
         Args:
@@ -221,7 +233,7 @@ class MotionWindowTarget(nn.Module):
         batch, (frame_height, frame_width) = flow.shape[0], flow.shape[-2:]
         if crop is None:
             crop = (0, 0, frame_width, frame_height)
-        boxes = crop if isinstance(crop, Tensor) else torch.tensor(crop).expand(batch, -1)
+        boxes = crop if isinstance(crop, Tensor) else torch.tensor(crop, device=flow.device).expand(batch, -1)
         check_shape("crop", boxes, "batch 4", batch=batch)
         check_integer("crop", boxes)
         boxes = boxes.to(flow.device, torch.int64)
@@ -274,12 +286,25 @@ def _squared_length(field: Tensor, bound: float | None) -> Tensor:
     return u * u + v * v
 
 
-def _exactly_summable(motion: Tensor) -> Tensor:
-    """Round each sample to multiples of 2^-52 times the power of two above the sum of its absolute values."""
-    total = motion.abs().sum((1, 2), keepdim=True)
+def _quantum(motion: Tensor) -> Tensor:
+    """Return ``[batch 1 1]``: 2^-52 times the power of two above the sum of a map's absolute values.
+
+    Sums of up to 2^53 multiples of it are exact. Raise ValueError if a map or its sum is not finite.
+    """
+    has_signs = motion.numel() > 0 and bool(motion.amin() < 0)
+    total = (motion.abs() if has_signs else motion).sum((1, 2), keepdim=True)
+    if not total.isfinite().all():
+        check_finite("motion", motion)
+        check_finite("the sum of motion", total)
+    total = total.clamp_min(_SMALLEST_TOTAL)
     mantissa, _ = torch.frexp(total)
-    quantum = torch.where(total > 0, total / torch.where(total > 0, mantissa, 1), 1) * 2.0**-52
-    return (motion / quantum).round() * quantum
+    return total * 2.0**-52 / mantissa
+
+
+def _window_sums(running: Tensor, length: int, *, out: Tensor) -> None:
+    """Write the sums over every window along the last axis to ``out``, from sums over all windows that start at 0."""
+    out[..., 0] = running[..., length - 1]
+    torch.sub(running[..., length:], running[..., :-length], out=out[..., 1:])
 
 
 def _windows_inside(scores: Tensor, crops: _Crops, size: tuple[int, int]) -> Tensor:

@@ -12,18 +12,19 @@ Raises:
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st import _pooling_kinds as kinds
 from supervised_st._checks import check_choice, check_shape
 from supervised_st._deprecated import renamed_globals
-from supervised_st._matrix_log import matrix_log
+from supervised_st._matrix_log import log_of_identity_plus_products, matrix_log
 from supervised_st._settings import shown_settings
 
 if not TYPE_CHECKING:
     __getattr__ = renamed_globals(__name__, vectorise=f"{__name__}.vectorize")
 
+_SHORTEST = 2.0**-511  # length of a descriptor before it is divided by it; squares of shorter ones underflow
+_SMALLEST = 2.0**-1000  # mean eigenvalue of a matrix with a logarithm; the ridge of smaller ones underflows
 _RIDGE = 1e-6  # relative to the mean eigenvalue: keeps the logarithm and its slope finite even without shrinkage
 
 
@@ -53,9 +54,11 @@ class TemporalCorrelationPooling(nn.Module):
     2. the matrix logarithm, if ``map="log"``;
     3. the upper triangle as a vector, see `vectorize`; ``distance`` leaves out its zero diagonal;
     4. the signed power ``sign(z) |z|^power``;
-    5. division by the Euclidean length. A zero matrix gives the zero descriptor.
+    5. division by the Euclidean length. A zero matrix gives the zero descriptor, as do features so tiny (below about
+       1e-75) that their products underflow.
 
     All steps are in float64 and separate for each clip: neither padding nor the rest of the batch changes a descriptor.
+    MPS has no float64, so features must not be there.
 
     Recipes: the paper's eq. (3) is ``TemporalCorrelationPooling("distance")``. For the kernels of Cherian and Gould,
     take ``kind="rbf"`` with ``gamma=median_gamma(training_features)``; for thousands of channels add ``blocks``, as in
@@ -122,7 +125,8 @@ class TemporalCorrelationPooling(nn.Module):
         Returns:
             ``(batch, descriptor_size(channel))`` in the dtype of the features. Differentiable once.
         """
-        return self._describe(self.matrices(features, lengths)).to(features.dtype)
+        clips = kinds.make_clips(features, lengths, self.blocks)
+        return self._describe(clips, len(features)).to(features.dtype)
 
     def accumulate(self) -> "PoolingAccumulator":
         """Return an accumulator, which takes one clip's frames a few at a time and then gives its descriptor."""
@@ -148,15 +152,22 @@ class TemporalCorrelationPooling(nn.Module):
     def _compare(self, clips: kinds.Clips) -> Tensor:
         matrices = kinds.compare(self.kind, clips, self.gamma)
         rho = 0.0 if self.kind == "distance" else self.shrinkage
-        return (1 - rho) * matrices + rho * _mean_eigenvalue(matrices) * _identity(matrices)
+        return _add_to_diagonal((1 - rho) * matrices, rho * _mean_eigenvalue(matrices))
 
-    def _describe(self, matrices: Tensor) -> Tensor:
-        if self.map == "log" or (self.map is None and self.kind != "distance"):
-            matrices = _logarithm(matrices)
+    def _describe(self, clips: kinds.Clips, batch: int) -> Tensor:
+        side, frames = clips.trajectories.shape[1:]
+        if self.map == "none" or self.kind == "distance":
+            matrices = self._compare(clips)
+        elif self.kind in kinds.PRODUCT_KINDS and frames < side:
+            matrices = _logarithm_by_frames(kinds.factors(self.kind, clips), self.shrinkage)
+        else:
+            matrices = _logarithm(self._compare(clips))
         vectors = vectorize(matrices)
         if self.kind == "distance":
-            vectors = vectors[..., matrices.shape[-1] :]
-        return F.normalize(_signed_power(vectors.flatten(1), self.power), dim=1)
+            vectors = vectors[..., side:]
+        vectors = _signed_power(vectors.reshape(batch, self.blocks * vectors.shape[1]), self.power)
+        length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+        return vectors / torch.where(length > _SHORTEST, length, torch.inf)
 
 
 class PoolingAccumulator:
@@ -198,7 +209,7 @@ class PoolingAccumulator:
         if self._rows is None:
             raise ValueError("frames must be added before a descriptor can be computed, got none")
         clips = kinds.Clips(self._rows[:, :-1], self._rows[:, -1:], self._rows.new_full((1, 1, 1), self._frames))
-        return self._pooling._describe(self._pooling._compare(clips)[None])[0]
+        return self._pooling._describe(clips, 1)[0]
 
 
 def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str = "rbf") -> float:
@@ -215,7 +226,8 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
     """
     check_choice("kind", kind, kinds.NEED_GAMMA)
     distances = kinds.distances(kinds.make_clips(features, lengths, 1))
-    pairs = distances[:, *_upper_triangle(distances)]
+    side = distances.shape[-1]
+    pairs = distances.flatten(-2)[:, _triangle(side, distances.device)[side:]]
     median = float(pairs.median()) if pairs.numel() else 0.0
     if not median > 0:
         raise ValueError("features must hold pairs of different trajectories, got none or mostly equal ones")
@@ -228,32 +240,52 @@ def vectorize(matrix: Tensor) -> Tensor:
     A vector holds the diagonal, then sqrt(2) times the entries above it, row by row. The dot product of two vectors is
     the Frobenius inner product of the matrices.
     """
-    return torch.cat([matrix.diagonal(dim1=-2, dim2=-1), 2**0.5 * matrix[..., *_upper_triangle(matrix)]], -1)
+    side = matrix.shape[-1]
+    places = _triangle(side, matrix.device)
+    scale = matrix.new_full(places.shape, 2**0.5)
+    scale[:side] = 1
+    return matrix.flatten(-2).index_select(-1, places).mul_(scale)
 
 
 def _signed_power(entries: Tensor, power: float) -> Tensor:
     if power == 1:
         return entries
     # The slope at zero is infinite. Clamping the magnitude to the smallest positive number makes it zero.
-    return entries.sign() * entries.abs().clamp_min(torch.finfo(entries.dtype).tiny).pow(power)
+    return entries.sign().mul_(entries.abs().clamp_min_(torch.finfo(entries.dtype).tiny).pow_(power))
 
 
-def _upper_triangle(matrix: Tensor) -> Tensor:
-    """Return the row and column numbers of the entries above the diagonal."""
-    side = matrix.shape[-1]
-    return torch.triu_indices(side, side, offset=1, device=matrix.device)
+def _triangle(side: int, device: torch.device) -> Tensor:
+    """Return the places in a flat matrix of the diagonal, then of the entries above it, row by row."""
+    rows, columns = torch.triu_indices(side, side, offset=1, device=device)
+    return torch.cat([torch.arange(side, device=device) * (side + 1), rows * side + columns])
 
 
 def _logarithm(matrices: Tensor) -> Tensor:
-    """Return the matrix logarithms of positive semi-definite matrices plus a ridge; zero for zero matrices."""
+    """Return the logarithms of positive semi-definite matrices plus a ridge, which is added to them in place.
+
+    That of a zero matrix is zero.
+    """
     mean = _mean_eigenvalue(matrices)
-    is_zero = mean <= 0
-    return torch.where(is_zero, 0, matrix_log(matrices + torch.where(is_zero, 1, _RIDGE * mean) * _identity(matrices)))
+    is_zero = mean < _SMALLEST
+    ridge = torch.where(is_zero, 1, _RIDGE * mean)
+    return torch.where(is_zero[..., None], 0, matrix_log(_add_to_diagonal(matrices, ridge)))
+
+
+def _logarithm_by_frames(factors: kinds.Factors, shrinkage: float) -> Tensor:
+    """Return what `_logarithm` returns for ``Z Z^T`` after shrinkage. The time grows with the cube of the frames."""
+    rows, is_alone = factors
+    mean = (rows.square().sum((1, 2)) + is_alone.sum(1))[:, None] / rows.shape[1]
+    is_zero = mean < _SMALLEST
+    ground = torch.where(is_zero, 1, (shrinkage + _RIDGE) * mean)  # the eigenvalue where Z Z^T has 0
+    scale = torch.where(is_zero, 0, (1 - shrinkage) ** 0.5 / ground.sqrt())
+    logarithm = log_of_identity_plus_products(rows * scale[..., None])
+    return _add_to_diagonal(logarithm, torch.where(is_alone, ground + (1 - shrinkage), ground).log())
 
 
 def _mean_eigenvalue(matrices: Tensor) -> Tensor:
-    return matrices.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    return matrices.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
 
 
-def _identity(matrices: Tensor) -> Tensor:
-    return torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+def _add_to_diagonal(matrices: Tensor, value: Tensor) -> Tensor:
+    matrices.diagonal(dim1=-2, dim2=-1).add_(value)
+    return matrices

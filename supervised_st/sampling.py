@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from numbers import Real
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from supervised_st._checks import (
     LONGEST_SIDE,
+    Size,
     check_choice,
     check_device,
     check_dtype,
@@ -18,8 +18,10 @@ from supervised_st._checks import (
     check_shape,
     check_size,
 )
+from supervised_st._precision import check_float64
+from supervised_st._sampler import aten
 from supervised_st._sampler.antialias import affine_sample_antialiased
-from supervised_st._sampler.aten import affine_sample_aten
+from supervised_st._sampler.calls import call_of
 from supervised_st._sampler.options import IMAGE_DTYPES, MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
@@ -28,6 +30,8 @@ BACKENDS = ("auto", "reference", "aten", "triton")
 
 _HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
 
+_ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32
+
 PerChannel = float | Sequence[float] | Tensor
 """One number, or one per channel."""
 
@@ -35,7 +39,7 @@ PerChannel = float | Sequence[float] | Tensor
 def affine_sample(
     image: Tensor,
     theta: Tensor,
-    size: tuple[int, int],
+    size: Size,
     *,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
@@ -59,13 +63,14 @@ def affine_sample(
     Accuracy: ``"reference"`` computes coordinates in float64. ``"triton"`` computes the transform to pixels in float64
     and rounds coordinates to 2^-24 pixel, except for float64 images. Both return the bits of the image for the identity
     and for whole-pixel shifts and crops. ``"aten"`` is about as exact as ``F.affine_grid`` and ``F.grid_sample``. First
-    derivatives are the same bits in every run with ``"triton"``, and with every backend on a CPU.
+    derivatives are the same bits in every run with ``"triton"``, and with every backend on a CPU. On MPS, which has no
+    float64, ``"reference"`` computes coordinates in float32: they may be off by 2^-20 of the image's side.
 
     Args:
         image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.
         theta: ``[batch 2 3]``, or ``[batch transform 2 3]`` for several transforms per image; images are not copied for
             them. Floating point, on the image's device; it is never rounded to the image's dtype.
-        size: ``(h, w)`` of the output in pixels.
+        size: ``(h, w)`` of the output in pixels, or one number for a square.
         mode: ``"bilinear"``, ``"nearest"`` (ties go to the even pixel) or ``"bicubic"`` (cubic convolution with
             A = -0.75; it has no Triton kernel).
         padding_mode: how positions out of bounds are handled: ``"zeros"``, ``"border"`` (the nearest edge pixel),
@@ -83,7 +88,7 @@ def affine_sample(
             ``hypot(dx/dcolumn, dx/drow)`` and ``hypot(dy/dcolumn, dy/drow)`` input pixels, and at least one pixel.
             Pixels are unit squares. Without minification this is bilinear interpolation; for whole-number reductions
             it is the mean of each block. Only with ``mode="bilinear"`` and ``padding_mode="zeros"`` or ``"fill"``;
-            pixels and fill values must be finite.
+            pixels and fill values must be finite. Not on MPS.
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which
             synchronize with the device), ``"triton"`` (one fused kernel on CUDA and ROCm, without a grid; only its
             inputs are kept for the backward pass) or ``"auto"``. On a GPU, ``"auto"`` is Triton, or the reference for
@@ -105,21 +110,34 @@ def affine_sample(
         Keys, Cubic convolution interpolation for digital image processing, 1981 (``"bicubic"``).
         Crow, Summed-area tables for texture mapping, 1984 (``antialias``).
     """
+    call = None
+    is_plain = mean is None and std is None and padding_mode != "fill" and antialias is False  # no number per channel
+    if is_plain and isinstance(size, tuple):
+        call = call_of(image, theta, *size, mode, padding_mode, align_corners, fill_value, backend)
+        if call is not None and call.sample is not None:
+            return call.sample(image, theta)
+
     sampling = check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
     _check_tensors(image, theta)
-    size = check_size("size", size)
+    out_size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
     constants = ChannelConstants(fill, *_normalization(mean, std, image))
     if theta.dtype in (torch.float16, torch.bfloat16):
-        theta = theta.float()
+        theta, call = theta.float(), None
 
     backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
-    sample = affine_sample_aten if backend == "aten" else affine_sample_reference
+    sample = aten.affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
-        from supervised_st._sampler.fused import affine_sample_fused as sample  # Imports Triton only if it is used.
+        from supervised_st._sampler import fused  # Imports Triton only if it is used.
+
+        sample = fused.affine_sample_fused
     if antialias:
-        return affine_sample_antialiased(image, theta, constants, size, sampling, sample=sample)
-    return sample(image, theta, constants, size, sampling)
+        check_float64("image", image)
+        return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
+    sampled = sample(image, theta, constants, out_size, sampling)
+    if call is not None and backend != "reference":
+        call.sample = (fused if backend == "triton" else aten).sampler(image, theta, out_size, sampling)
+    return sampled
 
 
 def check_sampling(
@@ -155,12 +173,10 @@ def _check_tensors(image: Tensor, theta: Tensor) -> None:
 
 def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
     """Return the fastest backend that supports these arguments on this device."""
-    if is_transformed(image, theta):
-        return "reference"
-    if image.is_cuda:
-        has_kernel = mode != "bicubic" and _HAS_TRITON and not is_exporting_to_onnx()
-        return "triton" if has_kernel else "reference"
-    return "aten"
+    if not image.is_cuda:
+        return "aten"
+    has_kernel = mode != "bicubic" and _HAS_TRITON and not is_exporting_to_onnx() and not is_transformed(image, theta)
+    return "triton" if has_kernel else "reference"
 
 
 def _normalization(
@@ -172,7 +188,7 @@ def _normalization(
     if image.dtype != torch.uint8:
         raise ValueError(f"mean and std are only for uint8 images, got them with {image.dtype}")
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
-    if not isinstance(std, Tensor) and 0 in np.asarray(_numbers("std", std), np.float32):
+    if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
     return _per_channel("mean", mean, image), _per_channel("std", std, image)
 
@@ -193,7 +209,7 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         check_floating(name, value)
         check_device(name, value, image)
-        if value.shape not in ((), (channels,)):
+        if value.ndim > 1 or (value.ndim and value.shape[0] != channels):
             raise ValueError(f"{name} must have shape () or ({channels},), got {tuple(value.shape)}")
         if needs_gradient(value):
             raise ValueError(f"{name} must not require grad; pass {name}.detach()")

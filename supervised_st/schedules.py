@@ -86,9 +86,9 @@ class Plateau(Schedule):
     chance for a while before it learns. With ``min_fall`` in (0, 1) guidance therefore ends only at a mean that is
     below ``(1 - min_fall)`` times the first mean.
 
-    The loss is read from its device once per ``patience`` steps. With an initialized process group, all ranks compare
-    the mean over all ranks, so they switch at the same step. Each rank saves its own sums: a run on several ranks
-    resumes exactly only from a step that is a multiple of ``patience``.
+    A loss that is infinite or NaN is left out. The loss is read from its device once per ``patience`` steps. With an
+    initialized process group, all ranks compare the mean over all ranks, so they switch at the same step. Each rank
+    saves its own sums: a run on several ranks resumes exactly only from a step that is a multiple of ``patience``.
     """
 
     patience: int
@@ -116,10 +116,13 @@ class Plateau(Schedule):
         return 0.0 if self._flat else 1.0
 
     def observe(self, loss: Tensor) -> None:
-        """Add a loss to the current mean; it stays on its device."""
-        # The count is a tensor too: compiled code would be recompiled whenever a Python number changes.
-        observed = torch.stack([loss, torch.ones_like(loss)])
-        self._sums = observed if self._sums is None else self._sums + observed
+        """Add a loss to the current mean; it stays on its device. One that is not finite is left out."""
+        # Low precision would soon stop to count. The count is a tensor too: compiled code would be recompiled whenever
+        # a Python number changes.
+        wide = loss.to(torch.promote_types(loss.dtype, torch.float32))
+        observed = torch.where(wide.isfinite(), torch.stack([wide, torch.ones_like(wide)]), 0)
+        # A resumed run has its sums on the CPU; the model may have moved, too.
+        self._sums = observed if self._sums is None else self._sums.to(observed) + observed
 
     def advance(self) -> None:
         """Count an optimizer step, and compare the mean every ``patience`` steps."""
@@ -129,13 +132,15 @@ class Plateau(Schedule):
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self._sums)
         total, count = self._sums.tolist()
+        self._sums, self._steps = None, 0
+        if not count:  # every loss was infinite or NaN
+            return
         mean = total / count
         if self._first == math.inf:
             self._first = mean
         has_fallen = self.min_fall == 0 or mean < (1 - self.min_fall) * self._first
         self._flat = has_fallen and mean >= self._best - self.min_delta
         self._best = min(self._best, mean)
-        self._sums, self._steps = None, 0
 
     def state(self) -> dict[str, float]:
         """Return the sums of the current mean, and the first and the lowest mean so far."""
@@ -147,4 +152,5 @@ class Plateau(Schedule):
         """Continue from what `state` returned."""
         self._first = state.get("first", math.inf)  # version 0.2.0 did not save it
         self._best, self._flat, self._steps = state["best"], bool(state["flat"]), int(state["steps"])
-        self._sums = torch.tensor([state["total"], state["count"]]) if state["count"] else None
+        sums = [state["total"], state["count"]]
+        self._sums = torch.tensor(sums, dtype=torch.float64, device="cpu") if state["count"] else None

@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import check_choice, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
+from supervised_st._named_tuples import serializable
+from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.sampling import affine_sample, check_sampling
@@ -18,6 +20,7 @@ from supervised_st.sampling import affine_sample, check_sampling
 _HEAD_INITS = ("level", "identity", "gaussian")
 
 
+@serializable
 class Glimpse(NamedTuple):
     """What the transformer saw, and where it looked."""
 
@@ -26,17 +29,25 @@ class Glimpse(NamedTuple):
 
 
 class Resize(nn.Module):
-    """Antialiased bilinear resize to a fixed size, ``(height, width)`` in pixels, for use as ``downscale``."""
+    """Antialiased bilinear resize to a fixed size, for use as ``downscale``.
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    ``size`` is ``(height, width)`` in pixels, or one number for a square.
+    """
+
+    def __init__(self, size: Size) -> None:
         super().__init__()
         self.size = check_size("size", size)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Resize ``[batch channel height width]`` to ``(batch, channel, *size)``, in the image's dtype."""
+        """Resize ``[batch channel height width]`` to ``(batch, channel, *size)``, in the image's dtype.
+
+        The image is floating point or uint8, which is rounded to the nearest level.
+        """
+        check_dtype("image", image, IMAGE_DTYPES)
         check_shape("image", image, "batch channel height width")
         wide = image.to(torch.promote_types(image.dtype, torch.float32))  # no half precision on CPUs
-        return F.interpolate(wide, self.size, mode="bilinear", antialias=True).to(image.dtype)
+        resized = F.interpolate(wide, self.size, mode="bilinear", antialias=True)
+        return (resized if image.is_floating_point() else resized.round()).to(image.dtype)
 
     def extra_repr(self) -> str:
         """Return the size, for ``repr``."""
@@ -58,7 +69,7 @@ class SupervisedSpatialTransformer(nn.Module):
 
     Args:
         localization: maps the downscaled image to features ``(batch, features)``.
-        size: ``(height, width)`` of the output in pixels.
+        size: ``(height, width)`` of the output in pixels, or one number for a square.
         features: number of features that ``localization`` returns.
         downscale: applied to the image before ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`; None: nothing.
         parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
@@ -86,7 +97,7 @@ class SupervisedSpatialTransformer(nn.Module):
     def __init__(
         self,
         localization: nn.Module,
-        size: tuple[int, int],
+        size: Size,
         *,
         features: int,
         downscale: nn.Module | None = None,

@@ -1,6 +1,7 @@
 """Shared fixtures. Kernels run compiled where there is a GPU, and in Triton's interpreter where there is none."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when kernels are defined, so before the package is imported.
+
+from tests.helpers.remembered import forget_calls
 
 FENCE = 64
 
@@ -73,9 +76,20 @@ def _interpreted_kernels_are_fast(request):
 @pytest.fixture
 def _programs_of_a_gpu(request, monkeypatch):
     """Cut the work into as many programs as on a GPU, in the interpreter too."""
-    if not torch.cuda.is_available():
-        programs = request.getfixturevalue("_fast_interpreter")
-        monkeypatch.setattr("supervised_st._sampler.launches.PROGRAMS_PER_PROCESSOR", programs)
+    if torch.cuda.is_available():
+        yield
+        return
+    from supervised_st._sampler import calls, replay
+
+    remembered = calls._call, replay._kind  # with the number of programs
+    monkeypatch.setattr(
+        "supervised_st._sampler.launches.PROGRAMS_PER_PROCESSOR", request.getfixturevalue("_fast_interpreter")
+    )
+    for kinds in remembered:
+        kinds.cache_clear()
+    yield
+    for kinds in remembered:
+        kinds.cache_clear()
 
 
 def given_folder(config, name):
@@ -104,6 +118,14 @@ def interactions_folder(pytestconfig):
 
 
 @pytest.fixture(autouse=True)
+def _calls_are_not_remembered():
+    """Each test makes its own first calls: fixtures change what these would remember."""
+    yield
+    if "supervised_st._sampler.replay" in sys.modules:
+        forget_calls()
+
+
+@pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
 
@@ -126,19 +148,22 @@ def _tensors_travel_to_the_gpu(monkeypatch):
 
 @pytest.fixture
 def _poisoned_and_fenced_memory(monkeypatch):
-    """Every buffer that a kernel writes arrives full of NaN, with a fence of NaN behind it that must survive."""
+    """Every buffer that a kernel writes arrives full of poison, with a fence of it behind it that must survive."""
+    from tests.helpers.interpreter import poison
+
     fences = []
 
-    def empty(like, shape, dtype):
+    def empty(like, shape, strides, dtype):
         numel = torch.Size(shape).numel()
-        whole = torch.full((numel + FENCE,), float("nan"), dtype=dtype, device=like.device)
+        whole = torch.full((numel + FENCE,), poison(dtype), dtype=dtype, device=like.device)
         fences.append(whole[numel:])
-        return whole[:numel].view(shape)
+        return whole.as_strided(shape, strides)
 
-    monkeypatch.setattr("supervised_st._sampler.fused.empty", empty)
+    monkeypatch.setattr("supervised_st._sampler.replay.empty", empty)
     yield
     assert fences, "no kernel ran"
-    assert all(fence.isnan().all() for fence in fences), "a kernel wrote past the end of its buffer"
+    intact = (fence.isnan() | (fence == poison(fence.dtype)) for fence in fences)
+    assert all(fence.all() for fence in intact), "a kernel wrote past the end of its buffer"
 
 
 @pytest.fixture(scope="session")

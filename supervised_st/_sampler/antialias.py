@@ -87,8 +87,9 @@ def box_averages(image: Tensor, pixel: Tensor, size: tuple[int, int], sample: Sa
     corners, areas = footprints(pixel, (image.shape[2], image.shape[3]), size)
     of_table = Sampling("bilinear", "border", align_corners=False)
     sums = sample(summed_area_table(image), corners.flatten(1, 2), ChannelConstants(), size, of_table)
-    upper_left, upper_right, lower_left, lower_right = sums.unflatten(1, (-1, 4)).unbind(2)
-    return ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
+    upper_left, upper_right, lower_left, lower_right = sums.view(*pixel.shape[:2], 4, *sums.shape[2:]).unbind(2)
+    averages: Tensor = ((lower_right - lower_left) - (upper_right - upper_left)) / areas[..., None, None, None]
+    return averages
 
 
 def summed_area_table(image: Tensor) -> Tensor:

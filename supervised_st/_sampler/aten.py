@@ -4,20 +4,23 @@ On a CPU ``F.grid_sample`` reads and writes out of bounds for half-precision ima
 coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither is ever passed to it.
 """
 
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from supervised_st._precision import widen
 from supervised_st._sampler.options import MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference, sample_at
-from supervised_st._sampler.tensors import has_values, is_transformed, lay_out, normalize
+from supervised_st._sampler.tensors import has_values, is_transformed, lasting, lay_out, normalize
 
 _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` has second derivatives (https://github.com/pytorch/pytorch/pull/177487)."""
 
 _LARGEST_ENTRY = 256.0  # of theta; larger ones, which may reach 768 half image sizes, go to the reference
+_FEW = 48  # numbers; Python has read them by the time that a reduction starts
 _LARGEST_FILL = 256.0  # larger ones would cost the image precision in ``F.grid_sample``
 _LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 cannot represent
 
@@ -31,83 +34,162 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
-    if not (image.numel() and theta.numel() and _is_safe(image, theta, fill)):
+    # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
+    has_usual_fill = fill is None or (has_values(fill) and _is_within(_LARGEST_FILL, fill))
+    if has_values(theta) and not is_transformed(image, theta) and has_usual_fill and _is_sampled(image, theta):
+        return _sample_unless_far(image, theta, fill, size, sampling)
+    return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
+
+
+def sampler(
+    image: Tensor, theta: Tensor, size: tuple[int, int], sampling: Sampling
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """Return how to sample any image and theta of this kind that nobody observes; None where only the long way can."""
+    if image.dtype == torch.uint8 or not (has_values(theta) and _is_sampled(image, theta)):
+        return None
+    return partial(_sample_unless_far, fill=None, size=size, sampling=sampling)
+
+
+def _is_sampled(image: Tensor, theta: Tensor) -> bool:
+    """Return whether ``F.grid_sample`` handles images of this kind.
+
+    It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
+    """
+    return (
+        image.numel() > 0
+        and theta.numel() > 0
+        and (image.dtype == torch.float64 or max(image.shape[2:]) <= _LONGEST_SIDE)
+    )
+
+
+def _sample_unless_far(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
+) -> Tensor:
+    """Sample, with the reference where coordinates may be so large that ``F.grid_sample`` does not handle them."""
+    if not _is_within(_LARGEST_ENTRY, theta):
         return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
-    values = image.to(torch.promote_types(image.dtype, torch.float32))
-    if fill is not None:
-        values, sampling = values - fill[:, None, None], sampling._replace(padding_mode="zeros")
-    grid = _grid(theta, size, sampling.align_corners, values.dtype)
-    groups = _groups(values)
-    if groups > 1:
-        values = values.view(-1, _CHANNELS_PER_GROUP, *values.shape[2:])
-        grid = grid.unsqueeze(1).expand(-1, groups, -1, -1, -1).flatten(0, 1)
-    sampled = _grid_sample(values, grid.permute(0, 2, 3, 1), sampling)
-    if groups > 1:
-        sampled = sampled.view(*image.shape[:2], *sampled.shape[2:])
-    if fill is not None:
-        sampled = sampled + fill[:, None, None]
+    sampled = _sample_image(image, theta, fill, size, sampling)
     if theta.ndim == 4:
         sampled = sampled.unflatten(2, (-1, size[0]))
-    return lay_out(sampled.to(image.dtype), image)
+    return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
+
+
+def _sample_image(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
+) -> Tensor:
+    """Return the values ``(batch, channel, [transform *] h, w)``. What led to them is freed before they are copied."""
+    values = image.float() if image.itemsize == 2 else image
+    if fill is not None:
+        values, sampling = values - fill[:, None, None], sampling._replace(padding_mode="zeros")
+    groups = _groups(values)
+    make_grid = _Grid.apply if theta.requires_grad and torch.is_grad_enabled() else _grid
+    grid = make_grid(theta, size, sampling.align_corners, groups, values.dtype)
+    if groups == 1:
+        sampled = _grid_sample(values, grid, sampling)
+    else:
+        parts = values.view(-1, _CHANNELS_PER_GROUP, *values.shape[2:])
+        sampled = _grid_sample(parts, grid, sampling)
+        sampled = sampled.view(*values.shape[:2], *sampled.shape[2:])
+    return sampled if fill is None else sampled + fill[:, None, None]
+
+
+def _is_within(limit: float, numbers: Tensor) -> bool:
+    """Return whether no magnitude is larger than the limit, and no number is NaN."""
+    if numbers.numel() <= _FEW:
+        return all(-limit <= number <= limit for number in numbers.flatten().tolist())
+    numbers = numbers.detach()
+    if 0 in numbers.stride():  # One copy of expanded values is enough.
+        numbers = numbers[tuple(slice(None if stride else 1) for stride in numbers.stride())]
+    smallest, largest = numbers.aminmax()  # Both are NaN if there is one, and comparisons with NaN are false.
+    return smallest.item() >= -limit and largest.item() <= limit
 
 
 def _groups(values: Tensor) -> int:
     """Return the number of groups of channels to sample one after the other; only a CPU gains from groups."""
     groups, rest = divmod(values.shape[1], _CHANNELS_PER_GROUP)
-    is_large = values.nbytes > len(values) * _LARGEST_UNGROUPED
-    return groups if rest == 0 and is_large and values.is_cpu and values.is_contiguous() else 1
+    is_large = groups > 1 and rest == 0 and values.nbytes > len(values) * _LARGEST_UNGROUPED
+    return groups if is_large and values.is_cpu and values.is_contiguous() else 1
 
 
-def _is_safe(image: Tensor, theta: Tensor, fill: Tensor | None) -> bool:
-    """Return whether ``F.grid_sample`` handles these numbers; False where they cannot be inspected.
+def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, groups: int, values_dtype: torch.dtype) -> Tensor:
+    """``F.affine_grid`` of all transforms, one below the other, and again for each group of channels.
 
-    It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
-    The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
+    It is ``(batch * group, [transform *] h, w, (x, y))``. Storing x and y separately takes half the time of storing
+    pairs (x, y). They are computed by elementwise operations, which neither autocast nor TF32 affect.
     """
-    if not has_values(theta) or is_transformed(image, theta):
-        return False
-    if image.dtype != torch.float64 and max(image.shape[2:]) > _LONGEST_SIDE:
-        return False
-    return _is_within(_LARGEST_ENTRY, theta) and (fill is None or _is_within(_LARGEST_FILL, fill))
+    dtype = torch.promote_types(theta.dtype, values_dtype)
+    x, y = _axes(size, dtype, theta.device, align_corners)
+    rows = theta if theta.dtype == dtype else theta.to(dtype)
+    if theta.ndim == 4:
+        rows = rows.transpose(1, 2)
+    a, b, t = rows.reshape(*rows.shape, 1, 1).unbind(-3)  # each [batch (x y) [transform] 1 1]
+    grid: Tensor = a * x + torch.addcmul(t, b, y)
+    if theta.ndim == 4:
+        grid = grid.flatten(2, 3)
+    if values_dtype != dtype:
+        grid = grid.to(values_dtype)
+    if groups > 1:
+        grid = grid.unsqueeze(1).expand(-1, groups, -1, -1, -1).flatten(0, 1)
+    return grid.permute(0, 2, 3, 1)
 
 
-def _is_within(limit: float, numbers: Tensor) -> bool:
-    """Return whether no magnitude is larger than the limit, and no number is NaN."""
-    numbers = numbers.detach()
-    if 0 in numbers.stride():  # One copy of expanded values is enough.
-        numbers = numbers[tuple(slice(None if stride else 1) for stride in numbers.stride())]
-    smallest, largest = numbers.aminmax()  # Both are NaN if there is one, and comparisons with NaN are false.
-    return float(smallest) >= -limit and float(largest) <= limit
+class _Grid(torch.autograd.Function):
+    """`_grid` as one node for autograd, which takes less of the host's time than the ten of its operators.
 
-
-def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, dtype: torch.dtype) -> Tensor:
-    """``F.affine_grid`` of all transforms, one below the other: ``(batch, (x, y), [transform *] h, w)``.
-
-    Storing x and y separately takes half the time of storing pairs (x, y). They are computed by elementwise
-    operations, which neither autocast nor TF32 affect.
+    Its backward has the operators of theirs, so it gives the same bits and can be differentiated again.
     """
-    theta = theta.to(torch.promote_types(theta.dtype, dtype))
-    height, width = size
-    x = _axis(width, theta, align_corners)
-    y = x if height == width else _axis(height, theta, align_corners)
-    rows = theta.transpose(1, 2) if theta.ndim == 4 else theta
-    a, b, t = rows.split(1, -1)  # each [batch (x, y) [transform] 1]
-    grid: Tensor = (a * x).unsqueeze(-2) + torch.addcmul(t, b, y).unsqueeze(-1)
-    return (grid.flatten(2, 3) if theta.ndim == 4 else grid).to(dtype)
+
+    @staticmethod
+    def forward(
+        ctx: Any, theta: Tensor, size: tuple[int, int], align_corners: bool, groups: int, values_dtype: torch.dtype
+    ) -> Tensor:
+        ctx.is_several, ctx.dtype, ctx.options = theta.ndim == 4, theta.dtype, (size, align_corners, groups)
+        return _grid(theta, size, align_corners, groups, values_dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad, (size, align_corners, groups) = grads[0].permute(0, 3, 1, 2), ctx.options
+        dtype = torch.promote_types(ctx.dtype, grad.dtype)
+        x, y = _axes(size, dtype, grad.device, align_corners)
+        if groups > 1:
+            grad = grad.reshape(-1, groups, *grad.shape[1:]).sum(1)
+        if grad.dtype != dtype:
+            grad = grad.to(dtype)
+        if ctx.is_several:
+            grad = grad.reshape(*grad.shape[:2], -1, *size)
+        # As in autograd, nothing is summed where there is one; the layout decides the order of the next sums.
+        of_columns = grad.sum(-2) if size[0] > 1 else grad.squeeze(-2)
+        of_rows = grad.sum(-1) if size[1] > 1 else grad.squeeze(-1)
+        a, b, t = (of_columns * x).sum(-1), (of_rows * y.squeeze(1)).sum(-1), of_rows.sum(-1)
+        of_theta = torch.stack((a, b, t), -1)
+        if ctx.is_several:
+            of_theta = of_theta.transpose(1, 2)
+        return of_theta if ctx.dtype == dtype else of_theta.to(ctx.dtype), None, None, None, None
 
 
-def _axis(n: int, theta: Tensor, align_corners: bool) -> Tensor:
-    """Return the normalized coordinates of an output axis of ``n`` pixels."""
-    if n == 1:
-        return theta.new_zeros(1)
-    end = 1.0 if align_corners else 1 - 1 / n
-    return torch.linspace(-end, end, n, dtype=theta.dtype, device=theta.device)
+@lru_cache(maxsize=16)
+def _axes(
+    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
+    axes = []
+    with lasting():
+        for n in size:
+            end = 0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n
+            axes.append(torch.linspace(-end, end, n, dtype=dtype, device=device))
+    y, x = axes
+    return x, y.unsqueeze(1)
+
+
+def _options(sampling: Sampling) -> tuple[int, int, bool]:
+    """Return the sampling as torch's operators take it."""
+    return MODES.index(sampling.mode), PADDING_MODES.index(sampling.padding_mode), sampling.align_corners
 
 
 def _grid_sample(values: Tensor, grid: Tensor, sampling: Sampling) -> Tensor:
     """``F.grid_sample``, twice differentiable in older versions of torch too."""
     if _DIFFERENTIATES_TWICE or not (torch.is_grad_enabled() and (values.requires_grad or grid.requires_grad)):
-        return F.grid_sample(values, grid, *sampling)
+        return torch.grid_sampler(values, grid, *_options(sampling))
     sampled: Tensor = _GridSample.apply(values, grid, sampling)
     return sampled
 
@@ -119,21 +201,20 @@ class _GridSample(torch.autograd.Function):
     def forward(ctx: Any, values: Tensor, grid: Tensor, sampling: Sampling) -> Tensor:
         ctx.save_for_backward(values, grid)
         ctx.sampling = sampling
-        return F.grid_sample(values, grid, *sampling)
+        return torch.grid_sampler(values, grid, *_options(sampling))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # Aliases: the grid may depend on the values; that part of the gradient is added by the caller.
         values, grid = (saved.view_as(saved) for saved in ctx.saved_tensors)
-        mode, padding_mode, align_corners = sampling = ctx.sampling
+        sampling = ctx.sampling
         needed = ctx.needs_input_grad[:2]
         if not torch.is_grad_enabled():
-            options = MODES.index(mode), PADDING_MODES.index(padding_mode), align_corners
-            found = torch.ops.aten.grid_sampler_2d_backward(grads[0], values, grid, *options, needed)
+            found = torch.ops.aten.grid_sampler_2d_backward(grads[0], values, grid, *_options(sampling), needed)
             return *found, None
         sizes = values.new_tensor((values.shape[3], values.shape[2]))
-        pixels = (grid + 1) * ((sizes - 1) / 2) if align_corners else ((grid + 1) * sizes - 1) / 2
-        x, y = pixels[:, None].double().unbind(-1)
+        pixels = (grid + 1) * ((sizes - 1) / 2) if sampling.align_corners else ((grid + 1) * sizes - 1) / 2
+        x, y = widen(pixels[:, None]).unbind(-1)
         sampled = sample_at(values, x, y, 0.0, sampling)
         inputs = [tensor for tensor, is_needed in zip((values, grid), needed, strict=True) if is_needed]
         given = iter(torch.autograd.grad(sampled.squeeze(2), inputs, grads[0], create_graph=True, allow_unused=True))

@@ -4,13 +4,14 @@ Operators can be called directly, so each one checks its arguments again, althou
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import torch
 from torch import Tensor
 
 from supervised_st._checks import FLOATING, check_choice, check_device, check_dtype, check_shape
 from supervised_st._sampler.options import IMAGE_DTYPES, PADDING_MODES, Sampling
+from supervised_st._sampler.replay import Operator
 from supervised_st._sampler.tensors import below_autograd, needs_gradient
 
 KERNEL_MODES = ("bilinear", "nearest")
@@ -62,9 +63,6 @@ class ThetaGradient(NamedTuple):
     align_corners: bool
 
 
-Inputs = TypeVar("Inputs", Forward, ImageGradient, ThetaGradient)
-
-
 def sampling_of(inputs: Forward | ImageGradient | ThetaGradient) -> Sampling:
     """Return the sampling options, which are the last inputs of every operator."""
     return Sampling(inputs.mode, inputs.padding_mode, inputs.align_corners)
@@ -76,31 +74,26 @@ def schema(inputs: type) -> str:
     return f"({', '.join(arguments)}) -> Tensor"
 
 
-def register(
-    name: str,
-    inputs: type[Inputs],
-    check: Callable[[Inputs], object],
-    launch: Callable[[Inputs], Tensor],
-    fake: Callable[[Inputs], Tensor],
-) -> Any:
+def register(name: str, operator: Operator, fake: Callable[[Any], Tensor]) -> Any:
     """Make an operator of ``torch.ops.supervised_st`` that compilers treat as one opaque node, and return it.
 
-    ``check`` raises if the kernels would read or write out of bounds. ``launch`` computes the result, ``fake`` only
-    returns a tensor of its shape, dtype and layout.
+    ``fake`` only returns a tensor of the shape, dtype and layout of the result.
     """
 
-    def checked(function: Callable[[Inputs], Tensor]) -> Callable[..., Tensor]:
-        def call(*arguments: Any) -> Tensor:
-            given = inputs(*arguments)
-            check(given)
-            return function(given)
+    def checked_fake(*arguments: Any) -> Tensor:
+        inputs = operator.inputs(*arguments)
+        operator.check(inputs)
+        return fake(inputs)
 
-        return call
+    count = sum(annotation in (Tensor, Tensor | None) for annotation in get_type_hints(operator.inputs).values())
+
+    def compute(*arguments: Any) -> Tensor:
+        return operator.run(arguments[:count], arguments[count:])
 
     qualified = f"supervised_st::{name}"
-    torch.library.define(qualified, schema(inputs), tags=torch.Tag.pt2_compliant_tag)
-    torch.library.impl(qualified, ("cpu", "cuda"), checked(launch))
-    torch.library.register_fake(qualified, checked(fake))
+    torch.library.define(qualified, schema(operator.inputs), tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(qualified, ("cpu", "cuda"), compute)
+    torch.library.register_fake(qualified, checked_fake)
     return getattr(torch.ops.supervised_st, name).default
 
 

@@ -1,7 +1,8 @@
 """The definition of affine sampling in plain torch; every other backend is tested against it.
 
 An output pixel (column, row) reads the image at the pixel coordinates that :func:`pixel_transform` gives it.
-Coordinates are float64 for all dtypes; values are blended in float32 (float64 for float64 images) and rounded once.
+Coordinates are float64 for all dtypes, except on devices that have none; values are blended in float32 (float64 for
+float64 images) and rounded once.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from supervised_st._checks import LONGEST_SIDE
+from supervised_st._precision import widen
 from supervised_st._sampler.options import ChannelConstants, Sampling
 from supervised_st._sampler.tensors import lay_out, normalize
 
@@ -24,26 +26,25 @@ def pixel_transform(
 ) -> Tensor:
     """Turn theta into pixel units: ``x = m[0] * column + m[1] * row + m[2]``, and ``y`` by the second row.
 
-    Theta and the result, in float64, are ``[... 2 3]``. A row within rounding distance (of theta's dtype) of a
-    whole-pixel transform is replaced by it. So the identity, whole-pixel shifts and whole-pixel crops return the bits
-    of the image, although theta rarely holds them exactly.
+    Theta and the result are ``[... 2 3]``, the result in float64 if the device has it. A row within rounding distance
+    (of theta's dtype) of a whole-pixel transform is replaced by it. So the identity, whole-pixel shifts and whole-pixel
+    crops return the bits of the image, although theta rarely holds them exactly.
     """
     h, w = size
     rounding = torch.finfo(theta.dtype if theta.dtype == torch.float64 else torch.float32).eps
     rows = []
-    for row, length in zip(theta.double().unbind(-2), reversed(image_size), strict=True):
+    for row, length in zip(widen(theta).unbind(-2), reversed(image_size), strict=True):
         span = length - 1 if align_corners else length
         a, b, t = row.unbind(-1)
         ma, mb = (_per_output_pixel(c * span, n, align_corners) for c, n in ((a, w), (b, h)))
         # Theta is relative to the centers of both images, the result to their first pixels.
         exact = torch.stack((ma, mb, (length - 1) / 2 + t * (span / 2) - ma * ((w - 1) / 2) - mb * ((h - 1) / 2)), -1)
-        with torch.no_grad():
-            whole = (exact + 0.5).floor()
-            reach = (row.abs().sum(-1) + 1) * (span / 2)
-            slack = rounding * torch.stack((ma.abs(), mb.abs(), reach), dim=-1)
-            snaps = ((whole - exact).abs() <= slack).all(-1, keepdim=True)
-            correction = torch.where(snaps, whole - exact, 0.0)
-        rows.append(exact + correction)
+        # Detached, because torch.export cannot save a region without gradients that reads a dynamic size.
+        reach = (row.detach().abs().sum(-1) + 1) * (span / 2)
+        slack = rounding * torch.stack((ma.detach().abs(), mb.detach().abs(), reach), dim=-1)
+        to_whole = (exact.detach() + 0.5).floor() - exact.detach()
+        snaps = (to_whole.abs() <= slack).all(-1, keepdim=True)
+        rows.append(exact + torch.where(snaps, to_whole, 0.0))
     return torch.stack(rows, dim=-2)
 
 
@@ -67,7 +68,7 @@ def affine_sample_reference(
     transforms = theta if theta.ndim == 4 else theta[:, None]
     image_size = image.shape[2], image.shape[3]
     pixel = pixel_transform(transforms, image_size, size, align_corners=sampling.align_corners)
-    rows, columns = (torch.arange(n, dtype=torch.float64, device=image.device) for n in size)
+    rows, columns = (torch.arange(n, dtype=pixel.dtype, device=image.device) for n in size)
     x, y = (
         (m[..., 0, None, None] * columns + m[..., 1, None, None] * rows[:, None] + m[..., 2, None, None])
         for m in pixel.unbind(-2)
@@ -86,9 +87,9 @@ def sample_at(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float, sampli
     else:
         taps = _cubic_taps if sampling.mode == "bicubic" else _linear_taps
         sampled = _blend(values, taps(near_x, pad_x, values.dtype), taps(near_y, pad_y, values.dtype), fill)
-    # x + y carries the NaN into theta's gradient; the inner `where` keeps it out of the other pixels' gradients.
-    nan = torch.where(undefined, x + y, 0.0).to(values.dtype)[:, None] * float("nan")
-    return torch.where(undefined[:, None], nan, sampled)
+    # The factor puts the NaN into theta's gradient, and into no other pixel's, not even on the way.
+    nan = (x + y) * torch.where(undefined, float("nan"), 1.0)
+    return torch.where(undefined[:, None], nan.to(values.dtype)[:, None], sampled)
 
 
 def _linear_taps(c: Tensor, pad: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Taps:
@@ -119,16 +120,15 @@ def _pad(c: Tensor, *, length: int, sampling: Sampling) -> Tensor:
     if sampling.padding_mode in ("zeros", "fill"):
         return c
     if sampling.padding_mode == "reflection":
-        low, span = (0.0, length - 1.0) if sampling.align_corners else (-0.5, float(length))
+        low, span = (0.0, length - 1) if sampling.align_corners else (-0.5, length)
         c = _reflect(c, low, span) if span > 0 else torch.zeros_like(c)
     return torch.where((c > 0) & (c < length - 1), c, c.detach().clamp(0, length - 1))
 
 
-def _reflect(c: Tensor, low: float, span: float) -> Tensor:
+def _reflect(c: Tensor, low: float, span: int) -> Tensor:
     """Mirror a coordinate at ``low`` and ``low + span`` until it lies between them."""
     distance = (c - low).abs()
-    with torch.no_grad():
-        turns = (distance / span).floor()
+    turns = (distance.detach() / span).floor()
     rest = distance - turns * span
     return low + torch.where(turns % 2 == 0, rest, span - rest)
 
@@ -152,7 +152,7 @@ def _tap(values: Tensor, x: Tensor, y: Tensor, fill: Tensor | float) -> Tensor:
     """Read whole-pixel positions ``[batch transform h w]`` as ``(batch, channel, transform, h, w)``."""
     height, width = values.shape[2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = torch.where(inside, y * width + x, 0.0).long()
+    index = torch.where(inside, y.long() * width + x.long(), 0)
     flat = index.flatten(1)[:, None].expand(-1, values.shape[1], -1)
     read = values.flatten(2).gather(2, flat).view(*values.shape[:2], *x.shape[1:])
     return torch.where(inside[:, None], read, fill)

@@ -184,7 +184,7 @@ def test_plans_name_every_case_once_and_cover_the_axes():
         assert set(quick) | set(default) <= set(full) | set(quick)
         for field, values in {
             "phase": set(cases.PHASES), "theta": set(cases.FAMILIES), "layout": set(cases.LAYOUTS),
-            "dtype": {*cases.DTYPES, "uint8"}, "align_corners": {False, True}, "transforms": {1, 4},
+            "dtype": {*cases.DTYPES, "uint8"}, "align_corners": {False, True}, "transforms": {1, 4, 8, 16},
         }.items():  # fmt: skip
             assert {getattr(case, field) for case in default} == values, field
 
@@ -194,9 +194,9 @@ def run(monkeypatch, tmp_path):
     """Run the benchmark on made-up times, with some arguments; returns its exit code."""
     path = tmp_path / "cpu.json"
 
-    def invented(case, device, rounds, everyone):
+    def invented(case, device, rounds, everyone, gauges):
         entry = {"status": "timed", "errors": {"values": 0.0}, "us": [1.0] * rounds}
-        row = {"case": vars(case), "failed": "", "ideal_bytes": 1, "baseline": "baseline"}
+        row = {"case": vars(case), "failed": "", "ideal_bytes": 1}
         return row | {"contestants": {contestants.OURS: entry, "baseline": entry}}
 
     def run(*arguments, measured=invented):
@@ -266,12 +266,37 @@ def test_the_command_runs(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_is_timed_with_and_without_its_host():
-    row = affine_sample.run_case(replace(TINY, phase="both"), "cuda", 2, contestants.contestants())
+def test_a_gpu_is_timed_apart_from_its_host():
+    everyone = contestants.contestants()
+    row = affine_sample.run_case(replace(TINY, phase="both"), "cuda", 2, everyone, measure.GPU)
     assert row["failed"] == ""
     own = row["contestants"][contestants.OURS]
-    assert len(own["us"]) == len(own["graph_us"]) == 2
+    assert len(own["graph_us"]) == len(own["host_us"]) == 2
     assert own["peak_bytes"] > 0
+
+
+def test_calls_that_no_graph_can_hold_have_host_time_only():
+    def replay(call):
+        if not isinstance(call(), torch.Tensor):  # gradients
+            raise RuntimeError("not\nthis")
+        return call
+
+    gauges = measure.Gauges(replay, lambda *_: 3e-6, lambda *_: 7e-6, lambda call: 5)
+    for phase, of_graph in (("forward", {"graph_us": [3.0, 3.0]}), ("theta", {})):
+        row = affine_sample.run_case(replace(TINY, phase=phase), "cpu", 2, contestants.contestants()[:2], gauges)
+        for entry in row["contestants"].values():
+            times = {name: value for name, value in entry.items() if name.endswith("_us")}
+            assert times == of_graph | {"host_us": [7.0, 7.0]}
+            assert entry["peak_bytes"] == 5
+            assert entry.get("graph_reason") == (None if phase == "forward" else "not")
+
+
+def test_the_host_clock_never_lets_the_queue_of_a_gpu_fill(monkeypatch):
+    """Beyond about a thousand launches a host waits, and its time would be that of the GPU."""
+    log = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: log.append("wait"))
+    assert measure.host_clock(lambda: log.append("call"), 1000) > 0
+    assert log == ["wait", *["call"] * measure.UNAWAITED, "wait"]
 
 
 def test_tf32_is_on_during_the_call_only():
@@ -292,28 +317,28 @@ def assert_complete(results):
         wanted = {"values", *cases.PHASES[row["case"]["phase"]]}
         for name, entry in row["contestants"].items():
             if entry["status"] == "timed":
-                assert len(entry["us"]) == results["rounds"]
-                assert all(us > 0 for us in entry["us"])
+                times = [entry[kind] for kind in timing_tables.KINDS[results["device"]] if kind in entry]
+                assert times or "us" in entry  # of version 0.2.0, whose graphs held fast cases only
+                assert all(len(us) == results["rounds"] and min(us) > 0 for us in times)
                 assert set(entry["errors"]) == wanted
                 assert all(math.isfinite(error) for error in entry["errors"].values())
                 assert ("peak_bytes" in entry) == (results["device"] == "cuda")
             else:
                 assert row["failed"] or (name != contestants.OURS and entry["reason"])
-        assert row["failed"] or row["contestants"][row["baseline"]]["status"] == "timed"
+        assert row["failed"] or row["contestants"][timing_tables._baseline(row)]["status"] == "timed"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_published_results_are_complete(device):
-    """A plan may stop early on a GPU; the table then says how many cases it lacks."""
+    """A plan may grow, or stop early; the table then says which cases it lacks."""
     results = tables.newest(device)
     if results is None:
         pytest.skip("not measured yet")
     assert results["device"] == device
     assert_complete(results)
     missing = set(cases.plan("default", device)) - {Case(**row["case"]) for row in results["rows"]}
-    assert not missing or (
-        device == "cuda" and f"{len(missing)} more cases of the plan" in timing_tables.full_table(results)
-    )
+    text = timing_tables.full_table(results)
+    assert (f"Cases of the plan that have not been measured: {len(missing)}." in text) == bool(missing)
 
 
 @pytest.mark.parametrize("page", tables.PAGES, ids=lambda page: page.name)
@@ -332,38 +357,87 @@ HEAD = {
 }  # fmt: skip
 
 
-def invented_row(case, own, baseline, **others):
+def invented_row(case, own, baseline, kind="us", **others):
     times = {"affine_sample": own, "baseline": baseline}
-    timed = {name: {"status": "timed", "errors": {"values": 1e-6}, "us": us} for name, us in times.items()}
-    what = {"case": vars(case), "failed": "", "ideal_bytes": 3000, "baseline": "baseline"}
+    timed = {name: {"status": "timed", "errors": {"values": 1e-6}, kind: us} for name, us in times.items()}
+    what = {"case": vars(case), "failed": "", "ideal_bytes": 3000}
     return what | {"contestants": timed | others}
+
+
+SMALL = Case("small", 2, 3, 12, 8)
 
 
 def test_tables_show_losses_and_reasons():
     refused = {"kornia": {"status": "cannot", "reason": "no such thing"}}
-    won, lost = invented_row(TINY, [1.0, 1.0], [2.0, 4.0]), replace(TINY, phase="both")
+    won, lost = invented_row(SMALL, [1.0, 1.0], [2.0, 4.0]), replace(SMALL, phase="both")
     text = timing_tables.full_table(HEAD | {"rows": [won, invented_row(lost, [2.0, 2.0], [1.0, 1.0], **refused)]})
-    assert "faster than the baseline in 1, slower in 1, and within the spread in 0; it failed in 0." in text
-    assert "further from float64 than the baseline's in 0." in text
+    assert "faster than the baseline in 1 of 2 cases, slower in 1, and within the spread in 0. It failed in 0." in text
+    assert "further from float64 than the baseline's in 0 of 2." in text
+    assert "| 1.00 | 2.00 | 3.00 (2.50 to 3.50) |" not in text
     assert "| 1.00 | 3.00 | 3.00 (2.50 to 3.50) |  | 3.00 (50%) | 1e-06, 1e-06 |" in text
     assert "| 2.00 | 1.00 | 0.50 (0.50 to 0.50) | cannot (1) | 1.50 (25%) | 1e-06, 1e-06 |" in text
     assert text.endswith("- roi_align did not take part: R\n- (1) kornia: no such thing")
+    # Who would use it is said once for neighboring rows.
+    assert text.count(cases.USES["small"] + " |") == 1
 
 
-def test_tables_of_a_gpu_show_replays_and_memory():
-    rows = [invented_row(TINY, [1.0, 1.0], [2.0, 2.0]), invented_row(replace(TINY, phase="both"), [1.0], [2.0])]
-    for entry, us, peak in zip(rows[0]["contestants"].values(), ([1.0, 1.0], [5.0, 5.0]), (1e6, 2.5e6), strict=True):
-        entry |= {"graph_us": us, "peak_bytes": peak}
-    for entry in rows[1]["contestants"].values():  # too slow for a graph to matter
-        entry["peak_bytes"] = 3e6
+def on_gpu(case, **times):
+    """A row of a GPU: by kind, the library's time and the baseline's."""
+    row = invented_row(case, [1.0, 1.0], [2.0, 2.0])
+    for place, (entry, peak) in enumerate(zip(row["contestants"].values(), (1e6, 2.5e6), strict=True)):
+        entry |= {kind: [both[place]] * 2 for kind, both in times.items()} | {"peak_bytes": peak}
+    return row
+
+
+def test_tables_of_a_gpu_keep_its_time_and_the_hosts_apart():
+    """The time of calls and cache together, which version 0.2.0 stored as ``us``, is in no column."""
+    rows = [on_gpu(SMALL, graph_us=(2.0, 8.0), host_us=(30.0, 15.0)), on_gpu(replace(SMALL, phase="both"))]
     text = timing_tables.full_table(HEAD | {"device": "cuda", "rows": rows})
-    assert "| 5.00 (5.00 to 5.00) | 1.0, 2.5 |" in text
-    assert "|  | 3.0, 3.0 |" in text
+    assert "| GPU time, us | baseline's | GPU time: times as fast | GB/s (of a copy's) | host time, us |" in text
+    assert "| 2.00 | 8.00 | 4.00 (4.00 to 4.00) | 1.50 (25%) | 30.0 | 15.0 | 0.50 (0.50 to 0.50) |" in text
+    assert "| not measured | not measured |  | not measured | not measured | not measured |  |" in text
+    assert "In GPU time, `affine_sample` is faster than the baseline in 1 of 1 cases" in text
+    assert "In host time, `affine_sample` is faster than the baseline in 0 of 1 cases, slower in 1" in text
+    assert "| 1.0, 2.5 |" in text
 
 
-def test_the_short_table_needs_a_complete_run():
-    with pytest.raises(ValueError, match="the results lack stream, 2x3x448x448 -> 224x224, window"):
-        timing_tables.short_table(HEAD | {"rows": []})
+def test_a_kind_of_time_without_results_is_named_and_has_no_column():
+    text = timing_tables.full_table(HEAD | {"device": "cuda", "rows": [on_gpu(SMALL, graph_us=(2.0, 8.0))]})
+    assert "Host time has not been measured." in text
+    assert "host time, us" not in text
+
+
+def test_the_baseline_is_the_faster_one_in_gpu_time():
+    row = on_gpu(SMALL, graph_us=(2.0, 8.0), host_us=(1.0, 1.0))
+    row["contestants"]["widened baseline"] = {"graph_us": [4.0, 4.0], "host_us": [9.0, 9.0], "us": [0.1, 0.1]}
+    row["contestants"]["widened baseline"] |= {"status": "timed", "errors": {"values": 0.0}, "peak_bytes": 0}
+    text = timing_tables.full_table(HEAD | {"device": "cuda", "rows": [row]})
+    assert "| 2.00 | 4.00 (widened) | 2.00 (2.00 to 2.00) |" in text
+    assert "| 1.00 | 9.00 (widened) | 9.00 (9.00 to 9.00) |" in text
+
+
+def test_the_headline_is_a_sentence_and_five_rows():
+    """Losses and what has not been measured are in both."""
+    cpu = [invented_row(case, [2.0, 2.0], [1.0, 1.0]) for case in cases.headline("cpu")]
+    first, second, *_ = cases.headline("cuda")
+    gpu = [on_gpu(first, graph_us=(1.0, 6.0)), on_gpu(second, graph_us=(1.0, 3.0))]
+    text = timing_tables.headline_table(HEAD | {"rows": cpu}, HEAD | {"device": "cuda", "rows": gpu})
+    sentence, _, table = text.partition("\n\n")
+    assert sentence == (
+        "Compared with the baseline, `affine_sample` is 3 to 6 times as fast in GPU time (slower in none of 2 cases), "
+        "0.5 to 0.5 times as fast in CPU time (slower in 5 of 5 cases); host time has not been measured."
+    )
+    rows = table.splitlines()[2:7]
+    assert all(row.endswith("| 2.00 | 0.50 |") for row in rows)
+    assert [row.count("not measured") for row in rows] == [1, 1, 2, 2, 2]
+    assert "| 1.00 | 6.00 | not measured |  | 2.00 | 0.50 |" in rows[0]
+    assert len({case.use for case in cases.headline("cuda")}) == 5
+
+
+def test_the_headline_is_of_cases_that_are_measured():
+    for device in ("cpu", "cuda"):
+        assert set(cases.headline(device)) <= set(cases.plan("default", device))
+        assert {case.group for case in cases.plan("full", device)} == cases.USES.keys()
 
 
 def test_quick_results_are_not_among_the_published():

@@ -181,13 +181,7 @@ def test_a_record_names_no_folder_of_the_machine(results):
     assert "/home" not in json.dumps(encode(replace(kept, scores={})))
 
 
-@pytest.mark.parametrize(
-    ("name", "preset"),
-    [
-        ("kitchen", "standard"),
-        pytest.param("clips", "quick", marks=pytest.mark.xfail(reason="recorded by version 0.2.0", strict=True)),
-    ],
-)
+@pytest.mark.parametrize(("name", "preset"), [("kitchen", "standard"), ("clips", "quick")])
 def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
     assert Results.load(docs_record.FOLDER / name).settings == PRESETS[preset]
 

@@ -83,12 +83,12 @@ def test_flow_is_resized_while_its_values_stay_displacements_of_the_flow_grid(tm
 
 def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatch):
     for name, number in product(("left", "right"), (1, 2)):
-        write(tmp_path / name / f"{number}.avi", moving_patch(100 if (name, number) == ("left", 1) else 3, 0))
+        write(tmp_path / name / f"{number}.avi", moving_patch(104 if (name, number) == ("left", 1) else 3, 0))
     held = []
 
     def counted(path: Path, decode=video.decode) -> Iterator[np.ndarray]:
         for count, frame in enumerate(decode(path)):
-            if count in (30, 90):
+            if count in (30, 94):  # a multiple of the frames that are searched at a time lies between
                 gc.collect()
                 tensors = sum(type(thing) is torch.Tensor for thing in gc.get_objects())
                 held.append((tensors, tracemalloc.get_traced_memory()[0]))
@@ -101,7 +101,7 @@ def test_preparation_keeps_nothing_of_the_frames_it_is_past(tmp_path, monkeypatc
     tracemalloc.stop()
     (tensors, memory), (later_tensors, later_memory) = held
     assert later_tensors == tensors
-    assert later_memory - memory < 60 * 256  # bytes, of all frames in between
+    assert later_memory - memory < 64 * 256  # bytes, of all frames in between
 
 
 def test_a_second_preparation_only_reads(dataset, tmp_path, monkeypatch):

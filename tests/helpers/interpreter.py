@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def poison(dtype: torch.dtype) -> float:
+    """What buffers hold before kernels write them: NaN, or an integer that no kernel writes."""
+    return float("nan") if dtype.is_floating_point else torch.iinfo(dtype).min
+
+
 class _Kept:
     """Replaces the interpreter's scope of patches: it undoes them after every launch, and these are kept."""
 

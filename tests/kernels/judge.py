@@ -20,8 +20,9 @@ from torch import Tensor
 from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from supervised_st.sampling import affine_sample
 from tests.helpers.assertions import assert_close
-from tests.helpers.interpreter import fenced, patched_once
-from tests.kernels.laws import INF, LAWS, NAN, Case
+from tests.helpers.interpreter import fenced, patched_once, poison
+from tests.helpers.remembered import forget_calls
+from tests.kernels.laws import INF, LAWS, Case
 
 
 def sample(case: Case, image: Tensor, sampler: Callable[..., Tensor], **options: Any) -> dict[str, Tensor]:
@@ -77,13 +78,20 @@ def hold(law: str, package: ModuleType, fused: ModuleType, results: str = "oit")
             continue
         where = f"{law}, case {number}"
         with pytest.MonkeyPatch.context() as patch, fenced() as refused:
-            patch.setattr(fused, "empty", lambda like, shape, dtype: torch.full(shape, NAN, dtype=dtype))
+            forget_calls(fused.__name__.partition(".")[0])
+            patch.setattr(f"{fused.__package__}.replay.empty", poisoned)
+            # Usual transforms have a kernel of their own for images that fill a GPU; here, for all images.
+            patch.setattr(f"{fused.__package__}.launches.search_programs", lambda launch, processors: 0)
             if case.high_tiles:
                 patch.setattr(f"{fused.__package__}.launches.PROGRAMS_PER_PROCESSOR", 0)
             got = sample(case, case.image, package.affine_sample, **case.options, backend="triton")
         assert not refused, f"{where}: {refused[0]} used memory outside of its arguments"
         for name, mine in got.items():
             compare(f"{where}, {name}", mine, true[name], tolerance(case, name))
+
+
+def poisoned(like: Tensor, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty_strided(shape, strides, dtype=dtype).fill_(poison(dtype))
 
 
 def compare(where: str, mine: Tensor, want: Tensor, allowed: float) -> None:

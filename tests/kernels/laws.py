@@ -192,15 +192,10 @@ def mirrors() -> Iterator[Case]:
 
 
 def many_mirrors() -> Iterator[Case]:
-    """More mirror images than are searched one by one."""
+    """More mirror images than are searched one by one, and two columns more than are tested together."""
     image = images(1, 1, 1, 2)
-    yield Case(
-        image,
-        transforms([[[20.3, 0, 0.3], [0, 1, 0]]], image, (1, 8)).float(),
-        (1, 8),
-        padded("reflection"),
-        results="i",
-    )
+    theta = transforms([[[20.3, 0, 0.3], [0, 1, 0]]], image, (1, 66)).float()
+    yield Case(image, theta, (1, 66), padded("reflection"), results="i")
 
 
 def many_sums() -> Iterator[Case]:
@@ -210,13 +205,15 @@ def many_sums() -> Iterator[Case]:
 
 
 def singular_transforms() -> Iterator[Case]:
-    """None has an inverse; odd sizes leave the last block of output pixels with one row or column."""
+    """Without an inverse; odd sizes leave the last block of output pixels with one row or column."""
     image = images(1, 1, 3, 4)
     rows = [[[0, 0, 1.3], [0, 0, 1.2]], [[0.513, 0.217, 0], [0, 0, 1.4]]]
     theta = transforms(rows, image, (3, 5)).float()
     for padding_mode in ("zeros", "border"):
         yield Case(image, theta, (3, 5), padded(padding_mode), "i")
     yield Case(image.double(), theta, (3, 5), {}, "i")
+    # The first transform of an image is usual, the second is not.
+    yield Case(image, transforms([ACROSS[1], rows[0]], image, (3, 5)).float(), (3, 5), {}, "i")
 
 
 def coarse() -> Iterator[Case]:
@@ -235,6 +232,10 @@ def tall() -> Iterator[Case]:
         results="to",
         high_tiles=True,
     )
+    # Every block reads in bounds only.
+    image = images(1, 1, 10, 12)
+    within = transforms([[[0.0913, 0.0157, 0.93], [0.0147, 0.1331, 0.72]]], image, (20, 6)).float()
+    yield Case(image, within, (20, 6), results="to", high_tiles=True)
     image = images(1, 1, 19, 4)
     yield Case(
         image,
@@ -257,6 +258,9 @@ def wide() -> Iterator[Case]:
     yield Case(
         image, transforms([[[3.117, 0.053, 0.2], [0.021, 0.913, 0.1]]], image, (3, 12)).float(), (3, 12), results="i"
     )
+    # The last pixel of a tile is read only by an output pixel to the right of its first candidate.
+    image = images(1, 1, 1, 40)
+    yield Case(image, transforms([[[1, 0, 31.9], [0, 1, 0]]], image, (3, 8)).float(), (3, 8), results="i")
 
 
 def channels_last() -> Iterator[Case]:

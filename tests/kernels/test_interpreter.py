@@ -59,3 +59,45 @@ def test_the_number_of_programs_does_not_change_values(dtype, channels, memory_f
         assert torch.equal(mine, other)
     # Theta's gradient adds up the same numbers in another order.
     assert_close("theta gradient", few[2], many[2].double(), EXACT if dtype == torch.float64 else FLOAT32_SUM)
+
+
+def image_gradient(theta, shape, size, **options):
+    image = torch.zeros(shape, requires_grad=True)
+    out = affine_sample(image, theta, size, **options, backend="triton")
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(0))
+    weights[..., -1, 3], weights[..., 0, 0] = math.inf, math.nan
+    return torch.autograd.grad(out, image, weights)[0]
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "fill"])
+def test_usual_transforms_have_the_same_gradients_as_in_a_search(mode, padding_mode, monkeypatch):
+    from supervised_st._sampler import launches
+
+    theta = torch.tensor([
+        [[[0.9, 0.2, 0.1], [-0.3, 1.1, 0.2]], [[-0.4, 0, 0], [0, 0.7, 0.5]]],
+        [[[0.5, 0, 0.1], [0, 0.5, 0.1]], [[0, 0, 0.1], [0, 0, 0.2]]],  # the second has no inverse
+        [[[1.0, 0, 9], [0, 1, 0]], [[1, 0, 0], [0, 1, 0]]],  # nothing reads the first image; then the identity
+    ])  # fmt: skip
+    found = []
+    for programs in (0, 1000):  # of a search; with less work, it is the only kernel
+        monkeypatch.setattr(launches, "search_programs", lambda launch, processors, programs=programs: programs)
+        found.append(image_gradient(theta, (3, 2, 9, 35), (6, 34), mode=mode, padding_mode=padding_mode))
+    assert torch.equal(*(gradient.view(torch.int32) for gradient in found))
+    assert found[0].isfinite().any()
+    assert not found[0].isfinite().all()
+
+
+def test_a_search_through_many_mirrors_compares_tiles_with_the_outputs_that_read_them(monkeypatch):
+    """All output pixels read the same columns of their mirror images, 127 of them; so only the first tile is read."""
+    from supervised_st._sampler.kernels import image_search
+
+    compared, add_block = [], image_search._add_block
+    monkeypatch.setattr(image_search, "_add_block", lambda *given: compared.append(1) or add_block(*given))
+    width, columns = 96, 64
+    # From column to column twice the width; column 31 reads pixel 10.
+    theta = torch.tensor([[[2.0 * columns, 0, 1 + 21 / width], [0, 1, 0]]])
+    found = image_gradient(theta, (1, 1, 2, width), (2, columns), padding_mode="reflection")
+    assert len(compared) == columns // 2, "blocks of two columns, once each"
+    assert found[0, 0, :, 32:].eq(0).all()
+    assert found.ne(0).any()

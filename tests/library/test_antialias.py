@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tolerances import EXACT, rounding
+from supervised_st._sampler import antialias
 from supervised_st._sampler.antialias import _cumulative_sum
 from supervised_st.geometry import window_to_theta
 from supervised_st.sampling import affine_sample
@@ -70,6 +71,46 @@ def test_antialias_is_bilinear_where_nothing_is_minified(backend):
     theta = theta * 0.3
     got, want = (affine_sample(image, theta, (11, 13), antialias=a, backend=backend) for a in (True, False))
     assert_close("sampled", got, want, EXACT * 10)
+
+
+@pytest.mark.parametrize(
+    ("backend", "scale"),
+    # 0.1: nothing is minified; None: edges of footprints on whole pixels, which `aten` may round to either side.
+    [("reference", 0.1), ("reference", 0.4), ("reference", None), ("aten", 0.1), ("aten", 0.4)],
+)
+def test_antialias_of_a_part_of_the_image_is_that_of_the_whole(backend, scale, monkeypatch):
+    """On a CPU only the part is read that footprints reach; here they reach parts out of bounds, too."""
+    g = torch.Generator().manual_seed(0)
+    image = torch.randn(4, 2, 30, 37, dtype=torch.float64, generator=g)
+    if scale is None:  # footprints of 2 x 2 pixels, where derivatives from the left and from the right differ
+        windows = torch.tensor([[3, 4, 10, 12], [9, 7, 10, 12]]).repeat(4, 1, 1) + torch.arange(4)[:, None, None]
+        windows[..., 2:] = torch.tensor([10, 12])
+        theta = window_to_theta(windows.flatten(0, 1).double(), (30, 37)).unflatten(0, (4, 2))
+    else:
+        theta = scale * torch.randn(4, 2, 2, 3, dtype=torch.float64, generator=g)
+        theta[..., 2] *= 1.5 / scale
+    weights = torch.randn(4, 2, 2, 6, 5, dtype=torch.float64, generator=g)
+
+    def sampled():
+        inputs = image.clone().requires_grad_(), theta.clone().requires_grad_()
+        out = affine_sample(*inputs, (6, 5), padding_mode="fill", fill_value=0.5, antialias=True, backend=backend)
+        return out, *torch.autograd.grad(out, inputs, weights)
+
+    of_part = sampled()
+    monkeypatch.setattr(antialias, "_is_known", lambda image, pixel: False)
+    for name, got, want in zip(("values", "image", "theta"), of_part, sampled(), strict=True):
+        assert_close(name, got, want, EXACT * 10)
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.2], ids=["nothing is minified", "minified"])
+def test_antialias_ignores_what_is_far_away(zoom):
+    image = torch.full((2, 1, 40, 40), NAN)
+    image[0, :, 3:20, 10:27], image[1, :, 20:37, 23:40] = 1, 2
+    windows = torch.tensor([[13, 6, 10, 10], [26, 23, 10, 10]])
+    theta = window_to_theta(windows, (40, 40))
+    theta[:, :, :2] *= zoom
+    out = affine_sample(image, theta, (10, 10), antialias=True)
+    torch.testing.assert_close(out, torch.tensor([1.0, 2.0])[:, None, None, None].expand(2, 1, 10, 10))
 
 
 @pytest.mark.parametrize("factor", [2, 3, (2, 4)])

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from supervised_st import HardSwitch, LinearAnneal, RegressiveGuidance, SupervisedSpatialTransformer
+from supervised_st._state_tensor import from_tensor
 from supervised_st.geometry import window_to_theta
 
 GUIDED, FREE = 3, 4
@@ -76,7 +77,7 @@ def test_short_steps_are_those_of_a_lower_rate_for_the_transformer(optimizer):
     guidances = [RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=pace) for pace in (0.25, 1)]
     for model, of, guidance in zip((paced, by_rate), optimizers, guidances, strict=True):
         train(model, of, guidance, (0, GUIDED))
-    state = guidances[0].get_extra_state()
+    state = from_tensor(guidances[0].get_extra_state())
     state["pace"]["lengths"] = (1e6, 1.0)  # as if steps under guidance had been longer than any to come
     guidances[0].set_extra_state(state)
     optimizers[1].param_groups[0]["lr"] *= 0.25
@@ -209,7 +210,7 @@ def test_a_resumed_run_continues_at_the_same_pace():
 @pytest.mark.parametrize(("override", "steps", "paced"), [(None, 5, True), (False, 5, False), (None, 0, False)])
 def test_a_state_of_version_0_2_knows_whether_it_has_guided(override, steps, paced):
     guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED))
-    state = guidance.get_extra_state() | {"override": override, "steps": steps}
+    state = from_tensor(guidance.get_extra_state()) | {"override": override, "steps": steps}
     del state["pace"]
     guidance.set_extra_state(state)
     guidance.off()

@@ -129,6 +129,24 @@ def test_confidence_weights_samples_and_weight_the_whole(loss):
     torch.testing.assert_close(guidance(theta, target), 3 * RegressiveGuidance(loss)(theta, target))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_sample_of_confidence_0_may_have_any_target(loss):
+    """0 times NaN is NaN, but a target that is missing is often written as NaN (AReaL PR #1347)."""
+    theta, target = thetas(4)
+    confidence = torch.tensor([1.0, 0.0, 0.5, 0.0])
+    missing = target.clone()
+    missing[1], missing[3, 0] = float("nan"), float("inf")
+    results = []
+    for given in (target, missing):
+        theta = theta.detach().requires_grad_()
+        result = RegressiveGuidance(loss)(theta, given, confidence)
+        results.append((result, *torch.autograd.grad(result, theta)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert results[1][1][1].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert RegressiveGuidance(loss)(theta, missing, torch.ones(4)).isfinite().logical_not()
+
+
 @pytest.mark.parametrize("guided", [True, False])
 @pytest.mark.parametrize("joint", [True, False])
 def test_accumulated_sub_batches_equal_the_full_batch(guided, joint):
@@ -310,6 +328,33 @@ def test_a_schedule_of_the_wrong_type_is_named():
 def loss(model, guidance):
     image, labels, target = batch()
     return guidance.objective(model.transformer, image, target=target, task=model.task(labels))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_function_transforms_give_each_sample_its_gradient_and_the_schedule_their_mean(loss):
+    """What a transform wraps is invalid when it ends, so the schedule must not keep it."""
+    theta, target = thetas(4)
+    guidance, plain = (RegressiveGuidance(loss, schedule=Plateau(3)) for _ in range(2))
+
+    def one(theta, target):
+        return guidance(theta[None], target[None])
+
+    found = torch.func.vmap(torch.func.grad(one))(theta, target)
+    theta.requires_grad_()
+    want = plain(theta, target)
+    torch.testing.assert_close(found, torch.autograd.grad(4 * want, theta)[0])
+    nested = torch.func.vmap(torch.func.vmap(torch.func.grad(one)))(theta.detach()[None], target[None])
+    torch.testing.assert_close(nested[0], found)
+    for it in (guidance, plain):
+        it.step()
+        it(theta, target)
+    assert guidance.schedule.state()["count"] == 3
+    mean = guidance.schedule.state()["total"] / 3
+    assert mean == pytest.approx(want.item(), rel=1e-12)
+    torch.func.jacrev(lambda theta: guidance(theta, target))(theta.detach())
+    guidance.step()
+    guidance.step()
+    assert guidance.schedule.state()["best"] == pytest.approx(want.item(), rel=1e-12)
 
 
 def test_a_task_that_cannot_be_called_is_refused_while_guided():

@@ -201,8 +201,13 @@ def test_sparse_and_nested_tensors(backend, name, layout):
 @pytest.mark.parametrize(
     ("size", "error", "match"),
     [
-        ((0, 4), ValueError, r"size must be two integers \(height, width\) from 1 to 1073741824, got \(0, 4\)"),
-        (7, TypeError, r"size must be two integers \(height, width\), got 7"),
+        (
+            (0, 4),
+            ValueError,
+            r"size must be two integers \(height, width\), or one for a square, from 1 to 1073741824, got \(0, 4\)",
+        ),
+        (7.0, TypeError, r"size must be two integers \(height, width\), or one for a square, got 7.0"),
+        (0, ValueError, r"size must be two integers .* from 1 to 1073741824, got 0"),
         ((0, 0), ValueError, r"size must be two integers .* from 1 to 1073741824"),
         ((4, -1), ValueError, r"size must be two integers .* from 1 to 1073741824"),
         ((-(2**63), 1), ValueError, r"size must be two integers .* from 1 to 1073741824"),

@@ -126,6 +126,18 @@ class TestWindowScores:
         motion = torch.randint(-9, 9, (2, 5, 6)).double()
         assert torch.equal(window_scores(motion, (1, 1)), motion)
 
+    def test_of_the_largest_and_the_smallest_numbers(self):
+        motion = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]], dtype=torch.float64)
+        largest, smallest = motion * 2.0**1020, motion * 2.0**-890
+        assert window_scores(largest, (2, 1)).tolist() == [[[4 * 2.0**1020, 6 * 2.0**1020]]]
+        assert window_scores(smallest, (2, 1)).tolist() == [[[4 * 2.0**-890, 6 * 2.0**-890]]]
+        assert window_scores(motion * 5e-324, (2, 1)).isfinite().all()
+        with pytest.raises(ValueError, match="the sum of motion must be finite, got inf or nan in sample 0"):
+            window_scores(motion * 2.0**1021, (2, 1))
+
+    def test_of_no_maps_are_none(self):
+        assert window_scores(torch.zeros(0, 4, 6), (3, 2)).shape == (0, 2, 5)
+
     @pytest.mark.parametrize(
         ("motion", "size", "error", "match"),
         [

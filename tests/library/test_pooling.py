@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from supervised_st._matrix_log import log_of_identity_plus_products, matrix_log
 from supervised_st.pooling import TemporalCorrelationPooling, median_gamma, vectorize
 
 KINDS = ("distance", "rbf", "laplacian", "mds", "inner", "covariance", "correlation", "cosine")
@@ -72,6 +73,12 @@ class TestMatrices:
         }.get(kind, m)
         assert (positive == rank).all()
         assert (negative == (m - 1 if kind == "distance" else 0)).all()
+
+    def test_of_rbf_are_right_far_from_zero(self):
+        """Distances come from a product of matrices, whose error grows with the length of what is multiplied."""
+        clips = random_clips(1, 7, 5) + 1e4
+        expected = torch.from_numpy(definition("rbf", clips[0]))
+        torch.testing.assert_close(pooling("rbf", shrinkage=0.0).matrices(clips)[0, 0], expected, rtol=1e-10, atol=0)
 
     def test_distances_have_no_trace(self):
         assert pooling("distance").matrices(random_clips()).diagonal(dim1=-2, dim2=-1).count_nonzero() == 0
@@ -142,10 +149,12 @@ class TestDescriptors:
         assert pooling("distance").descriptor_size(256) == 32640
         assert pooling("rbf", blocks=16).descriptor_size(4096) == 16 * 32896
 
-    @pytest.mark.parametrize("kind", ["rbf", "covariance"])
-    def test_hold_the_logarithm(self, kind):
-        """By its definition, exp(log S) = S, up to the ridge on the diagonal."""
-        clips = random_clips(2, 9, 4)
+    @pytest.mark.parametrize("frames", [3, 9], ids=["n < m", "n > m"])
+    @pytest.mark.parametrize("kind", ["rbf", "mds", "inner", "covariance", "correlation", "cosine"])
+    def test_hold_the_logarithm(self, kind, frames):
+        """By its definition, exp(log S) = S, up to the ridge on the diagonal. One of the trajectories is zero."""
+        clips = random_clips(2, frames, 4)
+        clips[0, :, 1] = 0
         layer = pooling(kind, map="log", power=1.0, shrinkage=0.1)
         matrices = layer.matrices(clips)[:, 0]
         ridge = 1e-6 * matrices.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] * torch.eye(4)
@@ -154,6 +163,15 @@ class TestDescriptors:
         torch.testing.assert_close(torch.linalg.matrix_exp(mapped), matrices + ridge, rtol=1e-12, atol=1e-12)
         expected = torch.nn.functional.normalize(vectorize(mapped), dim=1)
         torch.testing.assert_close(layer(clips), expected, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("shrinkage", [0.0, 1e-3, 1.0])
+    @pytest.mark.parametrize("kind", ["mds", "inner", "covariance", "correlation", "cosine"])
+    def test_of_few_frames_are_those_of_the_same_frames_and_many_without_weight(self, kind, shrinkage):
+        """Padding to as many frames as channels makes the layer take the logarithm of the whole matrix."""
+        clips, lengths = random_clips(3, 5, 12), torch.tensor([5, 4, 2])
+        padded = torch.nn.functional.pad(clips, (0, 0, 0, 9))
+        layer = pooling(kind, shrinkage=shrinkage, power=1.0)
+        torch.testing.assert_close(layer(clips, lengths), layer(padded, lengths), rtol=1e-8, atol=1e-9)
 
     def test_signed_power(self):
         clips = random_clips()
@@ -200,6 +218,21 @@ class TestDescriptors:
         assert clips.grad.isfinite().all()
         if kind in ("distance", "mds", "inner", "covariance"):
             assert descriptors.count_nonzero() == 0
+
+    @pytest.mark.parametrize(("kind", "map"), MAPS)
+    @pytest.mark.parametrize("power", [0.5, 1.0])
+    def test_have_length_1_or_0_however_tiny_the_features_are(self, kind, map, power):
+        """A floor under the length, as F.normalize has one, would be far above the lengths of these."""
+        layer, clips = pooling(kind, map=map, power=power), random_clips(1).double()
+        for exponent in (20, 38, 70, 100, 150, 155, 160, 200, 307):
+            tiny = (clips * 10.0**-exponent).requires_grad_()
+            descriptor = layer(tiny)
+            length = descriptor.norm().item()
+            assert length == pytest.approx(1, rel=1e-9) or (length == 0 and exponent > 70), exponent
+            descriptor.sum().backward()
+            assert not tiny.grad.isnan().any(), exponent
+        smallest = clips.float() * 2.0**-126
+        torch.testing.assert_close(layer(smallest).norm(), torch.tensor(1.0))
 
     def test_of_no_clips_are_none(self):
         assert pooling("rbf")(torch.zeros(0, 3, 4)).shape == (0, 10)
@@ -267,11 +300,35 @@ class TestGradients:
         layer = pooling(kind, map=map, blocks=2, shrinkage=0.05)
         assert torch.autograd.gradcheck(lambda clips: layer(clips, torch.tensor([5, 3])), clips)
 
-    def test_are_right_at_repeated_eigenvalues(self):
-        """Orthogonal trajectories: the matrix is a multiple of the identity, where eigh's own backward is NaN."""
+    @pytest.mark.parametrize("kind", ["mds", "inner", "covariance", "correlation", "cosine"])
+    def test_are_right_for_fewer_frames_than_channels(self, kind):
+        clips = random_clips(2, 3, 5).requires_grad_()
+        layer = pooling(kind, shrinkage=0.05)
+        assert torch.autograd.gradcheck(lambda clips: layer(clips, torch.tensor([3, 2])), clips)
+
+    @pytest.mark.parametrize("shrinkage", [0.0, 0.05])
+    @pytest.mark.parametrize("is_wide", [False, True], ids=["n > m", "n < m"])
+    def test_are_right_at_repeated_eigenvalues(self, is_wide, shrinkage):
+        """Orthogonal trajectories or frames: the eigenvalues are equal, where eigh's own backward is NaN."""
         clips = 3 * torch.linalg.qr(random_clips(1, 6, 4))[0]
-        layer = pooling("inner", map="log", shrinkage=0.0, power=1.0)
-        assert torch.autograd.gradcheck(layer, clips.requires_grad_())
+        layer = pooling("inner", map="log", shrinkage=shrinkage, power=1.0)
+        assert torch.autograd.gradcheck(layer, (clips.mT if is_wide else clips).contiguous().requires_grad_())
+
+    @pytest.mark.parametrize("scale", [0.0, 1e-6, 3e-3, 1e-2, 1.0, 100.0])
+    def test_of_a_logarithm_are_right_for_small_and_large_eigenvalues(self, scale):
+        """The eigenvalues are about 4 scale^2; divided differences of those below 1e-4 are a series."""
+        rows = scale * random_clips(1, 5, 3)
+
+        def by_definition(rows):
+            return matrix_log(torch.eye(5) + rows @ rows.mT)
+
+        torch.testing.assert_close(log_of_identity_plus_products(rows), by_definition(rows), rtol=1e-9, atol=1e-14)
+        weights = random_clips(1, 5, 5, seed=1)
+        found, wanted = (
+            torch.autograd.functional.jacobian(lambda rows, log=log: (log(rows) * weights).sum(), rows)
+            for log in (log_of_identity_plus_products, by_definition)
+        )
+        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-14)
 
     @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "distance"])
     def test_are_finite_for_equal_trajectories_and_few_frames(self, kind):
@@ -290,10 +347,24 @@ class TestGradients:
         assert clips.grad[1, 1:].count_nonzero() == 0
         assert clips.grad.isfinite().all()
 
+    @pytest.mark.parametrize(("kind", "map"), MAPS)
+    def test_come_from_function_transforms_too(self, kind, map):
+        clips, layer = random_clips(2, 5, 4), pooling(kind, map=map)
+        want = torch.autograd.functional.jacobian(layer, clips)
+        torch.testing.assert_close(torch.func.jacrev(layer)(clips), want, rtol=1e-12, atol=1e-12)
+
+    @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+    def test_of_gradients_are_not_silently_wrong_in_function_transforms(self, transform):
+        def total(clips):
+            return (matrix_log(clips[0].mT @ clips[0]) * torch.arange(25.0).view(5, 5)).sum()
+
+        with pytest.raises(RuntimeError, match="can be differentiated only once"):
+            transform(lambda clips: torch.func.grad(total)(clips).sum())(random_clips(1))
+
     def test_of_gradients_are_refused(self):
         clips = random_clips(1).requires_grad_()
         (gradient,) = torch.autograd.grad(pooling("inner")(clips).sum(), clips, create_graph=True)
-        with pytest.raises(RuntimeError, match="once_differentiable"):
+        with pytest.raises(RuntimeError, match="can be differentiated only once"):
             gradient.sum().backward()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.tolerances import EXACT
-from supervised_st._sampler.aten import _DIFFERENTIATES_TWICE
+from supervised_st._sampler import aten
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.sampling import affine_sample
 from tests.helpers.assertions import assert_close
@@ -44,7 +44,7 @@ def test_first_and_second_derivatives(backend, mode, padding_mode, align_corners
     assert torch.autograd.gradgradcheck(sample, (image, theta), fast_mode=True)
 
 
-@pytest.mark.parametrize("differentiates_twice", sorted({_DIFFERENTIATES_TWICE, False}))
+@pytest.mark.parametrize("differentiates_twice", sorted({aten._DIFFERENTIATES_TWICE, False}))
 @pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, ("bilinear", "bicubic")))
 def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, differentiates_twice):
     """As in every spatial transformer. The image's gradient through theta must be counted once."""
@@ -153,3 +153,40 @@ def test_one_gradient_is_the_same_without_the_other(backend):
     assert torch.equal(sum_gradients(sample(only_image, theta), only_image)[0], want_image)
     assert torch.equal(sum_gradients(sample(image, only_theta), only_theta)[0], want_theta)
     assert not sample(image, theta).requires_grad
+
+
+@pytest.mark.parametrize("align_corners", CONVENTIONS)
+@pytest.mark.parametrize("transforms", [(), (3,)])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dtypes", list(itertools.product((torch.float32, torch.float64), repeat=2)), ids=str)
+def test_the_gradient_of_the_grid_has_the_bits_of_autograd(dtypes, groups, transforms, align_corners):
+    """One node does what autograd does with the operators of the forward, and so does its own derivative."""
+    g = torch.Generator().manual_seed(6)
+    values_dtype, theta_dtype = dtypes
+    theta = torch.randn(2, *transforms, 2, 3, dtype=theta_dtype, generator=g, requires_grad=True)
+    for size in ((6, 11), (9, 9), (1, 5), (7, 1)):
+        options = size, align_corners, groups, values_dtype
+        grids = aten._grid(theta, *options), aten._Grid.apply(theta, *options)
+        assert torch.equal(*grids)
+        weights = torch.randn(grids[0].shape, dtype=values_dtype, generator=g, requires_grad=True)
+        firsts = [torch.autograd.grad(grid, theta, weights, create_graph=True)[0] for grid in grids]
+        assert torch.equal(*firsts)
+        direction = torch.randn(theta.shape, dtype=theta_dtype, generator=g)
+        assert torch.equal(*(torch.autograd.grad(first, weights, direction)[0] for first in firsts))
+
+
+def test_a_size_first_seen_in_inference_mode_can_be_differentiated():
+    """The coordinates of an output's axes are kept from one call to the next."""
+    image, theta = torch.randn(1, 1, 4, 5), (IDENTITY * 0.71).requires_grad_()
+
+    def derivatives():
+        loss = affine_sample(image, theta, (2, 3), backend="aten").square().sum()
+        (first,) = torch.autograd.grad(loss, theta, create_graph=True)
+        return first, torch.autograd.grad(first.square().sum(), theta)[0]
+
+    aten._axes.cache_clear()
+    want = derivatives()
+    aten._axes.cache_clear()
+    with torch.inference_mode():
+        affine_sample(image, theta, (2, 3), backend="aten")
+    assert all(torch.equal(*pair) for pair in zip(derivatives(), want, strict=True))

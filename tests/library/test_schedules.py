@@ -1,11 +1,13 @@
 """Schedules: the strength at every step, plateaus, and resumed runs."""
 
 import io
+import math
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from supervised_st.guidance import RegressiveGuidance
 from supervised_st.schedules import Always, HardSwitch, LinearAnneal, Plateau
@@ -99,6 +101,49 @@ def test_plateau_ignores_steps_without_losses_and_losses_without_training():
     assert guidance.strength == 0
 
 
+def test_plateau_leaves_out_losses_that_are_not_finite():
+    """Compared with the best mean, one infinite loss would end guidance for good, and NaN as the first mean never."""
+    falling = [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]
+    for value in (math.inf, -math.inf, math.nan):
+        for patience in (1, 2):
+            for place in range(len(falling) + 1):
+                losses = [*falling[:place], value, *falling[place:]]
+                assert steps_until_off(RegressiveGuidance(schedule=Plateau(patience)), losses) is None
+        waiting = RegressiveGuidance(schedule=Plateau(1, min_fall=0.5))
+        assert steps_until_off(waiting, [value, 4.0, 1.0, value, value, 1.0, 0.0]) == 6
+    guidance = RegressiveGuidance(schedule=Plateau(1))
+    train_on(guidance, 2.0)
+    train_on(guidance, math.inf, 1.0)  # the mean is 1, not (inf + 1) / 2
+    train_on(guidance, 1.5)
+    assert guidance.strength == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_plateau_counts_further_than_half_precision_does(dtype):
+    """bfloat16 stops counting at 256, float16 at 2048, and both stop adding long before."""
+    schedule = Plateau(1)
+    schedule.observe(torch.tensor(4.0, dtype=dtype))
+    schedule.advance()
+    for _ in range(3000):
+        schedule.observe(torch.tensor(3.0, dtype=dtype))
+    assert (schedule.state()["total"], schedule.state()["count"]) == (9000, 3000)
+    schedule.advance()
+    assert schedule.factor(2) == 1
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_plateau_resumes_within_a_window_on_another_device(device):
+    """The sums come back on the CPU (pytorch#2830, pytorch#1515). Fake tensors check devices without having them."""
+    first, resumed = Plateau(3), Plateau(3)
+    first.observe(torch.tensor(2.0))
+    first.advance()
+    resumed.restore(first.state())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        resumed.observe(torch.empty((), device=device))
+        assert resumed._sums.device.type == device
+        assert resumed._sums.dtype == torch.float32
+
+
 def one_rank(rank, folder):
     """Each rank's own losses stall at another step; only their mean, 4 3 3, may decide."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -132,7 +177,7 @@ def test_a_resumed_run_continues_identically(make, stop):
         assert resumed.strength == straight.strength
         train_on(straight, loss)
         train_on(resumed, loss)
-    assert resumed.state_dict() == straight.state_dict()
+    assert torch.equal(resumed.get_extra_state(), straight.get_extra_state())
 
 
 @pytest.mark.parametrize("schedule", [None, HardSwitch(8), Plateau(3)], ids=repr)

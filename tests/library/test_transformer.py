@@ -110,6 +110,17 @@ def test_resize_keeps_what_an_average_must_keep():
     torch.testing.assert_close(Resize((16, 16))(every_fourth)[..., 2:-2], torch.full((1, 1, 16, 12), 0.25).double())
 
 
+def test_resize_rounds_bytes_to_the_nearest_level():
+    """Conversion cuts off, which made white 254 and images half a level too dark (vision#2950)."""
+    for level in (0, 1, 254, 255):
+        assert set(Resize((5, 5))(torch.full((1, 1, 13, 17), level, dtype=torch.uint8)).unique().tolist()) == {level}
+    image = torch.randint(0, 256, (2, 3, 40, 30), dtype=torch.uint8)
+    for size in ((7, 9), (80, 61)):
+        assert (Resize(size)(image) - Resize(size)(image.double())).abs().max() < 0.5 + 1e-4
+    with pytest.raises(TypeError, match=r"image must be float64, .*, bfloat16 or uint8, got torch\.int64"):
+        Resize(4)(image.long())
+
+
 @pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
 def test_theta_stays_float32_under_autocast(low):
     """1/3 and 1/7 have no short binary form, so one half-precision step on the way would show."""

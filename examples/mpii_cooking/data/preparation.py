@@ -4,13 +4,12 @@ Memory does not grow with a video's length, every video is a resumable unit, and
 order.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
 from functools import reduce
-from itertools import repeat
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window pro
 _VERSION = 3  # raised when preparation changes, so that no cache of an older version is used
 _PARALLEL = 2
 """Videos processed at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
+_AT_ONCE = 16
+"""Frames whose motion is searched at a time."""
 
 _CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 
@@ -160,9 +161,9 @@ def prepare_video(
     settings: DataSettings,
     unit: Unit,
     framing: Framing = AS_STORED,
-    advance: Callable[[], object] = lambda: None,
+    advance: Callable[[int], object] = lambda frames: None,
 ) -> None:
-    """Write the caches of one video into ``unit``, and call ``advance`` after every frame."""
+    """Write the caches of one video into ``unit``, and call ``advance`` with the number of frames after every few."""
     levels = settings.levels
     names = {(level, part): _profile_name(level, part) for level in levels for part in PROFILE}
     with ExitStack() as files:
@@ -172,7 +173,7 @@ def prepare_video(
         gray = _write_levels(frames.decode(path, framing), rgb, settings.flow_height, framing.aspect)
         flows = _written(flow.flows(gray, flow.estimator(settings.flow), settings.flow_bound), both)
         for motion in _motion(flows, settings):
-            advance()
+            advance(len(motion))
             for level in levels:
                 side = window_side(settings, level)
                 profile = window_profile(window_scores(motion, (side, side)))
@@ -208,12 +209,14 @@ def _write_levels(
 
     With a common ``aspect``, widths follow from it. Those of the cut frames, rounded to a pixel, could tell the class.
     """
+    heights = {flow_height, *(level.height for level in rgb)}
     for picture in pictures:
         height, width = picture.shape[:2]
         shape = aspect or Fraction(width, height)
+        resized = {height: resize(picture, (height, round(shape * height))) for height in heights}
         for level, writer in rgb.items():
-            writer.write(resize(picture, (level.height, round(shape * level.height))))
-        yield cv2.cvtColor(resize(picture, (flow_height, round(shape * flow_height))), cv2.COLOR_RGB2GRAY)
+            writer.write(resized[level.height])
+        yield cv2.cvtColor(resized[flow_height], cv2.COLOR_RGB2GRAY)
 
 
 def _written(flows: Iterable[video.Frame], writer: video.VideoWriter) -> Iterator[video.Frame]:
@@ -224,21 +227,26 @@ def _written(flows: Iterable[video.Frame], writer: video.VideoWriter) -> Iterato
 
 
 def _motion(flows: Iterable[video.Frame], settings: DataSettings) -> Iterator[torch.Tensor]:
-    """Yield every frame's motion map, [1 height width]: the mean over the stack around it, whose ends repeat.
+    """Yield the motion maps of some frames at a time, [frame height width]: means over the stacks around them.
 
     Each flow's own map is computed once, and added up in the order of the stack; the result equals the map of the
-    whole stack bit for bit.
+    whole stack bit for bit. Small maps take as long one by one as some at a time.
     """
-    after = settings.stack - settings.stack // 2 - 1
-    recent: deque[torch.Tensor] = deque(maxlen=settings.stack)
-    singles = (motion_map(torch.from_numpy(uv)[None, None], bound=settings.flow_bound) for uv in flows)
-    for single in _ends_repeated(singles, settings.stack // 2, after):
-        recent.append(single)
-        if len(recent) == settings.stack:
-            yield reduce(torch.add, recent) / settings.stack
+    before = settings.stack // 2
+    flows = _ends_repeated(flows, before, settings.stack - before - 1)
+    singles = torch.empty(0, dtype=torch.float64)
+    for chunk in iter(lambda: list(islice(flows, _AT_ONCE)), []):
+        new = motion_map(torch.from_numpy(np.stack(chunk))[:, None], bound=settings.flow_bound)
+        singles = torch.cat([singles, new])
+        count = len(singles) - settings.stack + 1
+        if count > 0:
+            around = (singles[place : place + count] for place in range(settings.stack))
+            yield reduce(torch.add, around) / settings.stack
+            singles = singles[count:]
 
 
-def _ends_repeated(items: Iterable[torch.Tensor], before: int, after: int) -> Iterator[torch.Tensor]:
+def _ends_repeated(items: Iterable[video.Frame], before: int, after: int) -> Iterator[video.Frame]:
+    """Yield the items, the first one ``before`` more times and the last one ``after`` more times."""
     items = iter(items)
     last = next(items)
     yield from repeat(last, before + 1)

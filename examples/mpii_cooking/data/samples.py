@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -118,7 +119,9 @@ class Samples(Dataset[Sample]):
             cache = self._cache(view.clip)
             for flow, number in zip(sample, cache.stack(view.frame), strict=True):
                 flow[:] = cache.flow(self.level, number)[..., _columns(view, side)]
-        image = torch.from_numpy(pixels).flatten(1, 2).float().sub_(FLOW_ZERO).mul_(self.preset.training.flow_gain)
+        # One look at a table takes half the time of conversion, subtraction and multiplication.
+        values = torch.arange(256.0).sub_(FLOW_ZERO).mul_(self.preset.training.flow_gain)
+        image = torch.from_numpy(cv2.LUT(pixels.reshape(-1, side), values.numpy())).view(len(views), -1, side, side)
         image[flipped, 0::2] *= -1  # mirroring turns motion to the right into motion to the left
         return image
 

@@ -17,8 +17,7 @@ from examples.mpii_cooking.workspace import Unit
 from supervised_st import affine_sample
 from supervised_st.geometry import window_iou
 
-EVALUATION_BATCH = 4  # sub-batches at once, since nothing is kept for a backward pass; their size is limited by:
-EVALUATION_BYTES = 2**28  # bytes of a batch, since loaders hold several
+EVALUATION_BYTES = 2**28  # the most of a batch, since loaders hold several
 
 Overlaps = tuple[float | None, ...]  # IoU with the window of most motion in each test clip; None where nothing moved
 
@@ -70,8 +69,11 @@ def evaluated(
 
 
 def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
-    """Yield all samples in their order, in batches for networks that keep nothing for a backward pass."""
-    size = min(EVALUATION_BATCH * samples.preset.training.sub_batch, max(1, EVALUATION_BYTES // samples.image_bytes))
+    """Yield all samples in their order, in batches of the size of a sub-batch in training.
+
+    Larger ones would make the first batch, during which nothing else is done, and the memory for each new one, larger.
+    """
+    size = min(samples.preset.training.sub_batch, max(1, EVALUATION_BYTES // samples.image_bytes))
     yield from batches(samples, chunks(range(len(samples)), size))
 
 

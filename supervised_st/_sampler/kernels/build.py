@@ -14,9 +14,9 @@ class Build(NamedTuple):
     block: int  #: pixels that a program works on at a time
     tile_width: int  #: columns of a program's tile, and of a block
     vector: int  #: channels that a program works on at a time
+    groups: int  #: such vectors in one pass, which share weights and whose reads overlap
     normalized: bool = False  #: whether ``mean`` and ``std`` are given
     channels_last: bool = False  #: whether ``out`` is channels_last; otherwise it is contiguous
-    groups: int = 1  #: image gradient: vectors of channels that share the weights, once these are computed
     out_block: int = 1  #: image gradient: output pixels in one block of the search by blocks
     out_width: int = 1  #: image gradient: columns of such a block
 

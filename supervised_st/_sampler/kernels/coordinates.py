@@ -76,9 +76,8 @@ def coordinate_range(ma, mb, mt, w, h):
 
 
 @triton.jit
-def fixed_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
-    """Return ``(ma, mb, mt, fits)``: the same row in integers, and whether they can hold it."""
-    ma, mb, mt = float_row(theta, length, w, h, SAMPLING, BUILD)
+def to_fixed(ma, mb, mt, w, h):
+    """Return ``(ma, mb, mt, fits)``: a row in integers, and whether they can hold it for ``w x h`` output pixels."""
     lowest, highest = coordinate_range(ma, mb, mt, w, h)
     fits = (tl.abs(ma) < FIXED_STEP) & (tl.abs(mb) < FIXED_STEP)
     fits &= (lowest > -FIXED_RANGE) & (highest < FIXED_RANGE)
@@ -89,6 +88,13 @@ def fixed_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
 
 
 @triton.jit
+def fixed_row(theta, length, w, h, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """As ``to_fixed``, from a row of theta."""
+    ma, mb, mt = float_row(theta, length, w, h, SAMPLING, BUILD)
+    return to_fixed(ma, mb, mt, w, h)
+
+
+@triton.jit
 def block_range(fixed, columns, rows):
     """Return the smallest and the largest coordinate over a block of output pixels, relative to its first pixel's."""
     across, down = fixed[0] * (columns - 1), fixed[1] * (rows - 1)
@@ -96,14 +102,22 @@ def block_range(fixed, columns, rows):
 
 
 @triton.jit
-def pixel_range(fixed, range_of_block, column, row):
-    """Return the first and the last input pixel of a block of output pixels; bilinear sampling also reads the next."""
-    at = fixed[0] * column + fixed[1] * row + fixed[2]
-    return ((at + range_of_block[0]) >> ROW_BITS).to(tl.int32), ((at + range_of_block[1]) >> ROW_BITS).to(tl.int32)
+def coordinate(fixed, column, row):
+    """Return the coordinate of output pixels, with its guard bits."""
+    return fixed[0] * column + (fixed[1] * row + fixed[2])
 
 
 @triton.jit
-def _split_fixed(q, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+def pixel_range(block, corner):
+    """Return the first and the last input pixel of a block of output pixels; bilinear sampling also reads the next.
+
+    ``block`` is its range, and ``corner`` the coordinate of its first pixel.
+    """
+    return ((corner + block[0]) >> ROW_BITS).to(tl.int32), ((corner + block[1]) >> ROW_BITS).to(tl.int32)
+
+
+@triton.jit
+def split_fixed(q, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
     """Split a coordinate into the pixel at or before it and the next pixel's weight in [0, 1); or the nearest and 0."""
     index = (q >> FRACTION_BITS).to(tl.int32)
     fraction = (q & FRACTION).to(tl.int32)
@@ -116,7 +130,7 @@ def _split_fixed(q, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
 @triton.jit
 def _fixed_axis(fixed, column, row, length, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
     """Return, for one axis in integers: pixel, weight of the next one, slope of the padding, mirror cell."""
-    q = (fixed[0] * column + (fixed[1] * row + fixed[2])) >> GUARD_BITS
+    q = coordinate(fixed, column, row) >> GUARD_BITS
     slope = (q * 0 + 1).to(BUILD.acc)
     cell = (q * 0).to(tl.int32)
     last = (length - 1).to(tl.int64) << FRACTION_BITS
@@ -136,13 +150,13 @@ def _fixed_axis(fixed, column, row, length, SAMPLING: tl.constexpr, BUILD: tl.co
     if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
         slope = tl.where((q > 0) & (q < last), slope, 0.0)
         q = tl.minimum(tl.maximum(q, 0), last)
-    index, weight = _split_fixed(q, SAMPLING, BUILD)
+    index, weight = split_fixed(q, SAMPLING, BUILD)
     return index, weight, slope, cell
 
 
 @triton.jit
 def _split_float(c, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
-    """As ``_split_fixed``, in float64; where the weight rounds to one, return the next pixel and zero."""
+    """As ``split_fixed``, in float64; where the weight rounds to one, return the next pixel and zero."""
     whole = tl.floor(c)
     if SAMPLING.mode == "nearest":
         over, odd = c - whole, whole - 2 * tl.floor(whole / 2)
@@ -203,11 +217,3 @@ def sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING: tl.const
         y0, wy, slope_y, cell_y, undefined_y = _float_axis(theta + 3, column, row, H, w, h, SAMPLING, BUILD)
         undefined = undefined_x | undefined_y
     return (x0, wx, slope_x, cell_x), (y0, wy, slope_y, cell_y), undefined
-
-
-@triton.jit
-def inside_sources(x_fixed, y_fixed, column, row, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
-    """Return ``(x0, wx, y0, wy)``, pixels and weights, for blocks that only read in bounds; padding has no effect."""
-    x0, wx = _split_fixed((x_fixed[0] * column + (x_fixed[1] * row + x_fixed[2])) >> GUARD_BITS, SAMPLING, BUILD)
-    y0, wy = _split_fixed((y_fixed[0] * column + (y_fixed[1] * row + y_fixed[2])) >> GUARD_BITS, SAMPLING, BUILD)
-    return x0, wx, y0, wy

@@ -3,7 +3,15 @@
 import triton
 import triton.language as tl
 
-from supervised_st._sampler.kernels.coordinates import block_range, fixed_row, inside_sources, pixel_range, sources
+from supervised_st._sampler.kernels.coordinates import (
+    GUARD_BITS,
+    block_range,
+    coordinate,
+    fixed_row,
+    pixel_range,
+    sources,
+    split_fixed,
+)
 
 RUNTIME = ["H", "W", "h", "w", "programs", "tiles", "tile_rows"]
 """Sizes for which Triton does not compile a kernel again when they are 1 or divisible by 16."""
@@ -24,13 +32,14 @@ def tile_of(program, tiles, tile_rows, h, w, BUILD: tl.constexpr):
 
 
 @triton.jit
-def classify(x_fixed, y_fixed, x_range, y_range, column, row, H, W, BUILD: tl.constexpr):
+def classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD: tl.constexpr):
     """Return whether all taps of a block of output pixels are in bounds, and whether all are out of bounds.
 
-    Both are false where integers cannot hold the coordinates, and so always in float64.
+    The corner is the coordinate of the block's first pixel. Both are false where integers cannot hold the coordinates,
+    and so always in float64.
     """
-    left, right = pixel_range(x_fixed, x_range, column, row)
-    top, bottom = pixel_range(y_fixed, y_range, column, row)
+    left, right = pixel_range(x_range, x_corner)
+    top, bottom = pixel_range(y_range, y_corner)
     fits = x_fixed[3] & y_fixed[3] & (BUILD.acc != tl.float64)
     inside = fits & (left >= 0) & (right < W - 1) & (top >= 0) & (bottom < H - 1)
     outside = fits & ((left >= W) | (right < -1) | (top >= H) | (bottom < -1))
@@ -41,6 +50,13 @@ def classify(x_fixed, y_fixed, x_range, y_range, column, row, H, W, BUILD: tl.co
 def pixel_offset(y, x, stride_h, stride_w, BUILD: tl.constexpr):
     """Return the offsets of pixels inside an image, for one channel: ``[pixel, 1]``, ``BUILD.offset``."""
     return (y.to(BUILD.offset) * stride_h + x.to(BUILD.offset) * stride_w)[:, None]
+
+
+@triton.jit
+def inside_offset(y, x, stride_h, stride_w, BUILD: tl.constexpr):
+    """As ``pixel_offset``, for pixels in bounds: offsets without a sign take fewer instructions to add to a pointer."""
+    offset = pixel_offset(y, x, stride_h, stride_w, BUILD)
+    return offset.to(tl.uint32) if BUILD.offset == tl.int32 else offset
 
 
 @triton.jit
@@ -75,22 +91,8 @@ def rescaled(value, scale, SAMPLING: tl.constexpr):
 
 
 @triton.jit
-def inside_taps(
-    image, offset, channel, stride_h, stride_w, wx, wy, mean, scale,
-    SAMPLING: tl.constexpr, BUILD: tl.constexpr, SLOPES: tl.constexpr,
-):  # fmt: skip
-    """Read the four taps of pixels whose taps are all in bounds."""
-    x_nonzero, y_nonzero = _nonzero_mask(wx), _nonzero_mask(wy)
-    p00 = image + channel + offset
-    v00 = _normalized(tl.load(p00), mean, scale, SAMPLING, BUILD)
-    if SAMPLING.mode == "nearest":
-        return v00, v00, v00, v00
-    p10 = p00 + stride_h
-    v01 = _zero_if_weightless(_normalized(tl.load(p00 + stride_w), mean, scale, SAMPLING, BUILD), x_nonzero, SLOPES)
-    v10 = _zero_if_weightless(_normalized(tl.load(p10), mean, scale, SAMPLING, BUILD), y_nonzero, SLOPES)
-    v11 = _normalized(tl.load(p10 + stride_w), mean, scale, SAMPLING, BUILD)
-    v11 = _zero_if_weightless(v11, x_nonzero & y_nonzero, SLOPES)
-    return v00, v01, v10, v11
+def _inside_tap(pointer, mean, scale, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    return _normalized(tl.load(pointer), mean, scale, SAMPLING, BUILD)
 
 
 @triton.jit
@@ -100,26 +102,43 @@ def _masked_tap(pointer, inside, mean, scale, fill, SAMPLING: tl.constexpr, BUIL
 
 
 @triton.jit
-def masked_taps(
-    image, offset, channel, stride_h, stride_w, x0, y0, wx, wy, H, W, mean, scale, fill,
-    SAMPLING: tl.constexpr, BUILD: tl.constexpr, SLOPES: tl.constexpr,
+def _tap(pointer, inside, mean, scale, fill, SAMPLING: tl.constexpr, BUILD: tl.constexpr, INSIDE: tl.constexpr):
+    if INSIDE:
+        return _inside_tap(pointer, mean, scale, SAMPLING, BUILD)
+    return _masked_tap(pointer, inside, mean, scale, fill, SAMPLING, BUILD)
+
+
+@triton.jit
+def taps(
+    plane, offset, stride_h, stride_w, x0, y0, wx, wy, H, W, mean, scale, fill,
+    SAMPLING: tl.constexpr, BUILD: tl.constexpr, INSIDE: tl.constexpr, SLOPES: tl.constexpr,
 ):  # fmt: skip
-    """Read the four taps; those out of bounds are not read and have the value of the fill, or zero."""
+    """Read the four taps of pixels in the channels that ``plane`` points to.
+
+    Taps out of bounds are not read and have the value of the fill, or zero; ``INSIDE`` promises that there are none.
+    """
     left, right = (x0 >= 0) & (x0 < W), (x0 >= -1) & (x0 < W - 1)
     top, bottom = (y0 >= 0) & (y0 < H), (y0 >= -1) & (y0 < H - 1)
     x_nonzero, y_nonzero = _nonzero_mask(wx), _nonzero_mask(wy)
-    p00 = image + channel + offset
-    v00 = _masked_tap(p00, (left & top)[:, None], mean, scale, fill, SAMPLING, BUILD)
+    v00 = _tap(plane + offset, (left & top)[:, None], mean, scale, fill, SAMPLING, BUILD, INSIDE)
     if SAMPLING.mode == "nearest":
         return v00, v00, v00, v00
-    p10 = p00 + stride_h
-    v01 = _masked_tap(p00 + stride_w, (right & top)[:, None], mean, scale, fill, SAMPLING, BUILD)
-    v10 = _masked_tap(p10, (left & bottom)[:, None], mean, scale, fill, SAMPLING, BUILD)
-    v11 = _masked_tap(p10 + stride_w, (right & bottom)[:, None], mean, scale, fill, SAMPLING, BUILD)
+    next_column, next_row = plane + stride_w, plane + stride_h
+    next_both = next_row + stride_w
+    v01 = _tap(next_column + offset, (right & top)[:, None], mean, scale, fill, SAMPLING, BUILD, INSIDE)
+    v10 = _tap(next_row + offset, (left & bottom)[:, None], mean, scale, fill, SAMPLING, BUILD, INSIDE)
+    v11 = _tap(next_both + offset, (right & bottom)[:, None], mean, scale, fill, SAMPLING, BUILD, INSIDE)
     v01 = _zero_if_weightless(v01, x_nonzero, SLOPES)
     v10 = _zero_if_weightless(v10, y_nonzero, SLOPES)
     v11 = _zero_if_weightless(v11, x_nonzero & y_nonzero, SLOPES)
     return v00, v01, v10, v11
+
+
+@triton.jit
+def _fill_of(fill, c, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Return the fill of channels ``c``, or zero: ``[1, channel]``."""
+    zero = tl.zeros(c.shape, BUILD.acc)[None, :]
+    return tl.load(fill + c)[None, :].to(BUILD.acc) if SAMPLING.padding_mode == "fill" else zero
 
 
 @triton.jit
@@ -128,8 +147,7 @@ def channel_constants(fill, mean, std, c, SAMPLING: tl.constexpr, BUILD: tl.cons
     zero = tl.zeros(c.shape, BUILD.acc)[None, :]
     mean_here = tl.load(mean + c)[None, :] if BUILD.normalized else zero
     scale = 1 / tl.load(std + c)[None, :] if BUILD.normalized else zero + 1
-    fill_here = tl.load(fill + c)[None, :].to(BUILD.acc) if SAMPLING.padding_mode == "fill" else zero
-    return mean_here, scale, fill_here
+    return mean_here, scale, _fill_of(fill, c, SAMPLING, BUILD)
 
 
 @triton.jit
@@ -149,16 +167,56 @@ def _blend(v00, v01, v10, v11, wx, wy, SAMPLING: tl.constexpr):
     return upper * (1 - wy) + lower * wy
 
 
+@triton.jit
+def _sample(
+    image, fill, mean, std, out, x0, y0, wx, wy, undefined, offset, pixel, live, first_channel, passes,
+    C, H, W, h, w, stride_c, stride_h, stride_w,
+    SAMPLING: tl.constexpr, BUILD: tl.constexpr, INSIDE: tl.constexpr,
+):  # fmt: skip
+    """Sample the channels of one block of pixels and write them; ``out`` points to the block."""
+    # Reading all groups at once takes more registers than there are where reads are masked.
+    GROUPS: tl.constexpr = BUILD.groups if INSIDE else 1
+    VECTOR: tl.constexpr = BUILD.vector
+    vector = tl.arange(0, VECTOR)
+    for index in range(passes * (BUILD.groups // GROUPS)):
+        first = first_channel + index * (GROUPS * VECTOR)
+        values = ()
+        for group in tl.static_range(GROUPS):  # All are read before the first is written, so that reads overlap.
+            c = first + group * VECTOR + vector
+            mean_here, scale, fill_here = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
+            v00, v01, v10, v11 = taps(
+                image + c.to(tl.int64)[None, :] * stride_c, offset, stride_h, stride_w, x0, y0, wx, wy, H, W,
+                mean_here, scale, fill_here, SAMPLING, BUILD, INSIDE, False,
+            )  # fmt: skip
+            value = rescaled(_blend(v00, v01, v10, v11, wx[:, None], wy[:, None], SAMPLING), scale, SAMPLING)
+            value = value if INSIDE else tl.where(undefined[:, None], float("nan"), value)
+            values = values + (value.to(out.dtype.element_ty),)  # noqa: RUF005 - Triton cannot unpack
+        for group in tl.static_range(GROUPS):
+            to = output_pointers(out, pixel, first + group * VECTOR + vector, C, h, w, BUILD)
+            tl.store(to, values[group], mask=live)
+
+
+@triton.jit
+def _write_fill(out, fill, pixel, live, first_channel, passes, C, h, w, SAMPLING: tl.constexpr, BUILD: tl.constexpr):
+    """Write the fill, or zero, to the channels of one block of pixels; ``out`` points to the block."""
+    for first in range(first_channel, first_channel + passes * (BUILD.groups * BUILD.vector), BUILD.vector):
+        c = first + tl.arange(0, BUILD.vector)
+        fill_here = _fill_of(fill, c, SAMPLING, BUILD)
+        to = output_pointers(out, pixel, c, C, h, w, BUILD)
+        tl.store(to, tl.broadcast_to(fill_here.to(out.dtype.element_ty), to.shape), mask=live)
+
+
 @triton.jit(do_not_specialize=RUNTIME)
 def forward_kernel(
     image, theta, fill, mean, std, out,
-    C, H, W, h, w, tiles, tile_rows, channels, transforms,
+    C, H, W, h, w, tiles, tile_rows, passes, transforms,
     stride_n, stride_c, stride_h, stride_w,
     SAMPLING: tl.constexpr, BUILD: tl.constexpr,
 ):  # fmt: skip
     """Axis 0 of the grid: tiles of all transforms; axis 1: groups of channels.
 
-    A program goes through its tile block by block, and through its channels ``BUILD.vector`` at a time.
+    A program goes through its tile block by block, and in each block through its channels, ``passes`` times
+    ``BUILD.groups * BUILD.vector`` of them. Coordinates in a block are its corner's plus those relative to the corner.
     """
     m, first_column, first_row, end_row = tile_of(tl.program_id(0), tiles, tile_rows, h, w, BUILD)
     theta += m * 6
@@ -166,55 +224,39 @@ def forward_kernel(
     y_fixed = fixed_row(theta + 3, H, w, h, SAMPLING, BUILD)
     x_range = block_range(x_fixed, BUILD.tile_width, BUILD.block_rows)
     y_range = block_range(y_fixed, BUILD.tile_width, BUILD.block_rows)
-    first_channel = tl.program_id(1) * channels
-    end_channel = tl.minimum(first_channel + channels, C)
+    first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
     image += (m // transforms) * stride_n
     out += m * C * h * w
 
     lane = tl.arange(0, BUILD.block)
-    vector = tl.arange(0, BUILD.vector)
+    dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
+    x_step, y_step = x_fixed[0] * dx + x_fixed[1] * dy, y_fixed[0] * dx + y_fixed[1] * dy
     last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
-    column_here = first_column + lane % BUILD.tile_width
-    column = tl.minimum(column_here, last_column)
-    for block_row in range(first_row, end_row, BUILD.block_rows):
-        last_row = tl.minimum(block_row + BUILD.block_rows, end_row) - 1
-        row_here = block_row + lane // BUILD.tile_width
-        row = tl.minimum(row_here, last_row)
-        live = ((column_here <= last_column) & (row_here <= last_row))[:, None]
-        inside, outside = classify(x_fixed, y_fixed, x_range, y_range, first_column, block_row, H, W, BUILD)
-        pixel = row.to(BUILD.offset) * w + column
+    in_columns = first_column + dx <= last_column
+    pixel = dy.to(BUILD.offset) * w + dx
+    for down in range(0, end_row - first_row, BUILD.block_rows):
+        block_row = first_row + down
+        live = (in_columns & (dy < end_row - block_row))[:, None]
+        x_corner = coordinate(x_fixed, first_column, block_row)
+        y_corner = coordinate(y_fixed, first_column, block_row)
+        inside, outside = classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD)
+        to = out + (block_row.to(tl.int64) * w + first_column) * (C if BUILD.channels_last else 1)
         if inside:
-            x0, wx, y0, wy = inside_sources(x_fixed, y_fixed, column, row, SAMPLING, BUILD)
-            offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
-            for c0 in range(first_channel, end_channel, BUILD.vector):
-                c = c0 + vector
-                mean_here, scale, _ = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
-                v00, v01, v10, v11 = inside_taps(
-                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, wx, wy, mean_here, scale,
-                    SAMPLING, BUILD, False,
-                )  # fmt: skip
-                value = rescaled(_blend(v00, v01, v10, v11, wx[:, None], wy[:, None], SAMPLING), scale, SAMPLING)
-                to = output_pointers(out, pixel, c, C, h, w, BUILD)
-                tl.store(to, value.to(out.dtype.element_ty), mask=live)
+            x0, wx = split_fixed((x_corner + x_step) >> GUARD_BITS, SAMPLING, BUILD)
+            y0, wy = split_fixed((y_corner + y_step) >> GUARD_BITS, SAMPLING, BUILD)
+            offset = inside_offset(y0, x0, stride_h, stride_w, BUILD)
+            _sample(
+                image, fill, mean, std, to, x0, y0, wx, wy, None, offset, pixel, live, first_channel, passes,
+                C, H, W, h, w, stride_c, stride_h, stride_w, SAMPLING, BUILD, True,
+            )  # fmt: skip
         elif outside & (SAMPLING.padding_mode == "zeros" or SAMPLING.padding_mode == "fill"):
-            for c0 in range(first_channel, end_channel, BUILD.vector):
-                c = c0 + vector
-                _, _, fill_here = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
-                value = fill_here.to(out.dtype.element_ty)
-                to = output_pointers(out, pixel, c, C, h, w, BUILD)
-                tl.store(to, tl.broadcast_to(value, to.shape), mask=live)
+            _write_fill(to, fill, pixel, live, first_channel, passes, C, h, w, SAMPLING, BUILD)
         else:
+            column = tl.minimum(first_column + dx, last_column)
+            row = tl.minimum(block_row + dy, end_row - 1)
             x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
-            x0, wx, y0, wy = x[0], x[1], y[0], y[1]
-            offset = pixel_offset(y0, x0, stride_h, stride_w, BUILD)
-            for c0 in range(first_channel, end_channel, BUILD.vector):
-                c = c0 + vector
-                mean_here, scale, fill_here = channel_constants(fill, mean, std, c, SAMPLING, BUILD)
-                v00, v01, v10, v11 = masked_taps(
-                    image, offset, c.to(tl.int64)[None, :] * stride_c, stride_h, stride_w, x0, y0, wx, wy, H, W,
-                    mean_here, scale, fill_here, SAMPLING, BUILD, False,
-                )  # fmt: skip
-                value = rescaled(_blend(v00, v01, v10, v11, wx[:, None], wy[:, None], SAMPLING), scale, SAMPLING)
-                value = tl.where(undefined[:, None], float("nan"), value)
-                to = output_pointers(out, pixel, c, C, h, w, BUILD)
-                tl.store(to, value.to(out.dtype.element_ty), mask=live)
+            offset = pixel_offset(y[0], x[0], stride_h, stride_w, BUILD)
+            _sample(
+                image, fill, mean, std, to, x[0], y[0], x[1], y[1], undefined, offset, pixel, live, first_channel,
+                passes, C, H, W, h, w, stride_c, stride_h, stride_w, SAMPLING, BUILD, False,
+            )  # fmt: skip
