@@ -1,4 +1,4 @@
-"""Calls of a kind that was seen before: replayed exactly, seen by whoever observes, refused where they always were."""
+"""Repeated calls launch what the first one did, stay visible to compilers and tracers, and raise the same errors."""
 
 import shutil
 from collections import Counter
