@@ -193,13 +193,14 @@ def run(
             distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
         dataset = distributed.once(lambda: open_dataset(videos, split, choices))
     distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
+    written = (cache, *folder.glob("seed-*"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
-            written = (cache, *folder.glob("seed-*"))
             distributed.once(lambda: print(plan.make(dataset, preset, folder, device, released, written)))
         if plan_only:
             return None
     with timings.stage("prepare"):
+        distributed.once(lambda: plan.check_disk(dataset, preset, folder, device, written))
         caches = prepare(dataset, preset.data, Workspace(cache))
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import pickle
-import resource
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from examples.mpii_cooking import storage
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.storage import DamagedError, InUseError, WriteError, read_back, write_json, written_aside
 from tests.helpers.programs import ROOT, clean_environment, run_python
+from tests.helpers.small_disk import files_up_to
 
 CONTENT = {"name": "a b", "numbers": [1, 2.5, None], "rows": [{"x": 1}, {"x": 2}]}
 HOLDER = "tests.example.programs.hold_a_folder"
@@ -39,15 +39,6 @@ def holder(tmp_path):
         assert process.stdout.readline() == b"held\n"
         yield process
         process.kill()
-
-
-@pytest.fixture
-def small_disk():
-    """Returns a function that lets files grow to so many bytes only."""
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_what_was_written_is_read(written):
@@ -144,7 +135,7 @@ def test_an_error_with_another_file_is_told_as_it_is(tmp_path):
         read_while_writing()
 
 
-def test_no_video_is_taken_for_whole_when_the_disk_was_full(tmp_path, small_disk):
+def test_no_video_is_taken_for_whole_when_the_disk_was_full(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (20, 40, 60, 3), np.uint8)
 
     def write(name):
@@ -155,11 +146,10 @@ def test_no_video_is_taken_for_whole_when_the_disk_was_full(tmp_path, small_disk
 
     size = write("whole.mkv")
     for limit in (0, 1, 100, size // 2, size - 1):
-        small_disk(limit)
-        with pytest.raises(WriteError, match=r"cut\.mkv"):
+        with files_up_to(limit), pytest.raises(WriteError, match=r"cut\.mkv"):
             write("cut.mkv")
-    small_disk(size)
-    assert write("cut.mkv") == size
+    with files_up_to(size):
+        assert write("cut.mkv") == size
 
 
 def test_the_sentence_about_a_failed_disk_says_file_reason_room_and_cure(tmp_path):
