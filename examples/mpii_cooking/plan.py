@@ -159,8 +159,12 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
 
 def _training_bytes(dataset: Dataset, preset: Preset) -> float:
     """Return the size of two checkpoints of each run, the last of which needs no optimizer."""
-    runs = Counter(run for plan in preset.seeds for run in planned_runs(preset, plan))
-    parameters = sum(count * _parameters(run, dataset, preset) for run, count in runs.items())
+    sizes: dict[tuple[object, ...], int] = {}
+    parameters = 0
+    for run in (run for plan in preset.seeds for run in planned_runs(preset, plan)):
+        kind = (run.modality, run.localizer, run.has_classifier)  # building networks takes time
+        sizes[kind] = sizes.get(kind) or _parameters(run, dataset, preset)
+        parameters += sizes[kind]
     return FLOAT32 * parameters * (2 + SLOTS[preset.training.optimizer])
 
 

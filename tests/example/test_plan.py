@@ -66,8 +66,11 @@ def test_a_plan_counts_what_two_checkpoints_take(dataset, tmp_path, monkeypatch)
     unit = Workspace(tmp_path).unit("run", {})
     for history in (History((1.0,), (1.0,)), History((1.0, 1.0), (1.0, 1.0), is_finished=True)):
         checkpoints.save(unit, networks, optimizer, history)
-    monkeypatch.setattr(plan, "planned_runs", lambda *_: [run])
-    assert plan._training_bytes(dataset, PRESET) == pytest.approx(plan._size(unit.folder), rel=0.05)
+    with monkeypatch.context() as patched:
+        patched.setattr(plan, "planned_runs", lambda *_: [run])
+        assert plan._training_bytes(dataset, PRESET) == pytest.approx(plan._size(unit.folder), rel=0.05)
+    each = [plan._parameters(run, dataset, PRESET) for run in all_runs(PRESET)]
+    assert plan._training_bytes(dataset, PRESET) == 4 * (2 + 2) * sum(each)  # of float32; Adam keeps two values of each
 
 
 def test_a_plan_counts_every_frame_that_an_epoch_visits(dataset, monkeypatch):
