@@ -3,6 +3,7 @@
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from supervised_st import affine_sample
 EXCERPT = "excerpt"
 EXCERPT_FRAMES = 12  # of the one clip on which everything is measured: enough for one stack of flows
 FLOAT32, FLOAT16, FLOAT64 = 4, 2, 8  # bytes
+SLOTS = {"adam": 2, "sgd": 1}  # values that an optimizer keeps of each parameter
 
 Samples = Callable[[Run, int], Sample]  # returns that many samples as a run reads them
 
@@ -68,15 +70,34 @@ def make(
         costs.append(_training_cost(dataset, preset, weights, excerpt.samples, device))
         costs.append(_feature_cost(dataset, preset, excerpt.samples, device))
     costs.append(Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs)))
-    missing, free = costs[-1].bytes - sum(map(_size, written)), shutil.disk_usage(folder).free
-    if missing > free:
-        raise NotEnoughDiskError(
-            f"the run still needs {missing / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB "
-            "left: choose another --output or another --preset"
-        )
+    _check_room(costs[-1].bytes, folder, written)
     heading = f"plan (measured on {device.type}, without the linear classifiers):"
     table = [f"  {it.stage:<10}{it.amount:<28}{duration(it.seconds):>12}{it.bytes / 1e9:>10.1f} GB" for it in costs]
     return "\n".join([*_network_lines(dataset, preset, weights), "", heading, *table])
+
+
+def check_disk(
+    dataset: Dataset, preset: Preset, folder: Path, device: torch.device, written: Iterable[Path], times: int = 1
+) -> None:
+    """Raise an error if ``times`` such runs do not fit on the disk. One process does it.
+
+    As in ``make``, frames are prepared to see how large they get, but nothing is timed.
+    """
+    ends: Counter[str] = Counter()
+    for clip in (*dataset.train, *dataset.test):
+        ends[clip.video] = max(ends[clip.video], clip.stop)
+    prepared = ends.total() / EXCERPT_FRAMES * _excerpt(dataset, preset, folder, device).bytes
+    needed = prepared + _training_bytes(dataset, preset) + _feature_bytes(dataset, preset)
+    _check_room(times * needed, folder, written)
+
+
+def _check_room(needed: float, folder: Path, written: Iterable[Path]) -> None:
+    missing, free = needed - sum(map(_size, written)), shutil.disk_usage(folder).free
+    if missing > free:
+        raise NotEnoughDiskError(
+            f"the run still needs {missing / 1e9:.1f} GB in {folder}, but its disk has {free / 1e9:.1f} GB "
+            "left: make room, or choose another --output or another --preset"
+        )
 
 
 def training_seconds(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> float:
@@ -120,11 +141,10 @@ def _write_excerpt(dataset: Dataset, path: Path) -> Clip:
 def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: Samples, device: torch.device) -> Cost:
     """Measure one kind of run after the other at the detail level, whose crops are the largest."""
     measured: dict[tuple[Phase, str | None], tuple[float, float]] = {}
-    seconds = disk = 0.0
+    seconds = 0.0
     # The temporal detail stream comes last, and has the largest inputs.
     runs = [run for plan in preset.seeds for run in reversed(planned_runs(preset, plan))]
     for run in runs:
-        disk += FLOAT32 * _parameters(run, dataset, preset)
         kind = (run.phase, run.localizer)
         if kind not in measured:
             networks = build(run, len(dataset.classes), preset, weights).to(device)
@@ -134,7 +154,18 @@ def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: 
         count = sum(parts(clip, settings.span) for clip in dataset.train)
         steps = math.ceil(count / preset.training.batch)
         seconds += settings.epochs * (steps * per_step + count * per_sample)
-    return Cost("train", f"{len(runs)} runs, at most", seconds, disk)
+    return Cost("train", f"{len(runs)} runs, at most", seconds, _training_bytes(dataset, preset))
+
+
+def _training_bytes(dataset: Dataset, preset: Preset) -> float:
+    """Return the size of two checkpoints of each run, the last of which needs no optimizer."""
+    sizes: dict[tuple[object, ...], int] = {}
+    parameters = 0
+    for run in (run for plan in preset.seeds for run in planned_runs(preset, plan)):
+        kind = (run.modality, run.localizer, run.has_classifier)  # building networks takes time
+        sizes[kind] = sizes.get(kind) or _parameters(run, dataset, preset)
+        parameters += sizes[kind]
+    return FLOAT32 * parameters * (2 + SLOTS[preset.training.optimizer])
 
 
 def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -> tuple[float, float]:
@@ -154,7 +185,7 @@ def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -
 
 def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: torch.device) -> Cost:
     """Measure FC6 of both regions at the temporal detail level and multiply by the streams."""
-    run = Run(Phase.JOINT, Modality.TEMPORAL, preset.data.levels[-1], preset.scope.main_localizer, Variant.SSTN)
+    run = _described_run(preset)
     networks = build(run, len(dataset.classes), preset).to(device).eval()
     size = (preset.data.glimpse, preset.data.glimpse)
 
@@ -164,13 +195,29 @@ def _feature_cost(dataset: Dataset, preset: Preset, samples: Samples, device: to
         for theta in (networks.transformer.localize(sample.image), sample.theta):
             networks.classifier.fc6(affine_sample(sample.image, theta, size, antialias=True)).sum().item()
 
+    described, streams = _described(dataset, preset)
+    seconds = streams * described * _seconds(both_regions)
+    return Cost("features", f"{described} frames, {streams} streams", seconds, _feature_bytes(dataset, preset))
+
+
+def _described_run(preset: Preset) -> Run:
+    return Run(Phase.JOINT, Modality.TEMPORAL, preset.data.levels[-1], preset.scope.main_localizer, Variant.SSTN)
+
+
+def _described(dataset: Dataset, preset: Preset) -> tuple[int, int]:
+    """Return the number of frames of which features are computed, and in how many streams."""
     clips = (*dataset.train, *dataset.test)
     described = sum(math.ceil(len(clip) / preset.evaluation.feature_stride) for clip in clips)
-    streams = sum(not plan.only for plan in preset.seeds) * len(Modality) * len(preset.data.levels)
-    features = described * len(Region) * networks.classifier.width * FLOAT16
-    grams = len(Region) * len(clips) * len(dataset.train) * FLOAT64
-    seconds = streams * described * _seconds(both_regions)
-    return Cost("features", f"{described} frames, {streams} streams", seconds, streams * (features + grams))
+    return described, sum(not plan.only for plan in preset.seeds) * len(Modality) * len(preset.data.levels)
+
+
+def _feature_bytes(dataset: Dataset, preset: Preset) -> float:
+    described, streams = _described(dataset, preset)
+    with torch.device("meta"):
+        width = build(_described_run(preset), len(dataset.classes), preset).classifier.width
+    features = described * len(Region) * width * FLOAT16
+    grams = len(Region) * (len(dataset.train) + len(dataset.test)) * len(dataset.train) * FLOAT64
+    return streams * (features + grams)
 
 
 def _seconds(work: Callable[[], object]) -> float:

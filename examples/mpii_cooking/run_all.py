@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -23,7 +24,7 @@ if __name__ == "__main__":
 import torch
 import tyro
 
-from examples.mpii_cooking import distributed, plan
+from examples.mpii_cooking import distributed, plan, storage
 from examples.mpii_cooking import study as studies
 from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
@@ -109,7 +110,8 @@ def main(
         if not chosen.seeds:
             raise DataError(f"seeds must be at least 1, got {seeds}")
         choices = Choices(groups=groups, without=without, rate=rate, aspect=aspect)
-        with distributed.joined():
+        with distributed.joined(), ExitStack() as stack:
+            distributed.once(lambda: stack.enter_context(storage.held(folder)))
             if study is not None:
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
@@ -119,8 +121,11 @@ def main(
                 for each in (folds[:1] if plan_only else folds)
             }
             report({name: each for name, each in found.items() if each is not None}, folder)
-    except (DataError, plan.NotEnoughDiskError, TrainingDivergedError, OverflowError) as problem:
+    except (DataError, plan.NotEnoughDiskError, storage.InUseError, TrainingDivergedError, OverflowError) as problem:
         print(f"error: {problem}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except OSError as problem:
+        print(f"error: {storage.explained(problem)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except distributed.OtherRankFailed:
         # torchrun ends all processes as soon as one has ended, but the one that failed has to print its error first.
@@ -188,13 +193,14 @@ def run(
             distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
         dataset = distributed.once(lambda: open_dataset(videos, split, choices))
     distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
+    written = (cache, *folder.glob("seed-*"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
-            written = (cache, *folder.glob("seed-*"))
             distributed.once(lambda: print(plan.make(dataset, preset, folder, device, released, written)))
         if plan_only:
             return None
     with timings.stage("prepare"):
+        distributed.once(lambda: plan.check_disk(dataset, preset, folder, device, written))
         caches = prepare(dataset, preset.data, Workspace(cache))
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)

@@ -25,7 +25,7 @@ from examples.mpii_cooking.evaluation.scores import labels
 from examples.mpii_cooking.evaluation.study_results import Condition, Kind, StudyResults
 from examples.mpii_cooking.evaluation.visibility import compute_shown, load_shown
 from examples.mpii_cooking.formats import duration
-from examples.mpii_cooking.plan import training_seconds
+from examples.mpii_cooking.plan import check_disk, training_seconds
 from examples.mpii_cooking.report import provenance, study_page
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.runs import planned_runs
@@ -78,6 +78,8 @@ def run(kind: Kind, output: Path, preset: Preset, *, plan_only: bool) -> None:
     if plan_only:
         return
     with timings.stage("prepare"):
+        written, first = (output / "cache", *output.glob("*-seed-*")), setups[0]
+        distributed.once(lambda: check_disk(first.dataset, first.preset, output, device, written, times=len(setups)))
         kitchens = {setup.kitchen: setup.dataset for setup in setups}
         caches = {
             name: prepare(dataset, preset.data, Workspace(output / "cache" / name))

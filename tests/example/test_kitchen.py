@@ -1,7 +1,9 @@
 """The synthetic kitchen: a folder like the real one, the same every time, whose cues are where they should be."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,28 +45,61 @@ def test_each_fold_of_the_kitchen_tests_one_subject(tmp_path):
         }
 
 
-def test_the_kitchen_is_the_same_every_time_and_resumes_where_it_stopped(tmp_path):
-    def made(folder: str, seed: int = 0) -> dict[str, bytes]:
-        kitchen.make_kitchen(tmp_path / folder, SMALL, seed)
-        return {path.name: path.read_bytes() for path in (tmp_path / folder).rglob("*") if path.is_file()}
-
-    first = made("a")
-    kept, lost = (tmp_path / "a" / "videos" / f"s{subject}-d01-cam-002.avi" for subject in (11, 12))
-    lost.unlink()
-    written = kept.stat().st_mtime_ns
-    assert made("a") == first == made("b")
-    assert kept.stat().st_mtime_ns == written
-    assert made("b", seed=1)[kept.name] != first[kept.name]
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_kitchen_opens_after_its_writer_was_killed_and_is_not_written_again(tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kitchen")
+    kitchen.make_kitchen(folder, SMALL, seed=0)
+    return folder
+
+
+def test_the_kitchen_is_the_same_every_time_and_is_written_once(tmp_path, small):
     kitchen.make_kitchen(tmp_path, SMALL, seed=0)
-    rows = tmp_path / "detectionGroundtruth-1-0.csv"
-    (tmp_path / f".123.{rows.name}").write_bytes(rows.read_bytes()[:50])
-    written = rows.stat()
+    assert contents(tmp_path) == contents(small)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     kitchen.make_kitchen(tmp_path, SMALL, seed=0)
-    assert (rows.stat().st_ino, rows.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
-    assert len(open_dataset(tmp_path).videos) == 12
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == written
+
+
+def flip_a_bit(path: Path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def zero_a_block(path: Path):
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + bytes(200) + content[300:])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("videos/s12-d01-cam-002.avi", flip_a_bit),
+        ("videos/s12-d01-cam-002.avi", zero_a_block),
+        ("videos/s12-d01-cam-002.avi", Path.unlink),
+        ("cues.json", flip_a_bit),
+        ("detectionGroundtruth-1-0.csv", zero_a_block),
+        ("manifest.json", lambda path: path.write_bytes(b"")),
+    ],
+)
+def test_what_was_damaged_in_a_kitchen_is_made_again(tmp_path, small, name, damage):
+    shutil.copytree(small, tmp_path / "kitchen")
+    damage(tmp_path / "kitchen" / name)
+    kitchen.make_kitchen(tmp_path / "kitchen", SMALL, seed=0)
+    made = contents(tmp_path / "kitchen")
+    assert {name: content for name, content in made.items() if not name.endswith(".damaged")} == contents(small)
+
+
+def test_a_kitchen_whose_writer_was_killed_is_made_again_with_another_seed(tmp_path, small):
+    shutil.copytree(small, tmp_path / "killed")
+    (tmp_path / "killed" / "manifest.json").unlink()
+    for name in ("killed", "new"):
+        kitchen.make_kitchen(tmp_path / name, SMALL, seed=1)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "new") != contents(small)
 
 
 def test_how_much_each_cue_says_of_the_class():

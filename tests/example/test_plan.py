@@ -9,9 +9,13 @@ import torch
 from examples.mpii_cooking import plan
 from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.training.runs import all_runs
+from examples.mpii_cooking.training import checkpoints
+from examples.mpii_cooking.training.checkpoints import History
+from examples.mpii_cooking.training.runs import Run, all_runs, build
+from examples.mpii_cooking.training.train import make_optimizer
 from examples.mpii_cooking.training.weights import NO_WEIGHTS
-from examples.mpii_cooking.variants import Variant
+from examples.mpii_cooking.variants import Modality, Phase, Variant
+from examples.mpii_cooking.workspace import Workspace
 from tests.helpers.made_up_samples import changed
 from tests.helpers.small_videos import PRESET, moving_patch, write
 
@@ -37,6 +41,36 @@ def test_a_plan_needs_disk_for_what_is_not_written_yet(dataset, tmp_path, monkey
     with (written / "weights").open("wb") as file:
         file.truncate(2 * 10**9)
     assert "total" in plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [written])
+
+
+def test_every_run_needs_disk_for_what_it_will_write(dataset, tmp_path, monkeypatch):
+    """Without the plan's measurements, but for as much."""
+    asked = []
+    monkeypatch.setattr(plan, "_check_room", lambda needed, *_: asked.append(needed))
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: (1.0, 1.0))
+    arguments = dataset, PRESET, tmp_path, torch.device("cpu")
+    plan.make(*arguments, NO_WEIGHTS, [])
+    plan.check_disk(*arguments, [])
+    plan.check_disk(*arguments, [], times=3)
+    assert asked[1] == pytest.approx(asked[0], rel=0.01)
+    assert asked[2] == 3 * asked[1]
+
+
+def test_a_plan_counts_what_two_checkpoints_take(dataset, tmp_path, monkeypatch):
+    run = Run(Phase.RECOGNITION, Modality.SPATIAL, PRESET.data.levels[0])
+    networks = build(run, len(dataset.classes), PRESET)
+    optimizer = make_optimizer(run, networks, PRESET)
+    for parameter in networks.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    unit = Workspace(tmp_path).unit("run", {})
+    for history in (History((1.0,), (1.0,)), History((1.0, 1.0), (1.0, 1.0), is_finished=True)):
+        checkpoints.save(unit, networks, optimizer, history)
+    with monkeypatch.context() as patched:
+        patched.setattr(plan, "planned_runs", lambda *_: [run])
+        assert plan._training_bytes(dataset, PRESET) == pytest.approx(plan._size(unit.folder), rel=0.05)
+    each = [plan._parameters(run, dataset, PRESET) for run in all_runs(PRESET)]
+    assert plan._training_bytes(dataset, PRESET) == 4 * (2 + 2) * sum(each)  # of float32; Adam keeps two values of each
 
 
 def test_a_plan_counts_every_frame_that_an_epoch_visits(dataset, monkeypatch):

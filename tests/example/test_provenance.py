@@ -3,6 +3,8 @@
 import re
 import subprocess
 
+import pytest
+
 from examples.mpii_cooking.report import provenance
 
 
@@ -22,6 +24,16 @@ def test_timings_add_up_per_job_in_the_order_of_their_stages(tmp_path):
     assert [row.stage for row in provenance.Timings(path, "quick").rows()] == ["train", "classify"]
     assert total(provenance.Timings(path, "quick")) == total(timings)
     assert [row.stage for row in provenance.Timings(path, "smoke").rows()] == ["train"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"quick": [{"stage": "train"}]}'])
+def test_damaged_timings_are_set_aside(tmp_path, content):
+    path = tmp_path / "timings.json"
+    path.write_text(content)
+    with provenance.Timings(path, "quick").stage("train"):
+        pass
+    assert path.with_name("timings.json.damaged").read_text() == content
+    assert [row.stage for row in provenance.Timings(path, "quick").rows()] == ["train"]
 
 
 def test_a_commit_says_whether_the_code_was_changed_since(tmp_path):

@@ -247,6 +247,7 @@ def spoiled(tmp_path):
     def folder(change):
         made_up_results().save(tmp_path)
         content = json.loads((tmp_path / "results.json").read_text())
+        del content["digest"]  # as version 0.3.0 wrote it
         change(content)
         (tmp_path / "results.json").write_text(json.dumps(content))
         return tmp_path
@@ -281,6 +282,24 @@ def drop(content, name):
 def test_results_that_do_not_fit_are_refused_by_name(spoiled, change, message):
     with pytest.raises(ResultsError, match=message):
         Results.load(spoiled(change))
+
+
+def test_results_that_were_changed_are_refused(spoiled):
+    path = spoiled(lambda content: content.update(digest="0"))
+    with pytest.raises(ResultsError, match=r"results\.json was changed since it was written; run the same command"):
+        Results.load(path)
+
+
+def test_scores_that_were_changed_are_refused(tmp_path):
+    made_up_results().save(tmp_path)
+    path = tmp_path / "scores.npz"
+    content = path.read_bytes()
+    for position in range(0, len(content), len(content) // 50):
+        path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
+        with pytest.raises(ResultsError, match=r"scores\.npz was changed since it was written; run the same command"):
+            Results.load(tmp_path)
+    path.write_bytes(content)
+    Results.load(tmp_path)
 
 
 def test_missing_files_and_scores_of_another_shape_are_refused_by_name(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from examples.mpii_cooking.workspace import Workspace, fingerprint, write_json, written_aside
+from examples.mpii_cooking.workspace import Unit, Workspace, fingerprint
 from tests.helpers.programs import run_python
 
 
@@ -65,29 +65,83 @@ def test_a_flipped_bit_is_noticed(tmp_path, caplog, position):
     path.write_bytes(content)
     with caplog.at_level(logging.WARNING):
         assert not Workspace(tmp_path).unit("work", {"seed": 0}).done
-    assert "data.bin is missing or was changed" in caplog.text
+    assert "data.bin was changed since it was written; it is kept as data.bin.damaged" in caplog.text
+    assert path.with_name("data.bin.damaged").read_bytes() == content
+    finished(tmp_path, seed=0)
+    assert Workspace(tmp_path).unit("work", {"seed": 0}).done
 
 
 def test_a_missing_file_is_noticed(tmp_path, caplog):
     finished(tmp_path, seed=0).path("data.bin").unlink()
     assert not Workspace(tmp_path).unit("work", {"seed": 0}).done
-    assert "data.bin is missing or was changed" in caplog.text
+    assert "data.bin is missing; it is made again" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"files": {}}'])
 def test_a_broken_manifest_is_noticed(tmp_path, caplog, content):
     finished(tmp_path, seed=0).path("manifest.json").write_text(content)
     assert not Workspace(tmp_path).unit("work", {"seed": 0}).done
-    assert "cannot be read" in caplog.text
+    assert "manifest.json.damaged, and made again" in caplog.text
 
 
-def test_a_later_commit_replaces_the_earlier(tmp_path):
-    unit = finished(tmp_path, seed=0)
-    unit.path("more.bin").write_bytes(b"def")
-    unit.commit("more.bin", frames=4)
-    again = Workspace(tmp_path).unit("work", {"seed": 0})
-    assert again.facts == {"frames": 4}
-    assert sorted(path.name for path in again.folder.iterdir()) == ["manifest.json", "more.bin"]
+@pytest.mark.parametrize("change", [lambda facts: facts.update(frames=2), lambda facts: facts.pop("frames")])
+def test_changed_facts_are_noticed(tmp_path, caplog, change):
+    path = finished(tmp_path, seed=0).path("manifest.json")
+    content = json.loads(path.read_text())
+    change(content["facts"])
+    path.write_text(json.dumps(content))
+    assert not Workspace(tmp_path).unit("work", {"seed": 0}).done
+    assert "manifest.json was changed since it was written" in caplog.text
+
+
+def commit_epoch(root: Path, epoch: int, **inputs: object):
+    unit = Workspace(root).unit("work", inputs)
+    unit.path(f"{epoch}.bin").write_bytes(bytes([epoch]))
+    unit.commit(f"{epoch}.bin", epoch=epoch)
+    return unit
+
+
+def names(unit: Unit):
+    return sorted(path.name for path in unit.folder.iterdir())
+
+
+def test_the_last_two_commits_from_the_same_inputs_stay_and_the_last_counts(tmp_path):
+    for epoch in (1, 2, 3):
+        unit = commit_epoch(tmp_path, epoch)
+    assert names(unit) == ["2.bin", "3.bin", "manifest-before.json", "manifest.json"]
+    assert Workspace(tmp_path).unit("work", {}).facts == {"epoch": 3}
+    assert names(commit_epoch(tmp_path, 1, seed=1)) == ["1.bin", "manifest.json"]
+
+
+@pytest.mark.parametrize("damaged", ["3.bin", "manifest.json"])
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_damaged_commit_gives_way_to_the_one_before(tmp_path, damaged, change):
+    for epoch in (1, 2, 3):
+        unit = commit_epoch(tmp_path, epoch)
+    change(unit.folder / damaged)
+    for _ in range(2):
+        again = Workspace(tmp_path).unit("work", {})
+        assert again.facts == {"epoch": 2}
+        assert again.file("2.bin").read_bytes() == bytes([2])
+    left = [name for name in names(commit_epoch(tmp_path, 3)) if not name.endswith(".damaged")]
+    assert left == ["2.bin", "3.bin", "manifest-before.json", "manifest.json"]
+    assert Workspace(tmp_path).unit("work", {}).facts == {"epoch": 3}
+    (unit.folder / "manifest.json").unlink()
+    assert Workspace(tmp_path).unit("work", {}).facts == {"epoch": 2}
+
+
+def test_a_commit_whose_files_were_overwritten_does_not_stay(tmp_path):
+    commit_epoch(tmp_path, 1)
+    unit = commit_epoch(tmp_path, 1)
+    assert names(unit) == ["1.bin", "manifest.json"]
+
+
+def test_two_damaged_commits_are_no_commit(tmp_path):
+    for epoch in (1, 2):
+        unit = commit_epoch(tmp_path, epoch)
+    for name in ("1.bin", "2.bin"):
+        (unit.folder / name).write_bytes(b"")
+    assert not Workspace(tmp_path).unit("work", {}).done
 
 
 def test_a_commit_needs_its_files(tmp_path):
@@ -96,21 +150,6 @@ def test_a_commit_needs_its_files(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"other\.bin"):
         unit.commit("data.bin", "other.bin")
     assert not Workspace(tmp_path).unit("work", {}).done
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "numbers.json"
-    write_json(path, {"a": 1})
-
-    def fail_half_way():
-        with written_aside(path) as aside:
-            aside.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        fail_half_way()
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_fingerprint_sees_values_not_their_order():

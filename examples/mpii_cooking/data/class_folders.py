@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Split
-from examples.mpii_cooking.workspace import visible
+from examples.mpii_cooking.storage import visible
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import numpy as np
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Framing
 from examples.mpii_cooking.data.video import Frame
-from examples.mpii_cooking.workspace import visible
+from examples.mpii_cooking.storage import visible
 
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SAME_RATE = 1.05

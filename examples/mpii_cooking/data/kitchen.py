@@ -7,10 +7,8 @@ the thing depends on how far off the hand works. Nothing else depends on the cla
 positions, light and clutter are random.
 """
 
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +20,8 @@ from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import mpii, video
 from examples.mpii_cooking.data.dataset import Cues
 from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, draw_thing
-from examples.mpii_cooking.workspace import write_json, written_aside
+from examples.mpii_cooking.storage import written_aside
+from examples.mpii_cooking.workspace import Workspace
 
 THINGS = ("leek", "salami", "cheese", "cabbage", "fish", "onion")
 MOVEMENTS = ("hold", "slice", "chop", "stir")  # which moves along x, y: neither, x, y, both
@@ -55,6 +54,7 @@ ACTIVITIES = (
 )
 """The table of classes. The thing decides three quarters of them, the movement half, the place three eighths."""
 
+_ANNOTATIONS = "detectionGroundtruth-1-0.csv"
 _FILE_NAME = "s{:02d}-d01-cam-002"  # by the subject's number
 _IDLE = 5  # frames before the first action and between two actions
 
@@ -74,16 +74,10 @@ class Action(NamedTuple):
 
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
-    """Write ``folder/videos/*.avi``, their cues and the annotation file.
-
-    Complete files are kept if size and seed are the same.
-    """
-    note = folder / "recipe.json"
-    recipe = {"size": asdict(size) | {"distance": list(size.distance)}, "seed": seed, "version": VERSION}
-    if not (note.is_file() and json.loads(note.read_text(encoding="utf-8")) == recipe):
-        for old in (*folder.glob("*.csv"), *folder.glob("videos/*.avi")):
-            old.unlink()
-        write_json(note, recipe)
+    """Write ``folder/videos/*.avi``, their cues and the annotation file, unless they are there and whole."""
+    unit = Workspace(folder.parent).unit(folder.name, {"size": size, "seed": seed, "version": VERSION})
+    if unit.done:
+        return
     plans = {
         subject: _plan(size, np.random.default_rng((seed, subject, 0)))
         for subject in sorted(mpii.TRAIN_SUBJECTS + mpii.TEST_SUBJECTS)
@@ -91,13 +85,12 @@ def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         made = pool.map(lambda subject: _film(folder, subject, plans[subject], size, seed), plans)
         boxes = list(tqdm(made, total=len(plans), desc="synthetic kitchen", unit="video"))
-    annotations = folder / "detectionGroundtruth-1-0.csv"
-    if not annotations.is_file():
-        values = dict(zip(Activity._fields, zip(*ACTIVITIES[: size.classes], strict=True), strict=True))
-        mpii.write_cues(folder, Cues(values, dict(zip(map(_FILE_NAME.format, plans), boxes, strict=True))))
-        with written_aside(annotations) as aside:
-            rows = (row for subject, actions in plans.items() for row in _rows(subject, actions))
-            aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    values = dict(zip(Activity._fields, zip(*ACTIVITIES[: size.classes], strict=True), strict=True))
+    mpii.write_cues(folder, Cues(values, dict(zip(map(_FILE_NAME.format, plans), boxes, strict=True))))
+    with written_aside(folder / _ANNOTATIONS) as aside:
+        rows = (row for subject, actions in plans.items() for row in _rows(subject, actions))
+        aside.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    unit.commit(_ANNOTATIONS, mpii.CUES, *map(_video_name, plans))
 
 
 def _plan(size: KitchenSize, rng: np.random.Generator) -> list[Action]:
@@ -127,19 +120,21 @@ def _rows(subject: int, actions: list[Action]) -> list[str]:
 
 
 def _film(folder: Path, subject: int, actions: list[Action], size: KitchenSize, seed: int) -> NDArray[np.float32]:
-    """Write one video, unless it is there, and return the boxes of its things, (frames, 4)."""
-    path = folder / "videos" / f"{_FILE_NAME.format(subject)}.avi"
+    """Write one video, and return the boxes of its things, (frames, 4)."""
     rng = np.random.default_rng((seed, subject, 1))
     scene = Scene((size.width, size.height), rng)
     poses = _poses(actions, size.distance, rng)
     things = [draw_thing(action.activity.thing, rng, scene.unit) for action in actions]
     current = _current_action(actions)
     held = [things[index] if now >= actions[index].start else None for now, index in enumerate(current)]
-    if not path.is_file():
-        with video.new_video(path, "mjpeg", rate=15) as writer:
-            for pose, index, thing in zip(poses, current, held, strict=True):
-                writer.write(scene.frame(pose, actions[index].activity.place, thing, rng))
+    with video.new_video(folder / _video_name(subject), "mjpeg", rate=15) as writer:
+        for pose, index, thing in zip(poses, current, held, strict=True):
+            writer.write(scene.frame(pose, actions[index].activity.place, thing, rng))
     return np.array([scene.box(pose, thing) for pose, thing in zip(poses, held, strict=True)], np.float32)
+
+
+def _video_name(subject: int) -> str:
+    return f"videos/{_FILE_NAME.format(subject)}.avi"
 
 
 def _poses(actions: list[Action], distance: tuple[float, float], rng: np.random.Generator) -> list[Pose]:

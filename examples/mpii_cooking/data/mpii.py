@@ -6,7 +6,6 @@ category_id, category_name``. Frames count from 1 and the end is inclusive. Cate
 Videos that were made have a file with their cues beside the annotations. Real ones have none.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ import numpy as np
 
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, Cues, DataError, Dataset, Split
-from examples.mpii_cooking.workspace import visible, write_json
+from examples.mpii_cooking.storage import DamagedError, read_json, visible, write_json
 
 BACKGROUND = 1
 TRAIN_SUBJECTS = (11, 12, 13, 14, 15)
@@ -26,7 +25,8 @@ FIXED5 = Split("fixed5", TRAIN_SUBJECTS, TEST_SUBJECTS)  # the paper's split
 PAPER_CLIPS = (1715, 2033)
 """Training and test clips of the split behind the paper's tables: each percentage of its Table 2 is k / 2033."""
 
-_CUES = "cues.json"
+CUES = "cues.json"
+_CUES_SCHEMA = 1
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a plain name: it must not lead out of the folder
 
 
@@ -178,13 +178,16 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
 def write_cues(folder: Path, cues: Cues) -> None:
     """Write the cues of videos that were made into their folder. A frame without a thing has null for its box."""
     boxes = {key: [None if np.isnan(box).any() else box.tolist() for box in rows] for key, rows in cues.boxes.items()}
-    write_json(folder / _CUES, {"values": cues.values, "boxes": boxes})
+    write_json(folder / CUES, {"values": cues.values, "boxes": boxes}, _CUES_SCHEMA)
 
 
 def _read_cues(folder: Path) -> Cues | None:
-    if not (folder / _CUES).is_file():
+    try:
+        stored = read_json(folder / CUES, _CUES_SCHEMA)
+    except FileNotFoundError:
         return None
-    stored = json.loads((folder / _CUES).read_text(encoding="utf-8"))
+    except DamagedError as problem:
+        raise DataError(str(problem)) from None
     nowhere = [np.nan] * 4
     return Cues(
         {cue: tuple(values) for cue, values in stored["values"].items()},

@@ -23,6 +23,7 @@ from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import flow, frames, video
 from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Dataset, Framing
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
@@ -168,7 +169,8 @@ def prepare_video(
     names = {(level, part): _profile_name(level, part) for level in levels for part in PROFILE}
     with ExitStack() as files:
         rgb = {level: files.enter_context(video.new_video(unit.path(_rgb_name(level)), "mjpeg")) for level in levels}
-        profiles = {key: files.enter_context(unit.path(name).open("wb")) for key, name in names.items()}
+        asides = {key: files.enter_context(written_aside(unit.path(name))) for key, name in names.items()}
+        profiles = {key: files.enter_context(aside.open("wb")) for key, aside in asides.items()}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
         gray = _write_levels(frames.decode(path, framing), rgb, settings.flow_height, framing.aspect)
         flows = _written(flow.flows(gray, flow.estimator(settings.flow), settings.flow_bound), both)

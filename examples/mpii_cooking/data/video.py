@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from examples.mpii_cooking.data.dataset import DataError
-from examples.mpii_cooking.workspace import written_aside
+from examples.mpii_cooking.storage import written_aside
 
 CACHE_RATE = 25
 """Frames per second of every cache: a frame takes 40 ticks of Matroska's millisecond clock, so its time is exact."""

@@ -13,9 +13,9 @@ from examples.mpii_cooking.evaluation.predictions import answered_runs, guidance
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import labels, load_scores
 from examples.mpii_cooking.evaluation.visibility import load_shown
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.weights import origins
-from examples.mpii_cooking.workspace import written_aside
 
 
 def collect(
@@ -78,8 +78,9 @@ def _probe_frames(experiment: Experiment, folder: Path) -> Iterator[schema.Probe
         for clip, frame, image in zip(clips, frames, images, strict=True):
             picture = experiment.caches[experiment.dataset.test[clip].video].rgb(level, frame)
             left = (picture.shape[1] - level.height) // 2
+            crop = cv2.cvtColor(picture[:, left : left + level.height], cv2.COLOR_RGB2BGR)
             with written_aside(folder / image) as aside:
-                cv2.imwrite(str(aside), cv2.cvtColor(picture[:, left : left + level.height], cv2.COLOR_RGB2BGR))
+                aside.write_bytes(cv2.imencode(".png", crop)[1].tobytes())  # cv2.imwrite says nothing of a full disk
         target = sample.theta.double().numpy()
         yield schema.ProbeFrames(level.name, tuple(images), tuple(clips), tuple(frames), target)
 

@@ -1,12 +1,13 @@
 """FC6 of every frame of every clip, the features behind Table 3."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from torch import Tensor
 
 from examples.mpii_cooking import distributed
@@ -15,11 +16,12 @@ from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.samples import FrameSamples, Sample, chunks
 from examples.mpii_cooking.evaluation.predictions import evaluated
 from examples.mpii_cooking.evaluation.svm import Frames
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.objectives import evaluation_windows
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
-from examples.mpii_cooking.workspace import Unit, written_aside
+from examples.mpii_cooking.workspace import Unit
 from supervised_st import affine_sample
 
 SHARD = 256  # clips whose features are computed between two commits: the most that a killed run loses
@@ -103,19 +105,18 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
         return torch.stack([each.fc6(glimpse) for each, glimpse in zip(classifiers, glimpses, strict=True)])
 
     names = [f"{region}.npy" for region in Region]
-    with written_aside(unit.path(names[0])) as learned, written_aside(unit.path(names[1])) as hard_coded:
-        shape = (len(samples), classifiers[0].width)
-        files = [open_memmap(aside, "w+", np.float16, shape) for aside in (learned, hard_coded)]
-        row = 0
+    layout = {"descr": "<f2", "fortran_order": False, "shape": (len(samples), classifiers[0].width)}
+    with ExitStack() as stack:
+        asides = [stack.enter_context(written_aside(unit.path(name))) for name in names]
+        files = [stack.enter_context(aside.open("wb")) for aside in asides]
+        for file in files:
+            write_array_header_1_0(file, layout)
         for features in evaluated(experiment, samples, fc6):
             half = features.half()
             if not torch.isfinite(half).all():
                 raise OverflowError(f"features of unit {unit.folder} exceed float16's range of 65504")
             for file, values in zip(files, half.numpy(), strict=True):
-                file[row : row + len(values)] = values
-            row += half.shape[1]
-        for file in files:
-            file.flush()
+                file.write(values.astype("<f2").tobytes())
     unit.commit(*names, lengths=samples.lengths)
 
 

@@ -31,9 +31,9 @@ from examples.mpii_cooking.evaluation.estimates import (
 from examples.mpii_cooking.evaluation.measures import PAPER, Measure
 from examples.mpii_cooking.evaluation.significance import Estimate, Floats, Labels
 from examples.mpii_cooking.evaluation.stored import CURE, ResultsError
+from examples.mpii_cooking.storage import sha256, write_json, written_aside
 from examples.mpii_cooking.typed_json import STRICT, encode
 from examples.mpii_cooking.variants import PAPER_VARIANTS, Modality, Region, Variant, Window
-from examples.mpii_cooking.workspace import written_aside
 
 SCHEMA = 4  # raised when the files change
 FILE, SCORES_FILE = "results.json", "scores.npz"
@@ -76,12 +76,13 @@ class Results:
 
     def save(self, folder: Path) -> None:
         """Write ``results.json`` and, unless it is a record, ``scores.npz`` to ``folder``."""
+        content = encode(replace(self, scores={}))
+        del content["scores"]
         if not self.kept:
             with written_aside(folder / SCORES_FILE) as aside:
                 np.savez(aside, allow_pickle=False, **{_score_name(*key): self.scores[key] for key in self.scores})
-        content = encode(replace(self, scores={}))
-        del content["scores"]
-        stored.save(folder / FILE, content, SCHEMA)
+            content[stored.BESIDE] = {SCORES_FILE: sha256(folder / SCORES_FILE)}
+        write_json(folder / FILE, content, SCHEMA)
 
     @property
     def seeds(self) -> tuple[int, ...]:

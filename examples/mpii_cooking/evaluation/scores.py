@@ -15,6 +15,7 @@ from examples.mpii_cooking.evaluation import svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, CLIP_ROWS, POOLING_CELL, ClipCell
 from examples.mpii_cooking.evaluation.features import Stream, described_streams, features_fingerprint, load_features
 from examples.mpii_cooking.evaluation.svm import Gram, Labels
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.variants import Modality, Region
 from examples.mpii_cooking.workspace import Unit
@@ -96,7 +97,8 @@ def _compute_gram(experiment: Experiment, descriptors: Descriptors) -> None:
     pooling = svm.make_pooling(kind, train, pca)
     products = svm.gram(svm.describe(train, pca, pooling), svm.describe(test, pca, pooling))
     for name, values in products._asdict().items():
-        np.save(unit.path(f"{name}.npy"), values)
+        with written_aside(unit.path(f"{name}.npy")) as aside:
+            np.save(aside, values)
     unit.commit(*(f"{name}.npy" for name in Gram._fields))
 
 
@@ -124,5 +126,6 @@ def _compute_machine(experiment: Experiment, machine: Machine) -> None:
         products = reduce(Gram.joined, (_load_gram(experiment, each) for each in machine.descriptors(level)))
         scores.append(svm.svm_scores(products, truth, classes, experiment.preset.evaluation.svm_c))
     fused = np.mean(scores, axis=0)  # "average fusion", sec. 4
-    np.save(unit.path("scores.npy"), np.stack([*scores, fused]).astype(np.float32))
+    with written_aside(unit.path("scores.npy")) as aside:
+        np.save(aside, np.stack([*scores, fused]).astype(np.float32))
     unit.commit("scores.npy")

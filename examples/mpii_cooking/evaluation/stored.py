@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from examples.mpii_cooking.typed_json import Json, laid_out
-from examples.mpii_cooking.workspace import written_aside
+from examples.mpii_cooking.storage import DamagedError, read_json, sha256
 
 CURE = "run the same command again, finished work is reused"
+BESIDE = "beside"  # the digests of other files with results in the same folder, by their names
 Stored = TypeVar("Stored")
 
 
@@ -18,25 +18,18 @@ class ResultsError(ValueError):
 
 
 def load(path: Path, kind: type[Stored], schema: int) -> Stored:
-    """Read what ``save`` has written; ``ResultsError`` if the file is missing or is no ``kind`` of this ``schema``."""
+    """Read a file with results; ``ResultsError`` if it is missing, was changed or is no ``kind`` of this ``schema``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, schema, needs_digest=False)  # version 0.3.0 wrote none
+        for name, digest in content.pop(BESIDE, {}).items():
+            if (path.parent / name).is_file() and sha256(path.parent / name) != digest:
+                raise DamagedError(f"{path.parent / name} was changed since it was written")
+        return TypeAdapter(kind).validate_json(json.dumps(content))
     except FileNotFoundError:
         raise ResultsError(f"{path} is missing: a run writes it at its end") from None
-    except ValueError as broken:
-        raise ResultsError(f"{path} is not whole ({broken}); {CURE}") from None
-    version = content.pop("schema", None) if isinstance(content, dict) else None
-    if version != schema:
-        raise ResultsError(f"{path} has schema {version}, expected {schema}: another version wrote it; {CURE}")
-    try:
-        return TypeAdapter(kind).validate_json(json.dumps(content))
+    except DamagedError as problem:
+        raise ResultsError(f"{problem}; {CURE}") from None
     except ValidationError as misfit:
         first = misfit.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise ResultsError(f"{path} does not fit the schema: {place}: {first['msg']}; {CURE}") from misfit
-
-
-def save(path: Path, content: dict[str, Json], schema: int) -> None:
-    """Write the fields of a dataclass as JSON."""
-    with written_aside(path) as aside:
-        aside.write_text(laid_out({"schema": schema, **content}) + "\n", encoding="utf-8")

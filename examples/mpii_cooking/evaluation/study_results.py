@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.evaluation import schema, significance, stored
 from examples.mpii_cooking.evaluation.significance import Estimate
+from examples.mpii_cooking.storage import write_json
 from examples.mpii_cooking.typed_json import STRICT, encode
 from examples.mpii_cooking.variants import Phase, Variant
 
@@ -67,7 +68,7 @@ class StudyResults:
 
     def save(self, path: Path) -> None:
         """Write the results."""
-        stored.save(path, encode(self), SCHEMA)
+        write_json(path, encode(self), SCHEMA)
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from examples.mpii_cooking.evaluation.significance import Verdict
 from examples.mpii_cooking.evaluation.study_results import StudyResults
 from examples.mpii_cooking.report.figures_style import GRAY, INK, STYLE, VARIANT_COLORS
 from examples.mpii_cooking.report.study_text import AXIS
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.variants import Variant
-from examples.mpii_cooking.workspace import written_aside
 
 WIDTH, HEIGHT = 9.0, 3.0  # inches
 _MARGIN = 0.15  # of the range of values, beyond the longest interval

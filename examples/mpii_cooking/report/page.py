@@ -25,10 +25,10 @@ from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.report import figures, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.report.headline import headline
+from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.weights import RANDOM
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
-from examples.mpii_cooking.workspace import written_aside
 
 TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}  # the page's colors; others are gray
 REGION_TONES = {Region.LEARNED: "sstn", Region.HARD_CODED: "r_h"}

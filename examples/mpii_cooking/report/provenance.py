@@ -1,6 +1,5 @@
 """Where results come from: data, machine, versions and time, for the report."""
 
-import json
 import os
 import platform
 import shlex
@@ -21,8 +20,10 @@ from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Dataset
 from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.evaluation.schema import DatasetFacts, Environment, StageTime
+from examples.mpii_cooking.storage import read_back, write_json
 from examples.mpii_cooking.typed_json import encode
-from examples.mpii_cooking.workspace import write_json
+
+TIMINGS_SCHEMA = 1
 
 
 class Timings:
@@ -33,7 +34,7 @@ class Timings:
 
     def __init__(self, path: Path, job: str) -> None:
         self._path, self._job = path, job
-        self._jobs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self._jobs = read_back(path, TIMINGS_SCHEMA) or {}
         self._seconds: dict[str, float] = {row["stage"]: row["seconds"] for row in self._jobs.get(job, [])}
 
     @contextmanager
@@ -49,7 +50,7 @@ class Timings:
         finally:
             took = time.monotonic() - started
             self._seconds[name] = self._seconds.get(name, 0.0) + took
-            write_json(self._path, self._jobs | {self._job: encode(self.rows())})
+            write_json(self._path, self._jobs | {self._job: encode(self.rows())}, TIMINGS_SCHEMA)
         print(f"{name}: {took:.1f} s", flush=True)
 
     def rows(self) -> tuple[StageTime, ...]:

@@ -10,7 +10,7 @@ from examples.mpii_cooking.evaluation.study_results import StudyResults
 from examples.mpii_cooking.report import figures_study, page, study_text
 from examples.mpii_cooking.report.figures import PIXELS
 from examples.mpii_cooking.report.markdown import where_from
-from examples.mpii_cooking.workspace import written_aside
+from examples.mpii_cooking.storage import written_aside
 
 PICTURE = "gains.png"
 

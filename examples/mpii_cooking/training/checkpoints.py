@@ -1,13 +1,16 @@
 """What is stored of a run: weights, the optimizer's state while there is more to train, and the history of training."""
 
+import errno
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from examples.mpii_cooking.workspace import Unit, written_aside
+from examples.mpii_cooking.storage import written_aside
+from examples.mpii_cooking.workspace import Unit
 
 ThetaLists = list[list[list[float]]]  # theta of several frames
 
@@ -36,13 +39,16 @@ class History:
 
 
 def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
-    """Commit a checkpoint in place of the one before. At the end of training it has no optimizer state."""
+    """Commit a checkpoint; the one before stays. At the end of training it has no optimizer state."""
     tensors = {name: tensor.contiguous() for name, tensor in networks.state_dict().items()}
     if not history.is_finished:
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{slot}": tensor for slot, tensor in slots.items()}
     with written_aside(unit.path(history.weights_name)) as path:
-        save_file(tensors, path)
+        try:
+            save_file(tensors, path)
+        except SafetensorError as problem:  # what it makes of a full disk
+            raise OSError(errno.EIO, str(problem)) from problem
     unit.commit(history.weights_name, **asdict(history))
 
 

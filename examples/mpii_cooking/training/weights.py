@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.samples import RGB_MEAN
+from examples.mpii_cooking.storage import sha256
 from examples.mpii_cooking.training.networks import FULL_INPUT, Backbone, ResponseNorm
 from examples.mpii_cooking.variants import Modality
-from examples.mpii_cooking.workspace import sha256
 
 FILES: dict[str, tuple[str, ...]] = {
     "vgg-f": ("imagenet-vgg-f.mat",),

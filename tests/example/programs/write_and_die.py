@@ -5,7 +5,8 @@ import signal
 import sys
 from pathlib import Path
 
-from examples.mpii_cooking.workspace import Workspace, written_aside
+from examples.mpii_cooking.storage import written_aside
+from examples.mpii_cooking.workspace import Workspace
 
 folder, moment = sys.argv[1:]
 unit = Workspace(Path(folder)).unit("work", {"seed": 0})
