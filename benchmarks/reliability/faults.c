@@ -11,6 +11,7 @@ r renames to a path (f: from which; never fails), u removes. They are recorded f
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -36,11 +37,19 @@ void fault_arm(const char *path, const char *letters, long at, int code, int all
     folder_length = strlen(strcpy(folder, path));
 }
 
+/* Programs that are not made for this library are armed by their environment. */
+__attribute__((constructor)) static void arm_from_environment(void) {
+    const char *path = getenv("FAULT_FOLDER");
+    if (path)
+        fault_arm(path, getenv("FAULT_LETTERS"), atol(getenv("FAULT_FIRST")), atoi(getenv("FAULT_CODE")),
+                  atoi(getenv("FAULT_LASTS")));
+}
+
 /* All operations so far, one a line: letter, space, path. */
 const char *fault_record(void) { return record; }
 
 static int outcome(char letter, const char *path) {
-    if (!folder_length || strncmp(path, folder, folder_length)) return PASSES;
+    if (!folder_length || strncmp(path, folder, folder_length) || !strchr("/", path[folder_length])) return PASSES;
     size_t place = __atomic_fetch_add(&recorded, strlen(path) + 3, __ATOMIC_SEQ_CST);
     if (place + strlen(path) + 4 < sizeof record) snprintf(record + place, strlen(path) + 4, "%c %s\n", letter, path);
     if (!first || !strchr(failing, letter)) return PASSES;

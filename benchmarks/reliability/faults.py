@@ -200,16 +200,20 @@ class _Hook:
         return os.fsdecode(self._library.fault_record()).splitlines()
 
 
+def built(folder: Path) -> Path:
+    """Compile the library into a folder."""
+    library, source = folder / "faults.so", Path(__file__).with_suffix(".c")
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
 def main() -> int:
     """Build the library, and start this script again with it."""
     if PRELOAD in os.environ:
         return figures.run(__file__, figures.Part.RUNS, measure)
     with TemporaryDirectory() as name:
-        library = Path(name, "faults.so")
-        source = Path(__file__).with_suffix(".c")
-        subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-        again = [sys.executable, *sys.argv]
-        return subprocess.run(again, env=os.environ | {PRELOAD: str(library)}, check=False).returncode
+        preload = {PRELOAD: str(built(Path(name)))}
+        return subprocess.run([sys.executable, *sys.argv], env=os.environ | preload, check=False).returncode
 
 
 if __name__ == "__main__":

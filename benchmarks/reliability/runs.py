@@ -1,5 +1,6 @@
 """Starts the smoke run, and tells what it ends with, to be compared with an undisturbed one."""
 
+import atexit
 import json
 import os
 import signal
@@ -78,13 +79,19 @@ class Started:
         return ""
 
 
-def start(output: Path, *, short: bool, log: str = "log") -> Started:
-    """Start the smoke run, or the tiny one if ``short``, in a process group of its own; it writes to ``output``."""
+def start(output: Path, *, short: bool, log: str = "log", **variables: str) -> Started:
+    """Start the smoke run, or the tiny one if ``short``, in a process group of its own; it writes to ``output``.
+
+    ``variables`` are added to its environment.
+    """
     program = "benchmarks/reliability/tiny.py" if short else "examples/mpii_cooking/run_all.py"
     path = output.with_name(f"{output.name}.{log}")
     command = [sys.executable, str(ROOT / program), "--preset", "smoke", "--output", str(output)]
     with path.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command, env=os.environ | variables, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    atexit.register(_end, process)
     return Started(process, path)
 
 
@@ -117,6 +124,12 @@ def outcome(output: Path) -> Outcome:
 def differing(found: Outcome, expected: Outcome) -> list[str]:
     """Return the names of what differs."""
     return sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave no run behind when the script is stopped."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _digest(content: bytes) -> str:
