@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.saving import ROOT
 
 TIMEOUT = 3600  # seconds
-LINGERING = 15  # seconds in which the workers of a killed process must end
-UNTABULATED = ("command", "environment", "timings")  # in results.json: differ from start to start
+LINGERING = 60  # seconds in which the workers of a killed process must end; on an idle machine they take one or two
+OF_THE_START = ("command", "digest", "environment", "timings")  # in results.json: these differ from start to start
 
 Outcome = dict[str, str]  # digests of what a run computed, by name
 
@@ -108,8 +108,7 @@ def undisturbed(output: Path, *, short: bool) -> tuple[Outcome, float]:
 def outcome(output: Path) -> Outcome:
     """Return the digests of all results that follow from the data, of the decision values and of all weights."""
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
-    for name in UNTABULATED:
-        del results[name]
+    results = {name: value for name, value in results.items() if name not in OF_THE_START}
     del results["dataset"]["folder"]
     for curve in results["curves"]:
         del curve["seconds"]
