@@ -1,0 +1,97 @@
+"""The figures of reliability: every script's short form reaches its goals, and what they judge by can fail."""
+
+import json
+import random
+import shutil
+import sys
+from dataclasses import asdict
+
+import pytest
+
+from benchmarks.reliability import damage, faults, runs
+from benchmarks.reliability.figures import Figure, table
+from tests.helpers.programs import ROOT, run_python
+
+FOLDER = ROOT / "benchmarks" / "reliability"
+SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "figures.run(__file__" in path.read_text())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_the_short_form_reaches_every_goal(script, tmp_path):
+    if script.stem == "faults" and not (sys.platform == "linux" and shutil.which("cc")):
+        pytest.skip("lets the disk fail by a library in front of libc: needs Linux and a C compiler")
+    done = run_python(script, "--short", "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert json.loads((tmp_path / "figures.json").read_text())["rows"]
+
+
+@pytest.mark.parametrize(("held", "tried", "goal", "is_reached"), [
+    (100, 100, 1.0, True), (99, 100, 1.0, False), (95, 100, 0.95, True), (94, 100, 0.95, False), (0, 0, 1.0, False),
+])  # fmt: skip
+def test_a_goal_is_reached_by_the_last_case_that_it_needs(held, tried, goal, is_reached):
+    assert Figure("found", held, tried, goal=goal).is_reached == is_reached
+
+
+def test_the_table_says_why_a_figure_is_below_its_goal():
+    good = Figure("kills", 100, 100, anchor="nobody", detail="3 stages", why_below="never shown")
+    bad = Figure("lines", 1900, 2000, goal=0.96, why_below="some need a GPU")
+    versions = {"torch": "2.13.0"}
+    results = {
+        "name": "both", "seconds": 61.0, "machine": "a CPU", "versions": versions, "commit": "a" * 40,
+        "date": "2026-01-01", "rows": [asdict(good), asdict(bad)],
+    }  # fmt: skip
+    assert table([json.loads(json.dumps(results))]).splitlines() == [
+        "| figure | others show | ours | command, time |",
+        "| --- | --- | --- | --- |",
+        "| kills | nobody | 100 of 100; 3 stages | `both.py`, 1 min 1 s |",
+        "| lines | none found | 1,900 of 2,000 (95.0%) | `both.py`, 1 min 1 s |",
+        "",
+        "- lines, below the goal of 96%: some need a GPU",
+        "",
+        "a CPU, torch 2.13.0. Commits: `both` aaaaaaaaaa, 2026-01-01.",
+    ]
+
+
+@pytest.mark.parametrize("kind", damage.DAMAGES, ids=lambda kind: kind.name)
+def test_damage_changes_every_file(kind):
+    generator = random.Random(0)
+    for content in (b"\0", b"a", bytes(5000), bytes(range(256)) * 40):
+        for _ in range(50):
+            changed = bytearray(content)
+            kind.apply(changed, generator)
+            assert changed != content
+            assert len(changed) <= len(content)
+
+
+def test_a_file_that_stays_damaged_was_not_found(tmp_path):
+    output, intact = tmp_path / "run", tmp_path / "intact"
+    for folder in (output, intact):
+        folder.mkdir()
+        (folder / "a.npy").write_bytes(b"good")
+        (folder / "manifest.json").write_text("{}")
+    named = f"{output / 'a.npy'} was changed"
+
+    def found(content, said=named):
+        (output / "a.npy").write_bytes(content)
+        return damage._not_found(intact.relative_to(intact) / "a.npy", b"bad", output, intact, said)
+
+    assert found(b"good") == ""
+    assert found(b"good", said="") == "was not named"
+    assert found(b"bad") == "is not as it was"
+    assert found(b"other") == "is not as it was"
+
+
+@pytest.mark.parametrize(("operations", "problem"), [
+    (["w /o/.a", "s /o/.a", "f /o/.a", "r /o/a", "s /o"], None),
+    (["w /o/.a", "f /o/.a", "r /o/a", "s /o"], "a is renamed without being synced"),
+    (["s /o/.a", "w /o/.a", "f /o/.a", "r /o/a", "s /o"], "a is renamed without being synced"),
+    (["w /o/.a", "s /o/.a", "s /o", "f /o/.a", "r /o/a"], "the folder of a is not synced"),
+])  # fmt: skip
+def test_a_rename_needs_a_sync_before_and_after(operations, problem):
+    assert [*faults._not_synced(operations)] == [problem] * (problem is not None)
+
+
+def test_outcomes_differ_by_what_follows_from_the_data():
+    one = {"labels": "1", "scores of a": "2"}
+    assert runs.differing(one, {"scores of a": "2", "labels": "1"}) == []
+    assert runs.differing(one, {"labels": "1", "scores of a": "3", "network": "4"}) == ["network", "scores of a"]
