@@ -441,7 +441,7 @@ def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tm
             "joint": Run(Phase.JOINT, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
             "recognize": Run(Phase.RECOGNITION, Modality.SPATIAL, level),
         }
-        return {name: experiment.unit(run).fingerprint for name, run in runs.items()}
+        return {name: experiment.unit(run).inputs for name, run in runs.items()}
 
     def changes(before, after):
         return {name for name in before if before[name] != after[name]}
