@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,26 @@ def test_a_second_start_does_nothing_again(smoke):
     assert run(smoke).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert outcome(smoke) == first
+
+
+def test_changed_code_does_again_what_it_made_and_nothing_else(smoke, tmp_path):
+    checkout, output = tmp_path / "checkout", tmp_path / "output"
+    for folder in ("examples", "supervised_st"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(smoke, output)
+    svm = checkout / "examples" / "mpii_cooking" / "evaluation" / "svm.py"
+    svm.write_text(svm.read_text().replace("LinearSVC(C=c,", "LinearSVC(C=c * 100,"))
+    script = checkout / "examples" / "mpii_cooking" / "run_all.py"
+    again = [sys.executable, str(script), "--preset", "smoke", "--output", str(output)]
+    finished = subprocess.run(again, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode == 0, finished.stderr
+    said = [line for line in finished.stdout.splitlines() if "no longer fit" in line]
+    grams, scores = (len([*(smoke / "seed-0" / kind).rglob("manifest.json")]) for kind in ("gram", "scores"))
+    why = "no longer fit and are made again: code examples.mpii_cooking.evaluation.svm changed"
+    assert said == [f"pooling: {grams} {why}", f"linear SVMs: {scores} {why}"]
+    before, after = Results.load(smoke), Results.load(output)
+    assert all(not np.array_equal(after.scores[key], scores) for key, scores in before.scores.items())
+    assert encode(after.frame_answers) == encode(before.frame_answers)
 
 
 def test_killed_on_the_way_the_run_ends_with_the_same_tables(smoke, tmp_path):

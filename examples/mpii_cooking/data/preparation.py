@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def prepare(
         prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
-    contents = sources.read_contents(dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
+    read = partial(sources.read_contents, dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
+    contents = read()
     units = {key: video_unit(key, contents[key], settings, workspace, dataset.framing) for key in dataset.videos}
     say_what_no_longer_fits("prepare", units.values())
     found = _usable(dataset, checked, list(dataset.videos))
@@ -75,6 +76,8 @@ def prepare(
     hidden = not missing or not distributed.is_main()
     with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
         found |= _usable(dataset, prepared, missing)
+    if missing and read() != contents:
+        raise DataError("videos were changed while they were prepared: start again when they are complete")
     memory = video.FrameMemory(MEMORY)
     return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
 

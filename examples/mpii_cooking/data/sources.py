@@ -22,7 +22,8 @@ def read_contents(videos: Mapping[str, Path], note: Path, *, trust_mtime: bool =
     known: dict[str, Any] = (read_back(note, SCHEMA) or {"videos": {}})["videos"]
 
     def read(key: str) -> dict[str, str]:
-        was, now = known.get(key, {}), _stamps(videos[key])
+        was: dict[str, str] = known.get(key, {})
+        now = _stamps(videos[key])
         trusted = "dated" if trust_mtime else "exact"
         if was.get(trusted) == now[trusted]:
             return was
