@@ -5,7 +5,7 @@ Files come first and the manifest last, each in one step: a process that is kill
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -30,6 +30,15 @@ def fingerprint(inputs: object) -> str:
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, int, int, int]:
+    """Return the size, the time of modification, the inode and its time of change of a file.
+
+    A copy in place can set the time of modification back, but not that of the inode.
+    """
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns
+
+
 @dataclass
 class Unit:
     """One piece of work with its own folder."""
@@ -37,6 +46,8 @@ class Unit:
     folder: Path
     inputs: object
     """JSON values of everything that decides what the unit holds."""
+    check: Callable[[], None] | None = None
+    """Raises an error if what the unit is made from has changed; it is called before each commit."""
 
     @property
     def done(self) -> bool:
@@ -79,6 +90,8 @@ class Unit:
         What was committed before from the same inputs stays, and counts if this commit gets damaged. All other files
         are removed.
         """
+        if self.check is not None:
+            self.check()
         files = {name: sha256(self.folder / name) for name in sorted(names)}
         manifest = json.loads(_to_json({"inputs": self.inputs, "files": files, "facts": facts}))
         stay = {MANIFEST, *files}
@@ -124,9 +137,9 @@ class Workspace:
 
     root: Path
 
-    def unit(self, name: str, inputs: object) -> Unit:
+    def unit(self, name: str, inputs: object, check: Callable[[], None] | None = None) -> Unit:
         """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
-        return Unit(self.root / name, json.loads(_to_json(inputs)))
+        return Unit(self.root / name, json.loads(_to_json(inputs)), check)
 
 
 def _to_json(content: object) -> str:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from examples.mpii_cooking.config import SeedPlan
+from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.evaluation import predictions
@@ -15,7 +16,7 @@ from examples.mpii_cooking.training.checkpoints import History
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.runs import Run, build
 from examples.mpii_cooking.variants import Modality, Phase, Variant
-from examples.mpii_cooking.workspace import Workspace
+from examples.mpii_cooking.workspace import Unit, Workspace
 from tests.helpers.small_videos import DETAIL, PRESET, moving_patch, write
 
 RECOGNITION = Run(Phase.RECOGNITION, Modality.SPATIAL, DETAIL)
@@ -88,6 +89,22 @@ def test_networks_that_were_trained_from_a_broken_cache_are_not_those_of_the_rep
     repaired = start(tmp_path, videos)
     assert broken.read_bytes() == right
     assert finished(repaired) == set()
+
+
+@pytest.mark.parametrize("run", [RECOGNITION, JOINT], ids=lambda run: run.name)
+def test_nothing_is_kept_that_was_made_while_a_cache_changed(whole, videos, tmp_path, run):
+    started = start(tmp_path, videos)
+    path = started.caches["left/1.avi"]._unit.path("windows-detail-row.bin")
+    right, stat = path.read_bytes(), path.stat()
+    path.write_bytes(b"\1" + right[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    for unit in (started.unit(run), predictions._unit(started, "predictions", run)):
+        kept = unit.kept
+        with pytest.raises(DataError, match=r"left/1\.avi was changed while it was read: start again"):
+            unit.commit(answers=[1])
+        assert Unit(unit.folder, unit.inputs).kept == kept
+    assert finished(start(tmp_path, videos)) == {*ORIGINS, JOINT}
+    assert path.read_bytes() == right
 
 
 def test_a_repaired_cache_is_the_same_to_the_byte_and_keeps_the_networks(whole, videos, tmp_path):

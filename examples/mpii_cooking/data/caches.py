@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.workspace import Unit
+from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.workspace import Unit, stamp
 
 FLOW_NAME = "flow.mkv"
 PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window profile, and as what
@@ -21,12 +22,18 @@ class VideoCache:
         self.frames: int = unit.facts["frames"]
         self._widths: dict[str, int] = unit.facts["widths"]
         self._unit, self._settings, self._memory = unit, settings, memory
+        self._stamps = self._stamps_now()
         self._profiles: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     @property
     def content(self) -> str | None:
         """A digest of everything that was prepared."""
         return self._unit.content
+
+    def check(self) -> None:
+        """Raise DataError if any file was changed since this object was made."""
+        if self._stamps_now() != self._stamps:
+            raise DataError(f"{self._unit.folder} was changed while it was read: start again, and it is checked")
 
     def width(self, level: Level) -> int:
         """Return the width in pixels of a level's frames."""
@@ -57,6 +64,9 @@ class VideoCache:
             self._profiles[level.name] = score, row
         score, row = self._profiles[level.name]
         return score[frame], row[frame]
+
+    def _stamps_now(self) -> list[tuple[int, ...]]:
+        return [stamp(self._unit.path(name)) for name in (self._unit.fitting or {"files": ()})["files"]]
 
     def _resized_flow(self, level: Level, frame: int) -> video.Frame:
         u, v = np.split(self._memory.read(self._unit.path(FLOW_NAME), frame), 2)

@@ -8,7 +8,7 @@ from examples.mpii_cooking import distributed
 from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.storage import read_back, sha256, write_json
-from examples.mpii_cooking.workspace import fingerprint
+from examples.mpii_cooking.workspace import fingerprint, stamp
 
 SCHEMA = 1  # of the file with the digests
 
@@ -49,8 +49,5 @@ def content(path: Path) -> str:
 def _stamps(path: Path) -> dict[str, str]:
     """Return digests of what changes with a clip's files: "dated" of size and time, "exact" also of the inode's own."""
     files = frames.images(path) if path.is_dir() else [path]
-    stats = [(file.name, file.stat()) for file in files]
-    dated = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-    # A copy in place can set the time of modification back, but not that of the inode's last change.
-    inodes = [[stat.st_ino, stat.st_ctime_ns] for _, stat in stats]
-    return {"dated": fingerprint(dated), "exact": fingerprint([dated, inodes])}
+    stamps = [(file.name, *stamp(file)) for file in files]
+    return {"dated": fingerprint([each[:3] for each in stamps]), "exact": fingerprint(stamps)}

@@ -127,4 +127,5 @@ def _unit(experiment: Experiment, stream: Stream, shard: Shard) -> Unit:
         "stride": experiment.preset.evaluation.feature_stride,
         "regions": [experiment.seen_by(run) for run in region_runs(experiment, stream).values()],
     } | made_by(__name__)
-    return experiment.workspace.unit(f"features/{stream.modality}-{stream.level.name}/{shard.name}", inputs)
+    name = f"features/{stream.modality}-{stream.level.name}/{shard.name}"
+    return experiment.workspace.unit(name, inputs, experiment.check_caches)

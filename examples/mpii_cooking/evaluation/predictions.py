@@ -79,7 +79,8 @@ def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
 
 
 def _unit(experiment: Experiment, kind: str, run: Run) -> Unit:
-    return experiment.workspace.unit(f"{kind}/{run.name}", experiment.seen_by(run) | made_by(__name__))
+    inputs = experiment.seen_by(run) | made_by(__name__)
+    return experiment.workspace.unit(f"{kind}/{run.name}", inputs, experiment.check_caches)
 
 
 def _make_answers(experiment: Experiment, run: Run, unit: Unit) -> None:

@@ -48,13 +48,14 @@ def share_inside(boxes: Boxes, windows: Boxes) -> NDArray[np.float64]:
 def _unit(experiment: Experiment, cues: Cues) -> Unit:
     preset = experiment.preset
     tested = {clip.video for clip in experiment.dataset.test}
-    inputs = {
+    inputs: dict[str, object] = {
         "data": preset.data,
         "stride": preset.evaluation.feature_stride,
         "boxes": {key: sha256(cues.boxes[key].tobytes()).hexdigest() for key in tested},
         "sizes": {key: video.frame_size(experiment.dataset.videos[key]) for key in tested},
     }
-    return experiment.workspace.unit("shown", inputs | experiment.dataset_digests | made_by(__name__))
+    everything = inputs | experiment.dataset_digests | made_by(__name__)
+    return experiment.workspace.unit("shown", everything, experiment.check_caches)
 
 
 def _make_shown(experiment: Experiment, cues: Cues, unit: Unit) -> None:

@@ -55,7 +55,13 @@ class Experiment:
             "weights": {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights},
             "start": {part: self.content(origin) for part, origin in run.origins().items()},
         }
-        return self.workspace.unit(f"models/{run.name}", self._read_by(run) | inputs | made_by(TRAINING))
+        everything = self._read_by(run) | inputs | made_by(TRAINING)
+        return self.workspace.unit(f"models/{run.name}", everything, self.check_caches)
+
+    def check_caches(self) -> None:
+        """Raise DataError if what was prepared has changed since it was checked."""
+        for cache in self.caches.values():
+            cache.check()
 
     def content(self, run: Run) -> str | None:
         """Return a digest of the run's weights at the end of its training; None before that."""
