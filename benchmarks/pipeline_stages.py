@@ -20,9 +20,10 @@ from benchmarks.pipeline_plan import Plan, Scene
 from benchmarks.tolerances import EXACT, FLOAT32_SUM, rounding
 from examples.mpii_cooking.config import DataSettings, KitchenSize, Level, Preset, SeedPlan
 from examples.mpii_cooking.data import flow, video
+from examples.mpii_cooking.data.caches import resize
 from examples.mpii_cooking.data.dataset import Clip, Dataset
 from examples.mpii_cooking.data.kitchen import make_kitchen
-from examples.mpii_cooking.data.preparation import prepare, resize, window_side
+from examples.mpii_cooking.data.preparation import prepare, window_side
 from examples.mpii_cooking.data.samples import FrameSamples, Sample
 from examples.mpii_cooking.evaluation.features import Shard, Stream, compute_shard, load_features, region_runs
 from examples.mpii_cooking.evaluation.predictions import evaluation_batches

@@ -4,7 +4,7 @@ import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +12,13 @@ from typing import NamedTuple
 import torch
 
 from examples.mpii_cooking.config import Preset
-from examples.mpii_cooking.data import frames, video
+from examples.mpii_cooking.data import frames, sources, video
+from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
-from examples.mpii_cooking.data.preparation import MEMORY, VideoCache, prepare_video, video_unit
+from examples.mpii_cooking.data.preparation import MEMORY, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, parts
 from examples.mpii_cooking.formats import duration
+from examples.mpii_cooking.stages import made_otherwise
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
@@ -56,7 +58,7 @@ class Cost(NamedTuple):
 
 
 def make(
-    dataset: Dataset, preset: Preset, folder: Path, device: torch.device, weights: Weights, written: Iterable[Path]
+    dataset: Dataset, preset: Preset, folder: Path, device: torch.device, weights: Weights, written: Collection[Path]
 ) -> str:
     """Measure every stage on one short clip and return the plan for the whole dataset as text. One process does it.
 
@@ -73,7 +75,8 @@ def make(
     _check_room(costs[-1].bytes, folder, written)
     heading = f"plan (measured on {device.type}, without the linear classifiers):"
     table = [f"  {it.stage:<10}{it.amount:<28}{duration(it.seconds):>12}{it.bytes / 1e9:>10.1f} GB" for it in costs]
-    return "\n".join([*_network_lines(dataset, preset, weights), "", heading, *table])
+    again = made_otherwise(written)
+    return "\n".join([*_network_lines(dataset, preset, weights), "", *again, heading, *table])
 
 
 def check_disk(
@@ -113,7 +116,7 @@ def _excerpt(dataset: Dataset, preset: Preset, folder: Path, device: torch.devic
     path = scratch / "excerpt.avi"
     clip = _write_excerpt(dataset, path)
     started = time.monotonic()
-    unit = video_unit(EXCERPT, path, preset.data, Workspace(scratch))
+    unit = video_unit(EXCERPT, sources.content(path), preset.data, Workspace(scratch))
     prepare_video(path, preset.data, unit)
     seconds = time.monotonic() - started
     caches = {EXCERPT: VideoCache(unit, preset.data, video.FrameMemory(MEMORY))}

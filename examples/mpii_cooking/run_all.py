@@ -40,8 +40,9 @@ from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import compute_scores
 from examples.mpii_cooking.evaluation.study_results import Kind
 from examples.mpii_cooking.evaluation.visibility import compute_shown
+from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.report import page, provenance
-from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.experiment import TRAINING, Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint
@@ -65,6 +66,7 @@ def main(
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
     weights: Path | None = None,
+    trust_mtime: bool = False,
     plan_only: bool = False,
     study: Kind | None = None,
 ) -> None:
@@ -89,6 +91,8 @@ def main(
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
         compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
         weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
+        trust_mtime: take a video whose size and time of modification are as before for the same, without reading it.
+            Otherwise, videos are read again after they were copied or moved, since only their content counts.
         plan_only: measure a few steps on one clip, print how long the whole run will take, or its first fold, and stop.
         study: run a study in place of the paper, on kitchens of its own: what learned attention gains by the distance
             between the action and the largest motion, or by the number of training clips. With the preset standard,
@@ -104,7 +108,7 @@ def main(
         chosen = replace(chosen, seeds=tuple(SeedPlan(seed) for seed in range(seeds)))
     chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
-        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
+        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights, trust_mtime or None)
         if study is not None and any(each is not None for each in given):
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")
         if not chosen.seeds:
@@ -116,8 +120,9 @@ def main(
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
             folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            common = {"plan_only": plan_only, "trust_mtime": trust_mtime}
             found = {
-                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], plan_only=plan_only)
+                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
                 for each in (folds[:1] if plan_only else folds)
             }
             report({name: each for name, each in found.items() if each is not None}, folder)
@@ -172,6 +177,7 @@ def run(
     *,
     choices: Choices = NO_CHOICES,
     plan_only: bool,
+    trust_mtime: bool = False,
 ) -> Results | None:
     """Run every stage in order and return what was found. What is finished in ``output`` is not done again.
 
@@ -181,9 +187,10 @@ def run(
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = [str(data.resolve()), choices] if data else [kitchen.VERSION, preset.kitchen]
+    source = [str(data.resolve()), choices] if data else preset.kitchen
     digests = {name: file.sha256 for name, file in released.items()}
-    timings = provenance.Timings(folder / "timings.json", fingerprint([preset.data, preset.training, source, digests]))
+    job = fingerprint([preset.data, preset.training, source, digests, made_by(TRAINING)])
+    timings = provenance.Timings(folder / "timings.json", job)
     torch.set_num_threads(preset.training.threads or torch.get_num_threads())
     device = distributed.device()
     environment = provenance.describe_environment(device)  # at the start: a checkout may change later
@@ -201,7 +208,7 @@ def run(
             return None
     with timings.stage("prepare"):
         distributed.once(lambda: plan.check_disk(dataset, preset, folder, device, written))
-        caches = prepare(dataset, preset.data, Workspace(cache))
+        caches = prepare(dataset, preset.data, Workspace(cache), trust_mtime=trust_mtime)
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds

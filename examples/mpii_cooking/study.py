@@ -15,8 +15,9 @@ import torch
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import STUDIES, KitchenSize, Preset, Scope, SeedPlan, StudySettings, TrainingSettings
 from examples.mpii_cooking.data import kitchen
+from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
-from examples.mpii_cooking.data.preparation import VideoCache, prepare
+from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.evaluation import study_results
 from examples.mpii_cooking.evaluation.collect import frame_answers
@@ -25,9 +26,10 @@ from examples.mpii_cooking.evaluation.scores import labels
 from examples.mpii_cooking.evaluation.study_results import Condition, Kind, StudyResults
 from examples.mpii_cooking.evaluation.visibility import compute_shown, load_shown
 from examples.mpii_cooking.formats import duration
+from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.plan import check_disk, training_seconds
 from examples.mpii_cooking.report import provenance, study_page
-from examples.mpii_cooking.training.experiment import Experiment
+from examples.mpii_cooking.training.experiment import TRAINING, Experiment
 from examples.mpii_cooking.training.runs import planned_runs
 from examples.mpii_cooking.training.train import at_a_time, train_all
 from examples.mpii_cooking.variants import PAPER_VARIANTS, Phase, Variant
@@ -66,7 +68,7 @@ def run(kind: Kind, output: Path, preset: Preset, *, plan_only: bool) -> None:
     if preset.name not in STUDIES:
         raise DataError(f"study needs a preset of {', '.join(STUDIES)}, got {preset.name}")
     restricted = _restricted(preset, ARMS[kind], STUDIES[preset.name].seeds)
-    job = fingerprint([kind, kitchen.VERSION, STUDIES[preset.name], restricted])
+    job = fingerprint([kind, STUDIES[preset.name], restricted, made_by(TRAINING)])
     timings = provenance.Timings(output / "timings.json", job)
     torch.set_num_threads(preset.training.threads or torch.get_num_threads())
     device = distributed.device()

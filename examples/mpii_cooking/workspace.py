@@ -5,7 +5,7 @@ Files come first and the manifest last, each in one step: a process that is kill
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
 from functools import cached_property
@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 EARLIER = "manifest-before.json"
 SCHEMA = 1  # of manifests
 
-Manifest = dict[str, Any]  # "fingerprint", "files" with their digests, and "facts"
+Manifest = dict[str, Any]  # "inputs", "files" with their digests, and "facts"
 
 
 class NotDoneError(RuntimeError):
@@ -30,12 +30,24 @@ def fingerprint(inputs: object) -> str:
     return hashlib.sha256(_to_json(inputs).encode()).hexdigest()
 
 
+def stamp(path: Path) -> tuple[int, int, int, int]:
+    """Return the size, the time of modification, the inode and its time of change of a file.
+
+    A copy in place can set the time of modification back, but not that of the inode.
+    """
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_ctime_ns
+
+
 @dataclass
 class Unit:
     """One piece of work with its own folder."""
 
     folder: Path
-    fingerprint: str  # of its inputs
+    inputs: object
+    """JSON values of everything that decides what the unit holds."""
+    check: Callable[[], None] | None = None
+    """Raises an error if what the unit is made from has changed; it is called before each commit."""
 
     @property
     def done(self) -> bool:
@@ -46,6 +58,21 @@ class Unit:
     def facts(self) -> dict[str, Any]:
         """The values that were stored at the commit; ``NotDoneError`` if the unit is not done."""
         return dict(self._checked_manifest()["facts"])
+
+    @property
+    def content(self) -> str | None:
+        """A digest of the committed files, which are not read; None if nothing was committed from the same inputs."""
+        return None if self.fitting is None else fingerprint(self.fitting["files"])
+
+    @property
+    def fitting(self) -> Manifest | None:
+        """The manifest of the newest commit from the same inputs; its files may be damaged."""
+        return next(self._commits(), None)
+
+    @cached_property
+    def kept(self) -> Manifest | None:
+        """The manifest of the last commit, from whatever inputs; its files may be damaged."""
+        return read_back(self.folder / MANIFEST, SCHEMA)
 
     def path(self, name: str) -> Path:
         """Return the path to which the file ``name`` of this unit is written, and make its folder."""
@@ -63,17 +90,19 @@ class Unit:
         What was committed before from the same inputs stays, and counts if this commit gets damaged. All other files
         are removed.
         """
+        if self.check is not None:
+            self.check()
         files = {name: sha256(self.folder / name) for name in sorted(names)}
-        manifest = {"fingerprint": self.fingerprint, "files": files, "facts": json.loads(_to_json(facts))}
-        kept = {MANIFEST, *files}
+        manifest = json.loads(_to_json({"inputs": self.inputs, "files": files, "facts": facts}))
+        stay = {MANIFEST, *files}
         before = next((commit for commit in self._commits() if self._outlives(commit, files)), None)
         if before is not None:
             write_json(self.folder / EARLIER, before, SCHEMA)
-            kept |= {EARLIER, *before["files"]}
+            stay |= {EARLIER, *before["files"]}
         write_json(self.folder / MANIFEST, manifest, SCHEMA)
-        self._manifest = manifest
+        self.kept = self._manifest = manifest
         for path in self.folder.iterdir():
-            if path.is_file() and path.name not in kept and path.suffix != DAMAGED:
+            if path.is_file() and path.name not in stay and path.suffix != DAMAGED:
                 path.unlink()
 
     def _checked_manifest(self) -> Manifest:
@@ -88,9 +117,8 @@ class Unit:
 
     def _commits(self) -> Iterator[Manifest]:
         """Yield the manifests of commits from the same inputs, the newest first; their files may be damaged."""
-        for name in (MANIFEST, EARLIER):
-            manifest = read_back(self.folder / name, SCHEMA)
-            if manifest is not None and manifest["fingerprint"] == self.fingerprint:
+        for manifest in (self.kept, read_back(self.folder / EARLIER, SCHEMA)):
+            if manifest is not None and manifest["inputs"] == self.inputs:
                 yield manifest
 
     def _is_intact(self, manifest: Manifest) -> bool:
@@ -109,9 +137,9 @@ class Workspace:
 
     root: Path
 
-    def unit(self, name: str, inputs: object) -> Unit:
+    def unit(self, name: str, inputs: object, check: Callable[[], None] | None = None) -> Unit:
         """Return a unit, which is done again whenever ``inputs`` change. Slashes in its name make sub-folders."""
-        return Unit(self.root / name, fingerprint(inputs))
+        return Unit(self.root / name, json.loads(_to_json(inputs)), check)
 
 
 def _to_json(content: object) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,26 @@ def test_a_second_start_does_nothing_again(smoke):
     assert outcome(smoke) == first
 
 
+def test_changed_code_does_again_what_it_made_and_nothing_else(smoke, tmp_path):
+    checkout, output = tmp_path / "checkout", tmp_path / "output"
+    for folder in ("examples", "supervised_st"):
+        shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(smoke, output)
+    svm = checkout / "examples" / "mpii_cooking" / "evaluation" / "svm.py"
+    svm.write_text(svm.read_text().replace("LinearSVC(C=c,", "LinearSVC(C=c * 100,"))
+    script = checkout / "examples" / "mpii_cooking" / "run_all.py"
+    again = [sys.executable, str(script), "--preset", "smoke", "--output", str(output)]
+    finished = subprocess.run(again, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert finished.returncode == 0, finished.stderr
+    said = [line for line in finished.stdout.splitlines() if "no longer fit" in line]
+    grams, scores = (len([*(smoke / "seed-0" / kind).rglob("manifest.json")]) for kind in ("gram", "scores"))
+    why = "no longer fit and are made again: code examples.mpii_cooking.evaluation.svm changed"
+    assert said == [f"pooling: {grams} {why}", f"linear SVMs: {scores} {why}"]
+    before, after = Results.load(smoke), Results.load(output)
+    assert all(not np.array_equal(after.scores[key], scores) for key, scores in before.scores.items())
+    assert encode(after.frame_answers) == encode(before.frame_answers)
+
+
 def test_killed_on_the_way_the_run_ends_with_the_same_tables(smoke, tmp_path):
     """SIGKILL cannot be caught, so whatever is on disk at that moment is what the next start finds."""
     generator = random.Random(0)
@@ -243,7 +264,7 @@ def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
 
 def test_options_reach_the_run(tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only: runs.append(args))
+    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only, trust_mtime: runs.append(args))
     run_all.main(output=tmp_path, preset="paper")
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
     run_all.main(output=tmp_path, preset="smoke", split="fixed5", seeds=3)

@@ -1,7 +1,5 @@
 """Which window a variant is tested on, how many frames at once, and how guided windows overlap those of most motion."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -38,7 +36,7 @@ def experiment_of(folder, monkeypatch, networks, batch):
     """An experiment that has one guided network and one batch of test frames."""
     experiment = Experiment({}, {}, PRESET, SeedPlan(0), Workspace(folder), torch.device("cpu"))
     monkeypatch.setattr(Experiment, "runs", (GUIDE,))
-    monkeypatch.setattr(Experiment, "unit", lambda self, run: SimpleNamespace(fingerprint=run.name))
+    monkeypatch.setattr(Experiment, "seen_by", lambda self, run: {"run": run.name})
     monkeypatch.setattr(Experiment, "trained", lambda self, run: networks)
     monkeypatch.setattr(Experiment, "test_samples", lambda self, modality, level: batch)
     monkeypatch.setattr(predictions, "evaluation_batches", lambda samples: iter([samples]))

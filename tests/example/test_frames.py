@@ -7,12 +7,12 @@ import cv2
 import numpy as np
 import pytest
 
-from examples.mpii_cooking.data import frames, video
+from examples.mpii_cooking.data import frames, sources, video
 from examples.mpii_cooking.data.class_folders import Choices
 from examples.mpii_cooking.data.dataset import DataError, Framing
 from examples.mpii_cooking.data.preparation import prepare, video_unit
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.workspace import Workspace
+from examples.mpii_cooking.workspace import Workspace, fingerprint
 from tests.helpers.small_videos import DETAIL, PRESET, moving_patch, write, write_images
 
 
@@ -146,7 +146,8 @@ def test_caches_depend_on_rate_shape_and_every_image(tmp_path):
     folder = write_images(tmp_path / "clip", moving_patch(3, 0), "{}.png")
 
     def key(*framing):
-        return video_unit("clip", folder, PRESET.data, Workspace(tmp_path), Framing(*framing)).fingerprint
+        content = sources.content(folder)
+        return fingerprint(video_unit("clip", content, PRESET.data, Workspace(tmp_path), Framing(*framing)).inputs)
 
     keys = [key(), key(15.0), key(None, 1.0)]
     (folder / "1.png").write_bytes((folder / "0.png").read_bytes())

@@ -10,9 +10,9 @@ from sklearn.svm import SVC
 
 from examples.mpii_cooking.config import PRESETS, KitchenSize
 from examples.mpii_cooking.data import kitchen
+from examples.mpii_cooking.data.caches import resize
 from examples.mpii_cooking.data.kitchen import MOVEMENTS, THINGS
 from examples.mpii_cooking.data.kitchen_scene import Scene, draw_thing
-from examples.mpii_cooking.data.preparation import resize
 from supervised_st import affine_sample
 
 SIZE = KitchenSize(classes=8, clips=1, frames=16)

@@ -110,6 +110,20 @@ def test_a_second_preparation_only_reads(dataset, tmp_path, monkeypatch):
     prepare(dataset, PRESET.data, Workspace(tmp_path))
 
 
+def test_a_video_that_changes_while_it_is_prepared_is_an_error(tmp_path, monkeypatch):
+    for name, number in product(("left", "right"), (1, 2)):
+        write(tmp_path / name / f"{number}.avi", moving_patch(3, number))
+    dataset = open_dataset(tmp_path)
+
+    def exchanged(path: Path, decode=video.decode) -> Iterator[np.ndarray]:
+        write(tmp_path / "left" / "1.avi", moving_patch(3, 7))
+        return decode(path)
+
+    monkeypatch.setattr(video, "decode", exchanged)
+    with pytest.raises(DataError, match="videos were changed while they were prepared"):
+        prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
+
+
 def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypatch):
     for name in ("left", "right"):
         for number in (1, 2):

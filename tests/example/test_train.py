@@ -365,7 +365,7 @@ def test_biases_learn_at_twice_the_rate_and_without_decay_under_sgd():
 
 def test_a_network_depends_on_the_data_and_on_training_and_on_nothing_else(tmp_path):
     def key(preset):
-        return experiment_of(tmp_path, preset).unit(JOINT).fingerprint
+        return experiment_of(tmp_path, preset).unit(JOINT).inputs
 
     same = changed(PRESET, variants=(Variant.STN_LEVEL,), seeds=(SeedPlan(0), SeedPlan(1)), svm_c=10.0, workers=3)
     assert key(same) == key(PRESET)

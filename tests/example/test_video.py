@@ -92,6 +92,12 @@ def test_a_video_in_the_making_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_same_frames_make_the_same_file(tmp_path):
+    for name, codec in (("rgb.mkv", "mjpeg"), ("film.avi", "mpeg4")):
+        one, other = (write(tmp_path / folder / name, moving_patch(3, 0), codec) for folder in "ab")
+        assert one.read_bytes() == other.read_bytes()
+
+
 def test_the_memory_of_frames_is_bounded_and_drops_the_oldest():
     memory = video.FrameMemory(capacity=30)
     loads = []

@@ -389,7 +389,7 @@ def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_pat
         run_all, "open_dataset", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
     )
     monkeypatch.setattr(run_all.plan, "make", lambda *handed: planned.append(handed) or "")
-    monkeypatch.setattr(run_all, "prepare", lambda *_: {})
+    monkeypatch.setattr(run_all, "prepare", lambda *_, trust_mtime: {})
     monkeypatch.setattr(run_all, "train_all", stop)
     for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
         with pytest.raises(_StoppedError) as stopped:
@@ -441,7 +441,7 @@ def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tm
             "joint": Run(Phase.JOINT, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
             "recognize": Run(Phase.RECOGNITION, Modality.SPATIAL, level),
         }
-        return {name: experiment.unit(run).fingerprint for name, run in runs.items()}
+        return {name: experiment.unit(run).inputs for name, run in runs.items()}
 
     def changes(before, after):
         return {name for name in before if before[name] != after[name]}

@@ -61,14 +61,6 @@ def differ(rate: float | Fraction, slower: float | Fraction) -> bool:
     return float(rate) > SAME_RATE * float(slower)
 
 
-def stamp(path: Path) -> list[object]:
-    """Return values that change when a clip's file, or any of its images, is replaced or changed."""
-    if path.is_dir():
-        return [[image.name, *stamp(image)] for image in images(path)]
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
-
-
 def cut(frame: Frame, aspect: float) -> Frame:
     """Return the largest part around the center whose width is ``aspect`` times its height, to a pixel."""
     rows, columns = _part(frame.shape[0], frame.shape[1], aspect)

@@ -20,13 +20,14 @@ from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import mpii, video
 from examples.mpii_cooking.data.dataset import Cues
 from examples.mpii_cooking.data.kitchen_scene import FRAME, Pose, Scene, draw_thing
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.workspace import Workspace
 
 THINGS = ("leek", "salami", "cheese", "cabbage", "fish", "onion")
 MOVEMENTS = ("hold", "slice", "chop", "stir")  # which moves along x, y: neither, x, y, both
 PLACES = ("at window", "at stove", "at fridge")
-VERSION = 5  # raised when the pictures change
 
 
 class Activity(NamedTuple):
@@ -75,7 +76,8 @@ class Action(NamedTuple):
 
 def make_kitchen(folder: Path, size: KitchenSize, seed: int) -> None:
     """Write ``folder/videos/*.avi``, their cues and the annotation file, unless they are there and whole."""
-    unit = Workspace(folder.parent).unit(folder.name, {"size": size, "seed": seed, "version": VERSION})
+    unit = Workspace(folder.parent).unit(folder.name, {"size": size, "seed": seed} | made_by(__name__))
+    say_what_no_longer_fits("kitchen", [unit])
     if unit.done:
         return
     plans = {

@@ -8,31 +8,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import DataSettings, Level
-from examples.mpii_cooking.data import flow, frames, video
+from examples.mpii_cooking.data import flow, frames, sources, video
+from examples.mpii_cooking.data.caches import FLOW_NAME, PROFILE, VideoCache, profile_name, resize, rgb_name
 from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Dataset, Framing
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
 MEMORY = 1_500_000_000  # bytes of decoded frames that a process keeps
 
-FLOW_NAME = "flow.mkv"
-PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window profile, and as what
-
-_VERSION = 3  # raised when preparation changes, so that no cache of an older version is used
 _PARALLEL = 2
 """Videos processed at a time: decoding, flow and encoding release Python's lock, but each video holds buffers."""
 _AT_ONCE = 16
@@ -43,60 +40,19 @@ _CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 PreparedVideo = tuple[Unit, int]  # a video's unit and its number of frames
 
 
-class VideoCache:
-    """What was prepared from one video. Decoded frames are kept in ``memory``."""
-
-    def __init__(self, unit: Unit, settings: DataSettings, memory: video.FrameMemory) -> None:
-        self.frames: int = unit.facts["frames"]
-        self._widths: dict[str, int] = unit.facts["widths"]
-        self._unit, self._settings, self._memory = unit, settings, memory
-        self._profiles: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
-
-    def width(self, level: Level) -> int:
-        """Return the width in pixels of a level's frames."""
-        return self._widths[level.name]
-
-    def rgb(self, level: Level, frame: int) -> video.Frame:
-        """Return one frame at a level's size, (height, width, 3) uint8. It must not be written to."""
-        key = self._unit.folder, level.name, "rgb", frame
-        return self._memory.get(key, lambda: self._memory.read(self._unit.path(_rgb_name(level)), frame))
-
-    def flow(self, level: Level, frame: int) -> video.Frame:
-        """Return one flow resized to a level's size, (2, height, width) uint8. Its values are not rescaled."""
-        key = self._unit.folder, level.name, "flow", frame
-        return self._memory.get(key, lambda: self._resized_flow(level, frame))
-
-    def stack(self, frame: int) -> list[int]:
-        """Return the numbers of the flows around ``frame``. Beyond the video's ends, its first or last flow repeats."""
-        first = frame - self._settings.stack // 2
-        return [min(max(number, 0), self.frames - 1) for number in range(first, first + self._settings.stack)]
-
-    def profile(self, level: Level, frame: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return (score, row) of the best window for every left column on the flow grid, around ``frame``."""
-        if level.name not in self._profiles:
-            score, row = (
-                np.memmap(self._unit.path(_profile_name(level, part)), dtype, mode="r").reshape(self.frames, -1)
-                for part, dtype in PROFILE.items()
-            )
-            self._profiles[level.name] = score, row
-        score, row = self._profiles[level.name]
-        return score[frame], row[frame]
-
-    def _resized_flow(self, level: Level, frame: int) -> video.Frame:
-        u, v = np.split(self._memory.read(self._unit.path(FLOW_NAME), frame), 2)
-        return np.stack([resize(part, (level.height, self.width(level))) for part in (u, v)])
-
-
-def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> dict[str, VideoCache]:
+def prepare(
+    dataset: Dataset, settings: DataSettings, workspace: Workspace, *, trust_mtime: bool = False
+) -> dict[str, VideoCache]:
     """Prepare the videos that are not prepared yet; ranks share them. Return the caches by the videos' keys.
+
+    Videos are known by their content; ``trust_mtime`` is that of :func:`sources.read_contents`.
 
     All containers are checked before any video is decoded, which can take days. A ``DataError`` lists all videos that
     are broken, are higher than wide or end before their clips do.
     """
 
     def checked(key: str) -> PreparedVideo:
-        path = dataset.videos[key]
-        unit = video_unit(key, path, settings, workspace, dataset.framing)
+        path, unit = dataset.videos[key], units[key]
         if unit.done:
             return unit, unit.facts["frames"]
         width, height = frames.size(path, dataset.framing)
@@ -109,6 +65,10 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
         prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
+    read = partial(sources.read_contents, dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
+    contents = read()
+    units = {key: video_unit(key, contents[key], settings, workspace, dataset.framing) for key in dataset.videos}
+    say_what_no_longer_fits("prepare", units.values())
     found = _usable(dataset, checked, list(dataset.videos))
     lengths = {key: length for key, (unit, length) in found.items() if not unit.done}
     missing = sorted(lengths, key=lengths.__getitem__, reverse=True)
@@ -116,6 +76,8 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
     hidden = not missing or not distributed.is_main()
     with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
         found |= _usable(dataset, prepared, missing)
+    if missing and read() != contents:
+        raise DataError("videos were changed while they were prepared: start again when they are complete")
     memory = video.FrameMemory(MEMORY)
     return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
 
@@ -149,11 +111,10 @@ def _usable(dataset: Dataset, work: Callable[[str], PreparedVideo], keys: Sequen
 
 
 def video_unit(
-    key: str, path: Path, settings: DataSettings, workspace: Workspace, framing: Framing = AS_STORED
+    key: str, content: str, settings: DataSettings, workspace: Workspace, framing: Framing = AS_STORED
 ) -> Unit:
-    """Return where the caches of a video are kept. A video that was replaced or changed gets new ones."""
-    identity = [str(path.resolve()), *frames.stamp(path)]
-    inputs = {"version": _VERSION, "video": identity, "settings": settings, "framing": framing}
+    """Return where the caches of a video with a digest are kept."""
+    inputs = {"video": content, "settings": settings, "framing": framing} | made_by(__name__)
     return workspace.unit(f"prepare/{key}", inputs)
 
 
@@ -166,9 +127,9 @@ def prepare_video(
 ) -> None:
     """Write the caches of one video into ``unit``, and call ``advance`` with the number of frames after every few."""
     levels = settings.levels
-    names = {(level, part): _profile_name(level, part) for level in levels for part in PROFILE}
+    names = {(level, part): profile_name(level, part) for level in levels for part in PROFILE}
     with ExitStack() as files:
-        rgb = {level: files.enter_context(video.new_video(unit.path(_rgb_name(level)), "mjpeg")) for level in levels}
+        rgb = {level: files.enter_context(video.new_video(unit.path(rgb_name(level)), "mjpeg")) for level in levels}
         asides = {key: files.enter_context(written_aside(unit.path(name))) for key, name in names.items()}
         profiles = {key: files.enter_context(aside.open("wb")) for key, aside in asides.items()}
         both = files.enter_context(video.new_video(unit.path(FLOW_NAME), "ffv1"))
@@ -182,26 +143,12 @@ def prepare_video(
                 for part, dtype in PROFILE.items():
                     profiles[level, part].write(getattr(profile, part).numpy().astype(dtype).tobytes())
     widths = {level.name: writer.width for level, writer in rgb.items()}
-    unit.commit(FLOW_NAME, *map(_rgb_name, levels), *names.values(), frames=both.frames, widths=widths)
+    unit.commit(FLOW_NAME, *map(rgb_name, levels), *names.values(), frames=both.frames, widths=widths)
 
 
 def window_side(settings: DataSettings, level: Level) -> int:
     """Return the side of a level's window in pixels of the flow grid."""
     return round(settings.glimpse * settings.flow_height / level.height)
-
-
-def resize(image: video.Frame, size: tuple[int, int]) -> video.Frame:
-    """Resize to ``size``, (height, width) in pixels, without aliasing."""
-    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=method)
-
-
-def _rgb_name(level: Level) -> str:
-    return f"rgb-{level.name}.mkv"
-
-
-def _profile_name(level: Level, part: str) -> str:
-    return f"windows-{level.name}-{part}.bin"
 
 
 def _write_levels(

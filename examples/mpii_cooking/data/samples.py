@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 
 from examples.mpii_cooking.config import Level, Preset
+from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip
-from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.variants import Modality
 from supervised_st.geometry import flip_theta, window_to_theta
 from supervised_st.motion import MotionWindow, MotionWindowTarget, WindowProfile

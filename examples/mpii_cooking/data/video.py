@@ -134,8 +134,12 @@ class VideoWriter:
 
 @contextmanager
 def new_video(path: Path, codec: Codec, rate: int = CACHE_RATE) -> Iterator[VideoWriter]:
-    """Yield a writer for ``path``, whose suffix chooses the container. The file gets its name when it is complete."""
-    with written_aside(path) as aside, av.open(str(aside), mode="w") as container:
+    """Yield a writer for ``path``, whose suffix chooses the container. The file gets its name when it is complete.
+
+    The same frames make the same bytes.
+    """
+    exact = {"fflags": "bitexact"}  # or Matroska would give each file a random number
+    with written_aside(path) as aside, av.open(str(aside), mode="w", options=exact) as container:
         writer = VideoWriter(container, codec, rate)
         yield writer
         if writer.stream is None:

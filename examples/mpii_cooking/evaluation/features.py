@@ -8,20 +8,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.lib.format import write_array_header_1_0
+from numpy.typing import NDArray
 from torch import Tensor
 
-from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.samples import FrameSamples, Sample, chunks
 from examples.mpii_cooking.evaluation.predictions import evaluated
-from examples.mpii_cooking.evaluation.svm import Frames
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import make_missing
 from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.objectives import evaluation_windows
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
-from examples.mpii_cooking.workspace import Unit
+from examples.mpii_cooking.workspace import Unit, fingerprint
 from supervised_st import affine_sample
 
 SHARD = 256  # clips whose features are computed between two commits: the most that a killed run loses
@@ -65,34 +66,34 @@ def shards(experiment: Experiment, part: str) -> list[Shard]:
 def compute_features(experiment: Experiment) -> None:
     """Store FC6 of every ``feature_stride``-th frame of all clips, in both regions. Ranks share streams and shards."""
     for part in ("train", "test"):
-        items = list(product(described_streams(experiment), shards(experiment, part)))
-        distributed.shared_map(
-            lambda item: compute_shard(experiment, *item), items, desc=f"FC6 of {part} clips", unit="shard"
+        make_missing(
+            f"FC6 of {part} clips",
+            list(product(described_streams(experiment), shards(experiment, part))),
+            lambda item: _unit(experiment, *item),
+            lambda item, _: compute_shard(experiment, *item),
+            "shard",
         )
 
 
-def load_features(experiment: Experiment, stream: Stream, region: Region, part: str) -> list[Frames]:
-    """Return the features of each clip of a part, "train" or "test", as float16 memory maps."""
-    clips: list[Frames] = []
+def load_features(experiment: Experiment, stream: Stream, region: Region, part: str) -> list[NDArray[np.float16]]:
+    """Return the features of each clip of a part, "train" or "test", as memory maps."""
+    clips: list[NDArray[np.float16]] = []
     for unit in (_unit(experiment, stream, shard) for shard in shards(experiment, part)):
         features = np.load(unit.file(f"{region}.npy"), mmap_mode="r")
         clips += np.split(features, np.cumsum(unit.facts["lengths"])[:-1])
     return clips
 
 
-def features_fingerprint(experiment: Experiment, stream: Stream) -> object:
-    """Return what a stream's features depend on."""
-    return {
-        "stride": experiment.preset.evaluation.feature_stride,
-        "runs": [experiment.unit(run).fingerprint for run in region_runs(experiment, stream).values()],
-    }
+def features_content(experiment: Experiment, stream: Stream) -> dict[str, object]:
+    """Return what decides the features that are loaded of a stream."""
+    units = [_unit(experiment, stream, shard) for part in ("train", "test") for shard in shards(experiment, part)]
+    lengths = {"clips": experiment.dataset_digests["clips"], "stride": experiment.preset.evaluation.feature_stride}
+    return {"features": fingerprint([unit.content for unit in units])} | lengths
 
 
 def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
     """Store the features of one shard in one stream, batch by batch, so that memory does not grow with the clips."""
     unit = _unit(experiment, stream, shard)
-    if unit.done:
-        return
     runs = region_runs(experiment, stream).values()
     networks = [experiment.trained(run) for run in runs]
     windows = [evaluation_windows(run, each) for run, each in zip(runs, networks, strict=True)]
@@ -121,5 +122,10 @@ def compute_shard(experiment: Experiment, stream: Stream, shard: Shard) -> None:
 
 
 def _unit(experiment: Experiment, stream: Stream, shard: Shard) -> Unit:
-    inputs = {"clips": shard.clips, "features": features_fingerprint(experiment, stream)}
-    return experiment.workspace.unit(f"features/{stream.modality}-{stream.level.name}/{shard.name}", inputs)
+    inputs = {
+        "clips": shard.clips,
+        "stride": experiment.preset.evaluation.feature_stride,
+        "regions": [experiment.seen_by(run) for run in region_runs(experiment, stream).values()],
+    } | made_by(__name__)
+    name = f"features/{stream.modality}-{stream.level.name}/{shard.name}"
+    return experiment.workspace.unit(name, inputs, experiment.check_caches)

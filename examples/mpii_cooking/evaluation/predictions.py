@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from examples.mpii_cooking import distributed
 from examples.mpii_cooking.data.samples import ClipSamples, FrameSamples, Sample, ahead, batches, chunks
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import make_missing
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import autocast
 from examples.mpii_cooking.training.objectives import center_windows, evaluation_windows
@@ -29,8 +30,8 @@ def answered_runs(experiment: Experiment) -> list[Run]:
 
 def compute_answers(experiment: Experiment) -> None:
     """Store the class that each of the tested runs predicts for one frame of every test clip. Ranks share the runs."""
-    runs = answered_runs(experiment)
-    distributed.shared_map(partial(_compute_answers, experiment), runs, desc="single frames", unit="run")
+    units, make = partial(_unit, experiment, "predictions"), partial(_make_answers, experiment)
+    make_missing("single frames", answered_runs(experiment), units, make, "run")
 
 
 def load_answers(experiment: Experiment, run: Run) -> list[int]:
@@ -47,8 +48,8 @@ def guidance_runs(experiment: Experiment) -> list[Run]:
 
 def compute_overlaps(experiment: Experiment) -> None:
     """Store how well guidance has taught the main localization network. Ranks share the streams."""
-    runs, title = guidance_runs(experiment), "overlap with the window of most motion"
-    distributed.shared_map(partial(_compute_overlaps, experiment), runs, desc=title, unit="stream")
+    units, make = partial(_unit, experiment, "overlap"), partial(_make_overlaps, experiment)
+    make_missing("overlap with the window of most motion", guidance_runs(experiment), units, make, "stream")
 
 
 def load_overlaps(experiment: Experiment, run: Run) -> tuple[Overlaps, Overlaps]:
@@ -78,13 +79,11 @@ def evaluation_batches(samples: ClipSamples | FrameSamples) -> Iterator[Sample]:
 
 
 def _unit(experiment: Experiment, kind: str, run: Run) -> Unit:
-    return experiment.workspace.unit(f"{kind}/{run.name}", {"run": experiment.unit(run).fingerprint})
+    inputs = experiment.seen_by(run) | made_by(__name__)
+    return experiment.workspace.unit(f"{kind}/{run.name}", inputs, experiment.check_caches)
 
 
-def _compute_answers(experiment: Experiment, run: Run) -> None:
-    unit = _unit(experiment, "predictions", run)
-    if unit.done:
-        return
+def _make_answers(experiment: Experiment, run: Run, unit: Unit) -> None:
     networks = experiment.trained(run)
     classifier, windows = networks.classifier, evaluation_windows(run, networks)
     size = (classifier.input_size, classifier.input_size)
@@ -97,10 +96,7 @@ def _compute_answers(experiment: Experiment, run: Run) -> None:
     unit.commit(answers=torch.cat([*evaluated(experiment, samples, scores)]).argmax(1).tolist())
 
 
-def _compute_overlaps(experiment: Experiment, run: Run) -> None:
-    unit = _unit(experiment, "overlap", run)
-    if unit.done:
-        return
+def _make_overlaps(experiment: Experiment, run: Run, unit: Unit) -> None:
     transformer, side = experiment.trained(run).transformer, experiment.preset.data.glimpse
 
     def overlap(sample: Sample) -> Tensor:

@@ -8,17 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.mpii_cooking import distributed, paper
+from examples.mpii_cooking import paper
 from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.evaluation import svm
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, CLIP_ROWS, POOLING_CELL, ClipCell
-from examples.mpii_cooking.evaluation.features import Stream, described_streams, features_fingerprint, load_features
+from examples.mpii_cooking.evaluation.features import Stream, described_streams, features_content, load_features
 from examples.mpii_cooking.evaluation.svm import Gram, Labels
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import make_missing
 from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.variants import Modality, Region
-from examples.mpii_cooking.workspace import Unit
+from examples.mpii_cooking.workspace import Unit, fingerprint
 
 Scores = NDArray[np.float32]  # (clips, classes) decision values
 
@@ -56,8 +58,9 @@ def compute_scores(experiment: Experiment) -> None:
     """
     machines, levels = _machines(experiment), experiment.preset.data.levels
     needed = dict.fromkeys(each for machine, level in product(machines, levels) for each in machine.descriptors(level))
-    distributed.shared_map(partial(_compute_gram, experiment), list(needed), desc="pooling", unit="stream")
-    distributed.shared_map(partial(_compute_machine, experiment), machines, desc="linear SVMs", unit="stream")
+    units, machine_units = partial(_gram_unit, experiment), partial(_machine_unit, experiment)
+    make_missing("pooling", list(needed), units, partial(_make_gram, experiment), "stream")
+    make_missing("linear SVMs", machines, machine_units, partial(_make_machine, experiment), "stream")
 
 
 def load_scores(experiment: Experiment, pooling: str) -> Mapping[ClipCell, Scores]:
@@ -82,15 +85,12 @@ def _machines(experiment: Experiment) -> list[Machine]:
 
 def _gram_unit(experiment: Experiment, descriptors: Descriptors) -> Unit:
     kind, region, stream = descriptors
-    features = features_fingerprint(experiment, stream)
-    inputs = {"features": features, "pca": experiment.preset.evaluation.pca, "pooling": kind}
+    settings = {"region": region, "pca": experiment.preset.evaluation.pca, "pooling": kind}
+    inputs = features_content(experiment, stream) | settings | made_by(__name__)
     return experiment.workspace.unit(f"gram/{kind}/{region}-{stream.modality}-{stream.level.name}", inputs)
 
 
-def _compute_gram(experiment: Experiment, descriptors: Descriptors) -> None:
-    unit = _gram_unit(experiment, descriptors)
-    if unit.done:
-        return
+def _make_gram(experiment: Experiment, descriptors: Descriptors, unit: Unit) -> None:
     kind, region, stream = descriptors
     train, test = (load_features(experiment, stream, region, part) for part in ("train", "test"))
     pca = svm.fit_pca(train, experiment.preset.evaluation.pca)
@@ -108,18 +108,16 @@ def _load_gram(experiment: Experiment, descriptors: Descriptors) -> Gram:
 
 
 def _machine_unit(experiment: Experiment, machine: Machine) -> Unit:
-    levels = experiment.preset.data.levels
-    # One modality after the other: the order decides the fingerprint.
-    seen = [each for parts in zip(*map(machine.descriptors, levels), strict=True) for each in parts]
-    grams = [_gram_unit(experiment, each).fingerprint for each in seen]
-    inputs = {"grams": grams, "svm_c": experiment.preset.evaluation.svm_c}
+    seen = [each for level in experiment.preset.data.levels for each in machine.descriptors(level)]
+    inputs = {
+        "grams": fingerprint([_gram_unit(experiment, each).content for each in seen]),
+        "clips": experiment.dataset_digests["clips"],
+        "svm_c": experiment.preset.evaluation.svm_c,
+    } | made_by(__name__)
     return experiment.workspace.unit(f"scores/{machine.pooling}/{machine.region}-{machine.stream}", inputs)
 
 
-def _compute_machine(experiment: Experiment, machine: Machine) -> None:
-    unit = _machine_unit(experiment, machine)
-    if unit.done:
-        return
+def _make_machine(experiment: Experiment, machine: Machine, unit: Unit) -> None:
     truth, classes = labels(experiment.dataset.train), len(experiment.dataset.classes)
     scores = []
     for level in experiment.preset.data.levels:

@@ -1,15 +1,18 @@
 """How much of the thing the hard-coded window shows in each test clip, where data says where the thing is."""
 
 from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Cues
 from examples.mpii_cooking.data.samples import FrameSamples
+from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.stages import make_missing
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.variants import Modality
 from examples.mpii_cooking.workspace import Unit
@@ -22,14 +25,16 @@ def compute_shown(experiment: Experiment) -> None:
 
     The frames are those behind Table 3. Frames without the thing are left out; a clip without it shows nothing of it.
     """
-    unit, cues = _unit(experiment), experiment.dataset.cues
+    cues = experiment.dataset.cues
     if cues is not None:
-        distributed.once(lambda: None if unit.done else unit.commit(shown=_shown(experiment, cues)))
+        unit, make = partial(_unit, experiment), partial(_make_shown, experiment)
+        make_missing("how much of the thing is shown", [cues], unit, make, "kitchen")
 
 
 def load_shown(experiment: Experiment) -> tuple[float, ...]:
     """Return that part, between 0 and 1, for each test clip; nothing where the data does not say where things are."""
-    return () if experiment.dataset.cues is None else tuple(_unit(experiment).facts["shown"])
+    cues = experiment.dataset.cues
+    return () if cues is None else tuple(_unit(experiment, cues).facts["shown"])
 
 
 def share_inside(boxes: Boxes, windows: Boxes) -> NDArray[np.float64]:
@@ -40,13 +45,20 @@ def share_inside(boxes: Boxes, windows: Boxes) -> NDArray[np.float64]:
     return shares
 
 
-def _unit(experiment: Experiment) -> Unit:
+def _unit(experiment: Experiment, cues: Cues) -> Unit:
     preset = experiment.preset
-    inputs = [experiment.dataset_fingerprint, preset.data, preset.evaluation.feature_stride]
-    return experiment.workspace.unit("shown", inputs)
+    tested = {clip.video for clip in experiment.dataset.test}
+    inputs: dict[str, object] = {
+        "data": preset.data,
+        "stride": preset.evaluation.feature_stride,
+        "boxes": {key: sha256(cues.boxes[key].tobytes()).hexdigest() for key in tested},
+        "sizes": {key: video.frame_size(experiment.dataset.videos[key]) for key in tested},
+    }
+    everything = inputs | experiment.dataset_digests | made_by(__name__)
+    return experiment.workspace.unit("shown", everything, experiment.check_caches)
 
 
-def _shown(experiment: Experiment, cues: Cues) -> list[float]:
+def _make_shown(experiment: Experiment, cues: Cues, unit: Unit) -> None:
     clips, level = experiment.dataset.test, experiment.preset.data.levels[-1]
     samples = FrameSamples(clips, experiment.caches, level, Modality.SPATIAL, experiment.preset)
     zooms = {key: _zoom(experiment, key, level) for key in {clip.video for clip in clips}}
@@ -55,7 +67,7 @@ def _shown(experiment: Experiment, cues: Cues) -> list[float]:
     boxes = np.stack([cues.boxes[key][view.frame] * zooms[key] for key, view in zip(videos, views, strict=True)])
     boxes[:, 0] -= [view.column for view in views]  # now in pixels of the crop, as windows are
     shares = share_inside(boxes, samples.windows(views).window.double().numpy())
-    return [_mean(part.tolist()) for part in np.split(shares, np.cumsum(samples.lengths)[:-1])]
+    unit.commit(shown=[_mean(part.tolist()) for part in np.split(shares, np.cumsum(samples.lengths)[:-1])])
 
 
 def _zoom(experiment: Experiment, key: str, level: Level) -> NDArray[np.float64]:

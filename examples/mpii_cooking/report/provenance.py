@@ -17,8 +17,8 @@ import torch
 import supervised_st
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.data import frames
+from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Dataset
-from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.evaluation.schema import DatasetFacts, Environment, StageTime
 from examples.mpii_cooking.storage import read_back, write_json
 from examples.mpii_cooking.typed_json import encode

@@ -8,10 +8,10 @@ from functools import cached_property
 import torch
 
 from examples.mpii_cooking.config import Level, Preset, SeedPlan
-from examples.mpii_cooking.data import frames
+from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, Dataset
-from examples.mpii_cooking.data.preparation import VideoCache
 from examples.mpii_cooking.data.samples import ClipSamples, Sample
+from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History
 from examples.mpii_cooking.training.networks import Backbone, Networks, Positions
@@ -21,7 +21,7 @@ from examples.mpii_cooking.variants import Modality, Phase
 from examples.mpii_cooking.workspace import NotDoneError, Unit, Workspace, fingerprint
 
 FOLLOWED_CLIPS = 12  # test clips on which Figures 7 and 8 follow the windows
-VERSION = 7  # raised when training changes, so that no network of an older version is used
+TRAINING = "examples.mpii_cooking.training.train"  # the module that trains runs
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,26 @@ class Experiment:
     def unit(self, run: Run) -> Unit:
         """Return where the run's weights and history are kept."""
         inputs = {
-            "version": VERSION,
-            "run": run,
-            "seed": self.seed,
-            "data": self.preset.data,
-            "training": self.preset.training,
             "follows": self.follows(run),
             "weights": {name: self.weights[name].sha256 for name in run.backbones(self.preset) if name in self.weights},
-            "dataset": self.dataset_fingerprint,
+            "start": {part: self.content(origin) for part, origin in run.origins().items()},
         }
-        return self.workspace.unit(f"models/{run.name}", inputs)
+        everything = self._read_by(run) | inputs | made_by(TRAINING)
+        return self.workspace.unit(f"models/{run.name}", everything, self.check_caches)
+
+    def check_caches(self) -> None:
+        """Raise DataError if what was prepared has changed since it was checked."""
+        for cache in self.caches.values():
+            cache.check()
+
+    def content(self, run: Run) -> str | None:
+        """Return a digest of the run's weights at the end of its training; None before that."""
+        unit = self.unit(run)
+        return unit.content if unit.fitting and unit.fitting["facts"]["is_finished"] else None
+
+    def seen_by(self, run: Run) -> dict[str, object]:
+        """Return what decides what the trained networks of a run see in its data."""
+        return self._read_by(run) | {"network": self.content(run)}
 
     def is_finished(self, run: Run) -> bool:
         """Whether the run is trained to its end."""
@@ -125,15 +135,19 @@ class Experiment:
         clips = tuple(self.dataset.test[i] for i in self.followed_clips)
         return self.test_samples(Modality.SPATIAL, level, clips).__getitems__(range(len(clips)))
 
+    @cached_property
+    def dataset_digests(self) -> dict[str, str]:
+        """Digests of the clips with their classes, and of everything that was prepared from the videos."""
+        clips = fingerprint([self.dataset.classes, self.dataset.train, self.dataset.test])
+        return {"clips": clips, "prepared": fingerprint({key: cache.content for key, cache in self.caches.items()})}
+
     def _finished_unit(self, run: Run) -> Unit:
         unit = self.unit(run)
         if not checkpoints.load_history(unit).is_finished:
             raise NotDoneError(f"run {run.name} is not trained to its end: train it first")
         return unit
 
-    @cached_property
-    def dataset_fingerprint(self) -> str:
-        """Clips, classes and the very files: if a video is replaced, it is another dataset."""
-        files = {key: frames.stamp(path) for key, path in self.dataset.videos.items()}
-        clips = (self.dataset.train, self.dataset.test)
-        return fingerprint([self.dataset.classes, *clips, files, self.dataset.framing])
+    def _read_by(self, run: Run) -> dict[str, object]:
+        """Return what decides the samples of a run."""
+        settings = {"data": self.preset.data, "training": self.preset.training}
+        return {"run": run, "seed": self.seed} | settings | self.dataset_digests

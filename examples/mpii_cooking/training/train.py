@@ -23,6 +23,7 @@ from tqdm import tqdm
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
+from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
@@ -55,6 +56,7 @@ def train_all(experiments: Sequence[Experiment]) -> None:
     """
     first = experiments[0]
     jobs = [(index, run) for index, each in enumerate(experiments) for run in each.runs]
+    say_what_no_longer_fits("train", (experiments[index].unit(run) for index, run in jobs))
     todo = [(index, run) for index, run in jobs if not experiments[index].is_finished(run)]
     processes = at_a_time(first.preset, first.device)
     done, hidden = len(jobs) - len(todo), not todo or not distributed.is_main()
