@@ -4,7 +4,7 @@
 
 ``torchrun`` starts the smoke run with one, two or four processes, and each of these ranks gets SIGKILL, and at another
 time SIGTERM. All must have ended within a minute, and ``torchrun`` must name what came first. The next start goes on
-with another number of ranks. What a run ends with must be, to the bit, what an undisturbed run of one process ends with.
+with another number of ranks. What a run ends with must equal, to the bit, what a single process ends with undisturbed.
 Processes are found in ``/proc``, which Linux has.
 """
 
@@ -70,7 +70,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
         chosen = [each for each in ended if each.hit.number is number]
         if chosen:
             yield figures.Figure(
-                f"{number.name} to one of 1, 2 or 4 processes of torchrun: all end within a minute, the first error named",
+                f"{number.name} to one of 1, 2 or 4 processes of torchrun: all end within a minute, the cause named",
                 sum(not each.problem for each in chosen), len(chosen),
                 detail=f"the slowest took {max(each.seconds for each in chosen):.0f} s",
                 failures=tuple(f"{each.hit}: {each.problem}" for each in chosen if each.problem),
