@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -55,7 +56,8 @@ def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, hist
 
 def load_history(unit: Unit) -> History:
     """Return what training logged up to the last checkpoint. Without one, this raises NotDoneError."""
-    return History(**{name: tuple(fact) if isinstance(fact, list) else fact for name, fact in unit.facts.items()})
+    facts: dict[str, Any] = {name: tuple(fact) if isinstance(fact, list) else fact for name, fact in unit.facts.items()}
+    return History(**facts)
 
 
 def load_weights(unit: Unit, networks: nn.Module) -> None:

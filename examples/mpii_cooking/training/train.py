@@ -278,8 +278,8 @@ def _epoch(
     loss, measure, count = history.sums
     if not count:
         raise _diverged(f"run {run.name}: no step of epoch {epoch + 1} was made. {history.skipped[-1]}")
-    means = {"loss": (*history.loss, loss / count), "measure": (*history.measure, measure / count)}
-    return replace(history, **means, steps=0, sums=(0.0, 0.0, 0)), is_stopped
+    losses, means = (*history.loss, loss / count), (*history.measure, measure / count)
+    return replace(history, loss=losses, measure=means, steps=0, sums=(0.0, 0.0, 0)), is_stopped
 
 
 def _skipped(run: Run, history: History, flaw: str, names: Sequence[str], size: int) -> History:
