@@ -193,11 +193,11 @@ def fit(
                 history = replace(history, windows=windows, is_finished=is_over(settings, history.loss))
                 bar.set_postfix(loss=f"{history.loss[-1]:.3f}")
                 bar.update()
-            if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
-                raise _diverged(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
             seconds = time.monotonic() - started
             if distributed.is_main() and (history.is_finished or is_stopped or seconds > CHECKPOINT_SECONDS):
                 history = replace(history, seconds=history.seconds + seconds)
+                if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
+                    raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
                 checkpoints.save(unit, networks, optimizer, history)
                 started = time.monotonic()
             if is_stopped:
