@@ -127,7 +127,8 @@ def main(
         # torchrun ends all processes as soon as one has ended, but the one that failed has to print its error first.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(5)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.stdout.flush()
+        os._exit(EXIT_BAD_INPUT)  # an orderly exit can wait forever for an answer of the rank that is gone
 
 
 def choose_folds(
