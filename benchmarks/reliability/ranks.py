@@ -22,6 +22,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.reliability import figures, runs
+from benchmarks.saving import ROOT
 
 RANKS = (1, 2, 4)
 ROUNDS = 2  # of the long form
@@ -107,9 +108,10 @@ def _hit_until_it_ends(
 
 
 def _start(output: Path, ranks: int, *, short: bool) -> runs.Started:
-    log = output.with_name(f"{output.name}.log")
-    command = [sys.executable, *TORCHRUN, str(ranks), *runs.command(output, short=short)[1:]]
+    program = ROOT / ("benchmarks/reliability/tiny.py" if short else "examples/mpii_cooking/run_all.py")
+    log, options = output.with_name(f"{output.name}.log"), ("--preset", "smoke", "--output", str(output))
     with log.open("wb") as file:
+        command = [sys.executable, *TORCHRUN, str(ranks), str(program), *options]
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     return runs.Started(process, log)
 
