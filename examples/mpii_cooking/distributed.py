@@ -1,7 +1,7 @@
 """Share the work between the processes that ``torchrun`` starts. A single process does all of it.
 
 Every rank computes its part of a stage's items, or of a step's sub-batches, and all ranks get all results. So all ranks
-take the same decisions from the same numbers. When one rank fails, all of them stop.
+take the same decisions from the same numbers. When one rank fails or is killed, all of them stop.
 """
 
 import os
@@ -23,8 +23,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_is_exchanging = False  # whether this process is inside a function that all ranks must call
+
+
 class OtherRankFailed(RuntimeError):  # noqa: N818 - it says what happened
-    """Another rank has failed. That rank prints the reason."""
+    """Another rank has failed, and prints the reason, or was killed, which ``torchrun`` reports."""
 
 
 @contextmanager
@@ -78,9 +81,10 @@ def shared_map(
 ) -> list[Result]:
     """Return ``work(item)`` for all items, which are the same on every rank, in their order. One rank computes each.
 
-    All ranks must call it. ``work`` must not call a function of this module that all ranks must call. Its results must
-    be picklable and small. If it raises an exception, the other ranks raise ``OtherRankFailed``. ``using`` says how a
-    rank goes through its items; ``desc`` and ``unit`` are for the progress bar of rank 0.
+    All ranks must call it. ``work`` must not call a function of this module that all ranks must call: it would wait
+    forever, and is refused. Its results must be picklable and small. If it raises an exception, the other ranks raise
+    ``OtherRankFailed``. ``using`` says how a rank goes through its items; ``desc`` and ``unit`` are for the progress
+    bar of rank 0.
     """
     mine = tqdm(share(items), desc=desc, unit=unit, leave=False, disable=desc is None or not is_main())
     parts = _exchanged(lambda: list(using(work, mine)))
@@ -99,27 +103,57 @@ def barrier() -> None:
 
 def add_up(tensors: Iterable[Tensor]) -> None:
     """Replace each tensor, in place, by its sum over the ranks. All ranks must call it."""
-    if dist.is_initialized():
-        for sent in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
-            sent.wait()
+    with _never_nested():
+        if not dist.is_initialized():
+            return
+        try:
+            for sent in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+                sent.wait()
+        except RuntimeError as error:
+            raise _lost(error) from error
 
 
 def _exchanged(work: Callable[[], Result]) -> list[Result]:
     """Return every rank's result."""
-    result, failure = [], None
-    try:
-        result.append(work())
-    except Exception as error:
-        failure = error
-    everyone = [(result, "" if failure is None else repr(failure))] * world()
-    if dist.is_initialized():
-        dist.all_gather_object(everyone, everyone[rank()])
+    result: list[Result] = []
+    failure: Exception | None = None
+    with _never_nested():
+        try:
+            result.append(work())
+        except Exception as error:
+            failure = error
+        everyone = [(result, "" if failure is None else repr(failure))] * world()
+        if dist.is_initialized():
+            try:
+                dist.all_gather_object(everyone, everyone[rank()])
+            except RuntimeError as error:
+                failure = failure or _lost(error)
     if failure is not None:
         raise failure
     for number, (_, problem) in enumerate(everyone):
         if problem:
             raise OtherRankFailed(f"rank {number} failed: {problem}")
     return [found for results, _ in everyone for found in results]
+
+
+@contextmanager
+def _never_nested() -> Iterator[None]:
+    global _is_exchanging
+    if _is_exchanging:
+        raise RuntimeError(
+            "shared_map, once, barrier and add_up must not be called by the work of one of them: not all ranks do that "
+            "work, so they would wait for each other forever"
+        )
+    _is_exchanging = True
+    try:
+        yield
+    finally:
+        _is_exchanging = False
+
+
+def _lost(error: RuntimeError) -> OtherRankFailed:
+    """Return what it means that ranks cannot exchange results: one of them is gone, and its connections are closed."""
+    return OtherRankFailed(f"rank {rank()} cannot reach the others: {error}")
 
 
 def end_with_parent() -> None:

@@ -22,7 +22,7 @@ from examples.mpii_cooking.stages import made_otherwise
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import make_objective
 from examples.mpii_cooking.training.runs import Run, build, planned_runs
-from examples.mpii_cooking.training.train import backward, make_optimizer, sub_batches
+from examples.mpii_cooking.training.steps import backward, make_optimizer, sub_batches
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, Weights, origins
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 from examples.mpii_cooking.workspace import Workspace
@@ -177,7 +177,7 @@ def _step_cost(run: Run, networks: Networks, preset: Preset, samples: Samples) -
     optimizer, objective = make_optimizer(run, networks, preset), make_objective(run, networks, run.guidance(preset, 0))
 
     def step(count: int) -> None:
-        (loss, _), *_ = backward(optimizer, objective, sub_batches(samples(run, count), 1), count)
+        (loss, *_), *_ = backward(optimizer, objective, sub_batches(samples(run, count), 1), count)
         optimizer.step()
         loss.item()  # waits for the GPU
 

@@ -1,6 +1,6 @@
 """The whole paper in one command: videos in, Tables 2 and 3 and Figures 7 and 8 out. ``torchrun`` shares the work.
 
-Every stage keeps what it has finished: after Ctrl-C or a crash, the same command resumes. On the same CPU,
+Every stage keeps what it has finished: after Ctrl-C, SIGTERM or a crash, the same command resumes. On the same CPU,
 with as many threads, it ends with the same tables. A GPU sums in varying order, so its tables may differ a little.
 """
 
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from examples.mpii_cooking import interrupts
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, interrupts.end)  # the imports below take seconds
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupts.end)  # the imports below take seconds
 
 import torch
 import tyro
@@ -43,7 +44,7 @@ from examples.mpii_cooking.evaluation.visibility import compute_shown
 from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.training.experiment import TRAINING, Experiment
-from examples.mpii_cooking.training.train import TrainingDivergedError, train_all
+from examples.mpii_cooking.training.train import TrainingDivergedError, WorkerLostError, train_all
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 
@@ -126,7 +127,14 @@ def main(
                 for each in (folds[:1] if plan_only else folds)
             }
             report({name: each for name, each in found.items() if each is not None}, folder)
-    except (DataError, plan.NotEnoughDiskError, storage.InUseError, TrainingDivergedError, OverflowError) as problem:
+    except (
+        DataError,
+        plan.NotEnoughDiskError,
+        storage.InUseError,
+        TrainingDivergedError,
+        WorkerLostError,
+        OverflowError,
+    ) as problem:
         print(f"error: {problem}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
     except OSError as problem:
@@ -134,8 +142,10 @@ def main(
         sys.exit(EXIT_BAD_INPUT)
     except distributed.OtherRankFailed:
         # torchrun ends all processes as soon as one has ended, but the one that failed has to print its error first.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(5)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.stdout.flush()
+        os._exit(EXIT_BAD_INPUT)  # an orderly exit can wait forever for an answer of the rank that is gone
 
 
 def choose_folds(

@@ -1,13 +1,17 @@
-"""Ctrl-C ends a run at once, with one line, and nothing keeps running."""
+"""Ctrl-C and SIGTERM end a run soon, with one line, and nothing keeps running."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
+from examples.mpii_cooking import interrupts
+from examples.mpii_cooking.training import train
 from tests.example.test_end_to_end import TIMEOUT, by_two, command, running
 from tests.helpers.programs import listen_to_ctrl_c
 
@@ -27,11 +31,29 @@ def descendants(pid):
     return [*children, *(grandchild for child in children for grandchild in descendants(child))]
 
 
-def interrupted(arguments, folder, moment):
-    """Start a command, press Ctrl-C at a moment, and return its exit code, its seconds to the end and what it prints.
+def press_ctrl_c(pid):
+    """Ctrl-C reaches every process of the terminal's foreground, here of the command's own process group."""
+    os.killpg(pid, signal.SIGINT)
 
-    Ctrl-C reaches every process of the terminal's foreground, so here each one in the command's own process group.
-    """
+
+def terminate(pid):
+    """SIGTERM reaches one process, most often."""
+    os.kill(pid, signal.SIGTERM)
+
+
+def terminate_all(pid):
+    """Some service managers send SIGTERM to every process."""
+    os.killpg(pid, signal.SIGTERM)
+
+
+def kill_worker(pid):
+    """The kernel kills a process when memory runs out; here one of those that train."""
+    workers = [child for child in descendants(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(int(workers[0]), signal.SIGKILL)
+
+
+def interrupted(arguments, folder, moment, stop):
+    """Start a command, stop it at a moment, and return its exit code, its seconds to the end and what it prints."""
     errors = folder / "stderr"
     with errors.open("w") as stderr:
         process = subprocess.Popen(
@@ -43,7 +65,7 @@ def interrupted(arguments, folder, moment):
         assert time.monotonic() - started < TIMEOUT
         time.sleep(0.02)
     others, said = descendants(process.pid), errors.read_text()
-    os.killpg(process.pid, signal.SIGINT)
+    stop(process.pid)
     pressed = time.monotonic()
     code = process.wait(timeout=TIMEOUT)
     while any(running(pid) for pid in others) and time.monotonic() - pressed < 2 * SECONDS:
@@ -51,11 +73,15 @@ def interrupted(arguments, folder, moment):
     return code, time.monotonic() - pressed, errors.read_text().removeprefix(said)
 
 
-def test_ctrl_c_ends_a_run_with_one_line_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "expected", "moments"),
+    [(press_ctrl_c, 130, MOMENTS), (terminate, 143, MOMENTS), (terminate_all, 143, ["training"])],
+)
+def test_a_stopped_run_ends_with_one_line_and_the_same_command_goes_on(tmp_path, stop, expected, moments):
     finished = {}
-    for name, moment in MOMENTS.items():
-        code, seconds, said = interrupted(command(tmp_path), tmp_path, moment)
-        assert code == 130, name
+    for name in moments:
+        code, seconds, said = interrupted(command(tmp_path), tmp_path, MOMENTS[name], stop)
+        assert code == expected, name
         assert seconds < SECONDS, name
         before, _, after = said.partition(f"\n{MESSAGE}\n")
         assert "Traceback" not in before, name
@@ -67,9 +93,33 @@ def test_ctrl_c_ends_a_run_with_one_line_and_the_same_command_goes_on(tmp_path):
     assert len(finished) == 12
 
 
-def test_ctrl_c_ends_all_ranks_with_one_line(tmp_path):
-    code, seconds, said = interrupted(by_two(tmp_path), tmp_path, MOMENTS["training"])
+@pytest.mark.parametrize("stop", [press_ctrl_c, terminate])
+def test_all_ranks_of_a_stopped_run_end_with_one_line(tmp_path, stop):
+    code, seconds, said = interrupted(by_two(tmp_path), tmp_path, MOMENTS["training"], stop)
     assert code != 0
     assert seconds < SECONDS
     assert said.count(MESSAGE) == 1
     assert 'run_all.py", line' not in said, "the traceback is torchrun's alone"
+
+
+def test_a_killed_training_process_ends_the_run_with_one_sentence(tmp_path):
+    code, seconds, said = interrupted(command(tmp_path), tmp_path, MOMENTS["training"], kill_worker)
+    assert code == 2
+    assert seconds < SECONDS
+    assert said.count("error: a process that trains was killed") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(("is_stopped", "problem", "raised"), [
+    (False, ValueError(), ValueError),
+    (False, BrokenProcessPool(), train.WorkerLostError),
+    (True, BrokenProcessPool(), interrupts.Stopped),
+])  # fmt: skip
+def test_when_one_training_process_fails_the_others_get_sigterm(monkeypatch, is_stopped, problem, raised):
+    monkeypatch.setattr(interrupts, "_has_sigterm", is_stopped)
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(TIMEOUT,))
+    other.start()
+    with pytest.raises(raised), train._ending_together():
+        raise problem
+    other.join()
+    assert other.exitcode == -signal.SIGTERM

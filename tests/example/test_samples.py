@@ -196,6 +196,25 @@ def test_loader_processes_change_nothing(dataset, caches):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_loader_processes_outlive_sigterm_so_that_a_step_can_be_finished(dataset, caches):
+    preset = changed(PRESET, workers=1)
+    samples = ClipSamples(dataset.train, caches, DETAIL, Modality.SPATIAL, preset, seed=0, augment=True)
+    loaded = batches(samples, [[0]] * 5)
+    first = next(loaded)
+    for loader in multiprocessing.active_children():
+        loader.terminate()
+    rest = list(loaded)
+    assert len(rest) == 4
+    assert all(same(first, batch) for batch in rest)
+
+
+def test_a_sample_is_named_by_its_frame_counted_from_one(dataset, caches):
+    clip = replace(dataset.train[1], start=4, stop=5)
+    samples = ClipSamples([clip], caches, DETAIL, Modality.SPATIAL, PRESET, seed=0, augment=True)
+    assert samples.name(0) == f"frame 5 of {clip.video}"
+
+
 def loaded_in_order(folder: Path, work: Path, epoch: int) -> list[Sample]:
     dataset = open_dataset(folder)
     caches = prepare(dataset, PRESET.data, Workspace(work))

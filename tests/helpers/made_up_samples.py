@@ -6,8 +6,8 @@ import torch
 
 from examples.mpii_cooking.config import PRESETS, PhaseSettings
 from examples.mpii_cooking.data.samples import Sample
-from examples.mpii_cooking.training import train
 from examples.mpii_cooking.training.runs import Run
+from examples.mpii_cooking.training.steps import sub_batches
 from examples.mpii_cooking.variants import Modality, Phase, Variant
 from supervised_st.geometry import window_to_theta
 
@@ -53,13 +53,14 @@ class Epoch:
 
     def __init__(self, batches):
         self.rows = [
-            row
-            for batch in batches
-            for row in ([batch] if isinstance(batch, BaseException) else train.sub_batches(batch, 1))
+            row for batch in batches for row in ([batch] if isinstance(batch, BaseException) else sub_batches(batch, 1))
         ]
 
     def shuffled(self):
         return list(range(len(self.rows)))
+
+    def name(self, index):
+        return f"row {index}"
 
     def __getitems__(self, indices):
         rows = [self.rows[index] for index in indices]

@@ -4,6 +4,7 @@ A sample depends on the seed, the epoch and its index alone. So neither the numb
 resumed run changes anything. Batches are cropped as uint8 and converted to float32 once.
 """
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -80,6 +81,11 @@ class Samples(Dataset[Sample]):
             frame=torch.tensor([view.frame for view in views]),
             random=self._random_windows(views),
         )
+
+    def name(self, index: int) -> str:
+        """Return which frame of which video sample ``index`` shows, in words."""
+        view = self.view(index)
+        return f"frame {view.frame + 1} of {self.clips[view.clip].video}"
 
     def windows(self, views: Sequence[View]) -> MotionWindow:
         """Find the window with the most motion in each crop."""
@@ -233,6 +239,7 @@ def batches(samples: Samples, indices: Iterable[list[int]]) -> Iterator[Sample]:
         prefetch_factor=1 if workers else None,  # batches are large, and every worker holds one
         collate_fn=default_convert,
         generator=torch.Generator(),  # its own, so that loading draws none of torch's random numbers
+        worker_init_fn=_ignore_sigterm,
     )
 
 
@@ -244,6 +251,11 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, iterator, None)
             yield item
+
+
+def _ignore_sigterm(_: int) -> None:
+    """Let a loader process live until its parent has finished the step, also if SIGTERM reaches all processes."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _columns(view: View, side: int) -> slice:

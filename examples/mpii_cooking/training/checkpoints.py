@@ -3,6 +3,7 @@
 import errno
 from collections import defaultdict
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,12 @@ class History:
     """Theta on a few fixed frames, before the first epoch and after each; empty for most runs."""
     seconds: float = 0.0
     is_finished: bool = False  # whether training is over
+    steps: int = 0
+    """Steps of the epoch that is under way; 0 but for a run that SIGTERM has stopped."""
+    sums: tuple[float, float, int] = (0.0, 0.0, 0)
+    """Over the samples of that epoch so far: loss, measure and their number."""
+    skipped: tuple[str, ...] = ()
+    """The steps that were not made, since a loss or a gradient was not finite: which, and from what samples."""
 
     @property
     def epochs(self) -> int:
@@ -34,8 +41,9 @@ class History:
 
     @property
     def weights_name(self) -> str:
-        """Name of the file with the weights after the last epoch."""
-        return f"epoch-{self.epochs:04d}.safetensors"
+        """Name of the file with the weights."""
+        step = f"-step-{self.steps:05d}" if self.steps else ""
+        return f"epoch-{self.epochs:04d}{step}.safetensors"
 
 
 def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, history: History) -> None:
@@ -54,8 +62,8 @@ def save(unit: Unit, networks: nn.Module, optimizer: torch.optim.Optimizer, hist
 
 def load_history(unit: Unit) -> History:
     """Return what training logged up to the last checkpoint. Without one, this raises NotDoneError."""
-    sequences = {name: tuple(unit.facts[name]) for name in ("loss", "measure", "windows")}
-    return History(**(unit.facts | sequences))
+    facts: dict[str, Any] = {name: tuple(fact) if isinstance(fact, list) else fact for name, fact in unit.facts.items()}
+    return History(**facts)
 
 
 def load_weights(unit: Unit, networks: nn.Module) -> None:

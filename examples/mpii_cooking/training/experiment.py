@@ -130,10 +130,10 @@ class Experiment:
         places = ((of_class[shown[turn % classes]], turn) for turn in range(clips))
         return list(dict.fromkeys(own[turn * len(own) // clips] for own, turn in places))
 
-    def followed_frames(self, level: Level) -> Sample:
-        """Return one frame of each of those clips as the networks of a spatial level read it."""
+    def followed_frames(self, level: Level, modality: Modality = Modality.SPATIAL) -> Sample:
+        """Return one frame of each of those clips as the networks of a stream read it."""
         clips = tuple(self.dataset.test[i] for i in self.followed_clips)
-        return self.test_samples(Modality.SPATIAL, level, clips).__getitems__(range(len(clips)))
+        return self.test_samples(modality, level, clips).__getitems__(range(len(clips)))
 
     @cached_property
     def dataset_digests(self) -> dict[str, str]:

@@ -15,12 +15,12 @@ from supervised_st.geometry import window_iou
 
 
 class Outcome(NamedTuple):
-    """The outcome of an objective on a sub-batch, or of a step on its batch."""
+    """The outcome of an objective on a sub-batch."""
 
     loss: Tensor
     """Mean loss, a scalar."""
     measure: Tensor
-    """1 if the class is right, or the overlap with the target window: (N,) for a sub-batch, for a step their mean."""
+    """1 if the class is right, or the overlap with the target window: (N,)."""
 
 
 Objective = Callable[[Sample], Outcome]

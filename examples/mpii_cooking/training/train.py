@@ -3,14 +3,20 @@
 A sample depends on (seed, epoch, clip) alone, and the dropout of a sub-batch on (seed, run, epoch, its first clip). So
 a killed run resumes from its last checkpoint, without any stored generator state, and ends with the same bits as an
 uninterrupted run. For the same reason it does not matter which rank computes a sub-batch.
+
+A step whose loss or gradient is not finite is not made. The samples behind it are named, and after a few such steps
+training ends.
 """
 
+import logging
 import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -20,24 +26,28 @@ from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from examples.mpii_cooking import distributed
+from examples.mpii_cooking import distributed, interrupts
 from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.training import checkpoints
-from examples.mpii_cooking.training.checkpoints import ThetaLists
+from examples.mpii_cooking.training.checkpoints import History, ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Networks, autocast
-from examples.mpii_cooking.training.objectives import Objective, Outcome, make_objective
+from examples.mpii_cooking.training.objectives import Outcome, make_objective
 from examples.mpii_cooking.training.runs import Run, seed_of
+from examples.mpii_cooking.training.steps import Step, backward, make_optimizer, train_step
+from examples.mpii_cooking.variants import Phase
 from examples.mpii_cooking.workspace import Unit
-from supervised_st import Plateau
+from supervised_st import DistortionMonitor, Plateau
 
 CHECKPOINT_SECONDS = 10.0
 """Least time between two checkpoints of a run: the most that a killed run loses, besides its current epoch."""
+SKIPPED_STEPS = 3
+"""The most steps of a run that are left out since a loss or a gradient is not finite. One more ends training."""
+NAMED_SAMPLES = 5  # in a message, at most
+COLLAPSED = 0.25  # share of windows, from here on it is no exception
 MIN_FALL = 0.01  # fraction by which the mean loss must have fallen before training may end early
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # MatConvNet's trainer
-BIAS_RATE = 2.0  # MatConvNet trains biases at twice the rate and without decay
 
 Job = tuple[int, Run]  # the experiment, by its index, and the run
 
@@ -45,8 +55,15 @@ _experiments: Sequence[Experiment]
 """What a worker process trains. They are the same objects for all its runs, so that decoded frames are kept."""
 
 
+log = logging.getLogger(__name__)
+
+
 class TrainingDivergedError(RuntimeError):
-    """A loss or a weight is no longer a finite number."""
+    """Losses, gradients or weights are no longer finite numbers."""
+
+
+class WorkerLostError(RuntimeError):
+    """A process that trained was killed."""
 
 
 def train_all(experiments: Sequence[Experiment]) -> None:
@@ -57,10 +74,12 @@ def train_all(experiments: Sequence[Experiment]) -> None:
     first = experiments[0]
     jobs = [(index, run) for index, each in enumerate(experiments) for run in each.runs]
     say_what_no_longer_fits("train", (experiments[index].unit(run) for index, run in jobs))
-    todo = [(index, run) for index, run in jobs if not experiments[index].is_finished(run)]
+    # One rank looks, so that all of them train the same runs.
+    todo = distributed.once(lambda: [(index, run) for index, run in jobs if not experiments[index].is_finished(run)])
     processes = at_a_time(first.preset, first.device)
     done, hidden = len(jobs) - len(todo), not todo or not distributed.is_main()
-    with tqdm(total=len(jobs), initial=done, desc="train", unit="run", leave=False, disable=hidden) as bar:
+    bar = tqdm(total=len(jobs), initial=done, desc="train", unit="run", leave=False, disable=hidden)
+    with bar, interrupts.finishing_steps():
 
         def announce(job: Job) -> None:
             index, run = job
@@ -91,8 +110,9 @@ def _train_in_processes(
     """Train ``todo`` in processes of their own. A run starts as soon as those that it starts from are finished."""
     context = multiprocessing.get_context("spawn")
     running: dict[Future[None], Job] = {}
-    with ProcessPoolExecutor(processes, context, _start_worker, (experiments,)) as pool:
+    with ProcessPoolExecutor(processes, context, _start_worker, (experiments,)) as pool, _ending_together():
         while todo or running:
+            interrupts.check()
             unfinished = {*todo, *running.values()}
             ready = [
                 (index, run)
@@ -112,13 +132,30 @@ def _train_in_processes(
                 advance()
 
 
+@contextmanager
+def _ending_together() -> Iterator[None]:
+    """When one worker process has failed, let the others finish their steps and save them."""
+    try:
+        yield
+    except BaseException as error:
+        for worker in multiprocessing.active_children():
+            worker.terminate()
+        if isinstance(error, BrokenProcessPool):
+            interrupts.check()  # SIGTERM may have come to a worker that was just starting
+            raise WorkerLostError(
+                "a process that trains was killed, perhaps because memory ran out; the same command goes on from its "
+                "last checkpoint"
+            ) from error
+        raise
+
+
 def train(experiment: Experiment, run: Run) -> None:
-    """Train or resume ``run``, unless it is finished. What it starts from must be finished."""
-    if experiment.is_finished(run):
-        return
+    """Train ``run``, or resume it. What it starts from must be finished."""
     networks, unit, samples = experiment.untrained(run), experiment.unit(run), partial(experiment.training_samples, run)
     frames = experiment.followed_frames(run.level).image.to(experiment.device) if experiment.follows(run) else None
     fit(run, networks, experiment.preset, unit, samples, seed=experiment.seed, frames=frames)
+    if run.phase is Phase.GUIDANCE and distributed.is_main():
+        warn_of_collapse(run, networks, experiment.followed_frames(run.level, run.modality).image.to(experiment.device))
 
 
 def fit(
@@ -134,13 +171,15 @@ def fit(
     """Train ``networks`` until the run's phase is over, from the unit's checkpoint on if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints. ``samples`` maps an epoch to its samples.
-    ``frames`` are images on which theta is logged before the first epoch and after each. If a loss or a weight stops
-    being finite, this raises TrainingDivergedError, and the last checkpoint stays.
+    ``frames`` are images on which theta is logged before the first epoch and after each.
+
+    After SIGTERM to any rank, all finish the step, rank 0 saves it, and this raises ``interrupts.Stopped``. If weights
+    or too many losses or gradients are not finite, it raises TrainingDivergedError, and the last checkpoint stays.
     """
     optimizer = make_optimizer(run, networks, preset)
     rates = [group["lr"] for group in optimizer.param_groups]
-    history = checkpoints.restore(unit, networks, optimizer)
-    if not history.epochs and frames is not None:
+    history = _restored(unit, networks, optimizer)
+    if frames is not None and not history.windows:
         history = replace(history, windows=(_thetas(networks, frames),))
     settings, started = run.settings(preset), time.monotonic()
     # A worker process has no bar, since the main process has one for all runs.
@@ -150,24 +189,22 @@ def fit(
         while not history.is_finished:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * settings.pace(history.epochs)
-            loss, measure = _epoch(run, networks, optimizer, samples(history.epochs), preset, seed, history.epochs)
-            losses = (*history.loss, loss)
-            history = replace(
-                history,
-                loss=losses,
-                measure=(*history.measure, measure),
-                windows=history.windows if frames is None else (*history.windows, _thetas(networks, frames)),
-                is_finished=is_over(settings, losses),
-            )
-            bar.set_postfix(loss=f"{loss:.3f}")
-            bar.update()
+            history, is_stopped = _epoch(run, networks, optimizer, samples(history.epochs), preset, seed, history)
+            if not history.steps:
+                windows = history.windows if frames is None else (*history.windows, _thetas(networks, frames))
+                history = replace(history, windows=windows, is_finished=is_over(settings, history.loss))
+                bar.set_postfix(loss=f"{history.loss[-1]:.3f}")
+                bar.update()
             seconds = time.monotonic() - started
-            if distributed.is_main() and (history.is_finished or seconds > CHECKPOINT_SECONDS):
+            if distributed.is_main() and (history.is_finished or is_stopped or seconds > CHECKPOINT_SECONDS):
                 history = replace(history, seconds=history.seconds + seconds)
                 if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
                     raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
                 checkpoints.save(unit, networks, optimizer, history)
                 started = time.monotonic()
+            if is_stopped:
+                distributed.barrier()  # a rank that ended earlier would have rank 0 killed while it saves
+                raise interrupts.Stopped
     distributed.barrier()  # runs that start from this one find it complete
 
 
@@ -187,60 +224,28 @@ def is_over(settings: PhaseSettings, losses: Sequence[float]) -> bool:
     return plateau.factor(len(losses)) == 0
 
 
-def make_optimizer(run: Run, networks: Networks, preset: Preset) -> Optimizer:
-    """Return the preset's optimizer, with a rate for each network."""
-    settings = run.settings(preset)
-    rates = {"classifier": settings.rate, "transformer": settings.localization_rate or settings.rate}
-    if preset.training.optimizer == "adam":
-        groups = [{"params": [*part.parameters()], "lr": rates[name]} for name, part in networks.named_children()]
-        return torch.optim.Adam(groups, fused=True)
-    groups = []
-    for name, part in networks.named_children():
-        weights = [parameter for parameter in part.parameters() if parameter.ndim > 1]
-        biases = [parameter for parameter in part.parameters() if parameter.ndim == 1]
-        groups.append({"params": weights, "lr": rates[name]})
-        groups.append({"params": biases, "lr": BIAS_RATE * rates[name], "weight_decay": 0.0})
-    return torch.optim.SGD(groups, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
-
-
-def train_step(optimizer: Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> Outcome:
-    """Make one step, and return the mean loss and the mean measure of the whole batch, on every rank.
-
-    ``parts`` are the sub-batches of this rank, maybe none; ``size`` counts the samples of all ranks. The gradient is
-    the sum over sub-batches and ranks, which is exact: no layer mixes samples.
-    """
-    summands = backward(optimizer, objective, parts, size)
-    distributed.add_up(summands)
-    optimizer.step()
-    loss, measures = summands[0]
-    return Outcome(loss, measures / size)
-
-
-def backward(optimizer: Optimizer, objective: Objective, parts: Iterable[Sample], size: int) -> list[Tensor]:
-    """Return what ranks add up: first a tensor of (loss, sum of the measures), then the gradient of every parameter."""
-    optimizer.zero_grad()
-    learning = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    sums = learning[0].new_zeros(2)
-    for part in parts:
-        loss, measure = objective(part)
-        fraction = loss * (len(measure) / size)
-        torch.autograd.backward(fraction)
-        sums += torch.stack([fraction.detach(), measure.sum()])
-    for parameter in learning:
-        if parameter.grad is None:  # on a rank without parts
-            parameter.grad = torch.zeros_like(parameter)
-    return [sums, *(parameter.grad for parameter in learning)]
-
-
-def sub_batches(batch: Sample, size: int) -> list[Sample]:
-    """Divide a batch into sub-batches of ``size`` samples; the last one may be smaller."""
-    return [Sample(*part) for part in zip(*(torch.split(field, size) for field in batch), strict=True)]
+def _restored(unit: Unit, networks: Networks, optimizer: Optimizer) -> History:
+    """Restore the last checkpoint on every rank; rank 0 first, which decides what the last one is."""
+    history = distributed.once(lambda: checkpoints.restore(unit, networks, optimizer))
+    if not distributed.is_main() and checkpoints.restore(unit, networks, optimizer) != history:
+        raise RuntimeError(f"{unit.folder} differs between ranks: all of them must see the same output folder")
+    return history
 
 
 def _epoch(
-    run: Run, networks: Networks, optimizer: Optimizer, samples: ClipSamples, preset: Preset, seed: int, epoch: int
-) -> tuple[float, float]:
-    """Return the mean loss and the mean measure over one epoch's samples."""
+    run: Run,
+    networks: Networks,
+    optimizer: Optimizer,
+    samples: ClipSamples,
+    preset: Preset,
+    seed: int,
+    history: History,
+) -> tuple[History, bool]:
+    """Train on what is left of an epoch's samples. Return the history, and whether SIGTERM has ended training.
+
+    The epoch's mean loss and measure are added to the history at its end, which SIGTERM may forestall.
+    """
+    epoch = history.epochs
     objective = make_objective(run, networks, run.guidance(preset, epoch))
     networks.train()
     device = next(networks.parameters()).device
@@ -250,18 +255,67 @@ def _epoch(
         with autocast(preset, device):
             return objective(Sample(*(field.to(device) for field in part)))
 
-    order = samples.shuffled()
-    steps = chunks(order, preset.training.batch)
-    shares = [distributed.share(chunks(step, preset.training.sub_batch)) for step in steps]
-    loaded = batches(samples, chain.from_iterable(shares))
-    losses = measures = 0.0
-    for step, parts in zip(steps, shares, strict=True):
-        loss, measure = train_step(optimizer, seeded, islice(loaded, len(parts)), len(step))
-        if not torch.isfinite(loss):
-            raise TrainingDivergedError(f"run {run.name}: the loss is {loss.item()} in epoch {epoch + 1}")
-        losses += loss.item() * len(step)
-        measures += measure.item() * len(step)
-    return losses / len(order), measures / len(order)
+    def is_flawed(index: int) -> bool:
+        return Step.of(backward(optimizer, seeded, [samples.__getitems__([index])], 1)).flaw is not None
+
+    steps = chunks(samples.shuffled(), preset.training.batch)
+    shares = [distributed.share(chunks(indices, preset.training.sub_batch)) for indices in steps]
+    loaded = batches(samples, chain.from_iterable(shares[history.steps :]))
+    is_stopped = False
+    while history.steps < len(steps) and not is_stopped:
+        indices, parts = steps[history.steps], shares[history.steps]
+        step = train_step(optimizer, seeded, islice(loaded, len(parts)), len(indices))
+        loss, measure, count = history.sums
+        history = replace(history, steps=history.steps + 1)
+        if step.flaw is None:
+            sums = (loss + step.loss * len(indices), measure + step.measures, count + len(indices))
+            history = replace(history, sums=sums)
+        else:
+            flawed = distributed.shared_map(is_flawed, indices)
+            names = [samples.name(index) for index, is_named in zip(indices, flawed, strict=True) if is_named]
+            history = _skipped(run, history, step.flaw, names, len(indices))
+        is_stopped = step.is_last
+    if history.steps < len(steps):
+        return history, is_stopped
+    loss, measure, count = history.sums
+    if not count:
+        raise _diverged(f"run {run.name}: no step of epoch {epoch + 1} was made. {history.skipped[-1]}")
+    losses, means = (*history.loss, loss / count), (*history.measure, measure / count)
+    return replace(history, loss=losses, measure=means, steps=0, sums=(0.0, 0.0, 0)), is_stopped
+
+
+def _skipped(run: Run, history: History, flaw: str, names: Sequence[str], size: int) -> History:
+    """Note that a step was not made, and say so. End training if there were too many."""
+    few, rest = ", ".join(names[:NAMED_SAMPLES]), len(names) - NAMED_SAMPLES
+    cause = f"from {few}{f' and {rest} more' if rest > 0 else ''}" if names else "but from none alone"
+    what = f"{flaw} in epoch {history.epochs + 1}, step {history.steps}: of {size} samples, {cause}"
+    skipped = (*history.skipped, what)
+    if len(skipped) > SKIPPED_STEPS:
+        raise _diverged(
+            f"run {run.name}: {what}. {SKIPPED_STEPS} steps were left out before, which is the most. The last "
+            "checkpoint is kept. If most samples are named, lower the rates; if few are, look at them"
+        )
+    if distributed.is_main():
+        log.warning("run %s: %s; the step is left out, %d of at most %d", run.name, what, len(skipped), SKIPPED_STEPS)
+    return replace(history, skipped=skipped)
+
+
+def _diverged(reason: str) -> Exception:
+    """Return what each rank raises. All of them know the reason, and one says it."""
+    kind = TrainingDivergedError if distributed.is_main() else distributed.OtherRankFailed
+    return kind(reason)
+
+
+def warn_of_collapse(run: Run, networks: Networks, images: Tensor) -> None:
+    """Say so if guidance has left many windows where no gradient leads back: outside the image, or without an area."""
+    found = DistortionMonitor(networks.transformer, images).history[-1]
+    if max(found.lost, found.collapsed) >= COLLAPSED:
+        log.warning(
+            "run %s: guidance has collapsed. Of its windows in %d test frames, %.0f %% lie more than half outside, and "
+            "%.0f %% are narrower than a pixel. Joint training starts from them: look at the target windows, or lower "
+            "the rate",
+            run.name, len(images), 100 * found.lost, 100 * found.collapsed,
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -276,6 +330,7 @@ def _start_worker(experiments: Sequence[Experiment]) -> None:
     _experiments = experiments
     torch.set_num_threads(experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
+    signal.signal(signal.SIGTERM, interrupts.note_sigterm)
     distributed.end_with_parent()
 
 
