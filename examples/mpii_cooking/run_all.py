@@ -31,7 +31,7 @@ from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
-from examples.mpii_cooking.data.preparation import prepare
+from examples.mpii_cooking.data.preparation import prepare_sound
 from examples.mpii_cooking.data.readers import group_names, open_dataset
 from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
@@ -68,6 +68,7 @@ def main(
     compile: bool = False,
     weights: Path | None = None,
     trust_mtime: bool = False,
+    skip_broken: bool = False,
     plan_only: bool = False,
     study: Kind | None = None,
 ) -> None:
@@ -94,6 +95,7 @@ def main(
         weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
         trust_mtime: take a video whose size and time of modification are as before for the same, without reading it.
             Otherwise, videos are read again after they were copied or moved, since only their content counts.
+        skip_broken: go on without videos that are cut off or damaged. The report lists them, and the clips lost.
         plan_only: measure a few steps on one clip, print how long the whole run will take, or its first fold, and stop.
         study: run a study in place of the paper, on kitchens of its own: what learned attention gains by the distance
             between the action and the largest motion, or by the number of training clips. With the preset standard,
@@ -109,8 +111,9 @@ def main(
         chosen = replace(chosen, seeds=tuple(SeedPlan(seed) for seed in range(seeds)))
     chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
-        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights, trust_mtime or None)
-        if study is not None and any(each is not None for each in given):
+        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
+        is_given = skip_broken or trust_mtime or any(each is not None for each in given)
+        if study is not None and is_given:
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")
         if not chosen.seeds:
             raise DataError(f"seeds must be at least 1, got {seeds}")
@@ -121,7 +124,7 @@ def main(
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
             folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
-            common = {"plan_only": plan_only, "trust_mtime": trust_mtime}
+            common = {"skip_broken": skip_broken, "plan_only": plan_only, "trust_mtime": trust_mtime}
             found = {
                 fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
                 for each in (folds[:1] if plan_only else folds)
@@ -186,6 +189,7 @@ def run(
     weights: Path | None,
     *,
     choices: Choices = NO_CHOICES,
+    skip_broken: bool = False,
     plan_only: bool,
     trust_mtime: bool = False,
 ) -> Results | None:
@@ -208,7 +212,7 @@ def run(
         videos = data or output / "kitchen"
         if data is None:
             distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
-        dataset = distributed.once(lambda: open_dataset(videos, split, choices))
+        dataset = distributed.once(lambda: open_dataset(videos, split, choices, skip_broken=skip_broken))
     distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
     written = (cache, *folder.glob("seed-*"))
     if plan_only or preset.data.scale == 1:
@@ -218,7 +222,11 @@ def run(
             return None
     with timings.stage("prepare"):
         distributed.once(lambda: plan.check_disk(dataset, preset, folder, device, written))
-        caches = prepare(dataset, preset.data, Workspace(cache), trust_mtime=trust_mtime)
+        dataset, caches = prepare_sound(
+            dataset, preset.data, Workspace(cache), skip_broken=skip_broken, trust_mtime=trust_mtime
+        )
+        if distributed.is_main():
+            print(*(f"left out: {each.problem}" for each in dataset.lost), sep="\n", end="\n" if dataset.lost else "")
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds
