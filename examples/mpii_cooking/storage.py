@@ -137,12 +137,14 @@ def held(folder: Path) -> Iterator[None]:
         raise InUseError(f"{folder} is in use by {holder}: wait until it ends, or choose another --output") from None
     try:
         since = datetime.now().astimezone().isoformat(" ", "seconds")
-        note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
+        with written_aside(note) as aside:
+            aside.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
         for left in folder.rglob(f"{ASIDE}*"):
             left.unlink()
         yield
     finally:
-        note.unlink(missing_ok=True)
+        with suppress(OSError):  # the next process that holds the folder replaces it
+            note.unlink()
         lock.release()
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.report import figures_tables, figures_windows
 from examples.mpii_cooking.report.figures_style import STYLE
+from examples.mpii_cooking.storage import written_aside
 
 PIXELS = 100  # of CSS for an inch of a figure: its text then has the size of the page's small print
 DRAWN: dict[str, Callable[[Results], Figure]] = {
@@ -31,6 +32,7 @@ def draw_all(results: Results, folder: Path) -> dict[str, int]:
     with mpl.rc_context(STYLE):
         for name, draw in painters.items():
             figure = draw(results)
-            figure.savefig(folder / f"{name}.png", bbox_inches="tight", facecolor="white")
+            with written_aside(folder / f"{name}.png") as aside:
+                figure.savefig(aside, bbox_inches="tight", facecolor="white")
             widths[name] = round(PIXELS * figure.get_figwidth())
     return widths
