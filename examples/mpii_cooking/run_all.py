@@ -29,6 +29,7 @@ from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
+from examples.mpii_cooking.data.findings import Findings, check_names
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import group_names, open_dataset
 from examples.mpii_cooking.evaluation.collect import collect
@@ -103,6 +104,10 @@ def main(
         chosen = replace(chosen, seeds=tuple(SeedPlan(seed) for seed in range(seeds)))
     chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
+        findings = Findings()
+        for path in filter(None, (data, folder, weights)):
+            check_names((path.resolve(), *path.resolve().parents), findings)
+        findings.complain("folders")
         given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
         if study is not None and any(each is not None for each in given):
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")

@@ -1,5 +1,6 @@
 """The command: what it prints when a run cannot continue."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
     same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
+
+
+@pytest.mark.parametrize("option", ["data", "output", "weights"])
+def test_folders_that_no_report_could_name_are_refused_at_once(tmp_path, capsys, option):
+    folder = tmp_path / os.fsdecode(b"caf\xe9") / "videos"
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(**({"output": tmp_path / "output"} | {option: folder}))
+    shown = os.fsencode(tmp_path).decode()
+    assert f"  b'{shown}/caf\\xe9' has a name that is not UTF-8\n" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -9,11 +9,16 @@ from typing import Literal, TypeVar
 
 from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Split
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings, check_names
 from examples.mpii_cooking.workspace import visible
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
+SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
+    ".wmv",
+)
+_ONE_FRAME_CURE = "use clips of at least two frames, since motion is what changes from one to the next"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO
     framing = Framing(rate, _common_aspect(paths, choices))
     groups = _groups(classes, choices)
     tested, split_note = _divided(classes, groups, choices)
+    findings = Findings()
     train: list[Clip] = []
     test: list[Clip] = []
     for label, clips in enumerate(classes.values()):
@@ -73,6 +79,9 @@ def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO
             key = path.relative_to(folder).as_posix()
             clip = Clip(key, 0, frames.count(path, framing), label, key, groups.get(path, ""))
             (test if path in tested else train).append(clip)
+            if len(clip) < 2:
+                findings.add(f"{path} is left with one frame at the common rate", _ONE_FRAME_CURE)
+    findings.complain(str(folder))
     notes = [
         f"{len(paths)} videos in {len(classes)} classes",
         split_note.format(train=f"({len(train)} clips)", test=f"({len(test)} clips)"),
@@ -100,16 +109,19 @@ def _chosen_classes(folder: Path, choices: Choices) -> dict[str, list[Path]]:
 
 
 def _check(folder: Path, classes: Classes) -> None:
-    """Raise a ``DataError`` that lists the classes with one clip, and the clips that cannot be read."""
-    problems = [f"class {name} must have at least two videos" for name, clips in classes.items() if len(clips) < 2]
-    for path in (path for clips in classes.values() for path in clips):
-        try:
-            frames.size(path)
-            frames.count(path)
-        except DataError as problem:
-            problems.append(str(problem))
-    if problems:
-        raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+    """Raise a ``DataError`` that says which classes have one clip, and which clips cannot be used."""
+    findings = Findings()
+    for name, clips in classes.items():
+        inside = (path for clip in clips if clip.is_dir() for path in frames.images(clip))
+        check_names([folder / name, *clips, *inside], findings)
+        if len(clips) < 2:
+            findings.add(f"class {name} has one clip", "give each class a clip to train with and another to test")
+        for path in clips:
+            with findings.collected(cure=VIDEO_CURE):
+                frames.size(path)
+                if frames.count(path) < 2:
+                    raise DataError(f"{path} has one frame", _ONE_FRAME_CURE)
+    findings.complain(str(folder))
 
 
 def _groups(classes: Classes, choices: Choices) -> dict[Path, str]:
