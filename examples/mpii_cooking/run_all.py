@@ -32,6 +32,7 @@ from examples.mpii_cooking.data.dataset import DataError, Split
 from examples.mpii_cooking.data.findings import Findings, check_names
 from examples.mpii_cooking.data.preparation import prepare
 from examples.mpii_cooking.data.readers import group_names, open_dataset
+from examples.mpii_cooking.data.stillness import check_motion
 from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.folds import pool
@@ -201,6 +202,7 @@ def run(
             return None
     with timings.stage("prepare"):
         caches = prepare(dataset, preset.data, Workspace(cache))
+        distributed.once(lambda: check_motion(dataset, caches, preset.data.levels[0]))
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds
