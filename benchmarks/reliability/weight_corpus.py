@@ -8,6 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -90,7 +91,7 @@ def _pickles(mark: Path) -> Iterator[tuple[str, str, Contents]]:
         ("a pickle that calls os.system", lambda: b"cposix\nsystem\n(Vtouch '%s'\ntR." % os.fsencode(mark)),
         ("a whole module", lambda: _saved(torch.nn.Linear(2, 2))),
         ("lists nested 200,000 deep", lambda: nested),
-        ("lists that double 60 times", lambda: doubled),
+        ("lists that double 60 times", lambda: _zip({"a/data.pkl": doubled, "a/version": b"3\n"})),
         ("a string of 2 GB that is not there", lambda: b"\x80\x04\x8d" + struct.pack("<Q", 2**31) + b"x."),
     ]  # fmt: skip
     for what, make in scripts:
@@ -170,7 +171,7 @@ def _safetensors() -> Iterator[tuple[str, str, Contents]]:
         "an unknown dtype": header(tensor([4], [0, 16], "PICKLE"), bytes(16)),
     }
     for what, content in contents.items():
-        yield ".safetensors", what, lambda content=content: content
+        yield ".safetensors", what, partial(bytes, content)
 
 
 def _matlab() -> Iterator[tuple[str, str, Contents]]:

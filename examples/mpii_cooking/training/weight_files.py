@@ -7,6 +7,7 @@ a mean image. The others are torchvision's state dicts.
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +26,10 @@ RGB = Modality.SPATIAL.channels
 KERNEL, BIAS = "features.0.weight", "features.0.bias"
 """Of the first convolution, the only layer that depends on the format of the inputs."""
 MEAN = "mean"  # among the tensors that the command writes
-LONGEST = 600  # seconds that reading may take
+LONGEST = 3600  # seconds until a reader is ended, also if it waits for a disk or a busy machine
 REFUSED = 3  # exit code after a message
 
+_WORK = 300  # seconds that a reader may compute
 _MATCONVNET_TYPES = {nn.Conv2d: "conv", nn.Linear: "conv", nn.ReLU: "relu", ResponseNorm: "lrn", nn.MaxPool2d: "pool"}
 _Stored = tuple[Mapping[str, Tensor], Tensor, Tensor]
 """Weights, and the mean and deviation by which the inputs were normalized, of RGB in 0..255."""
@@ -53,6 +55,8 @@ def parse(path: Path, network: Backbone) -> Content:
         state = {name: stored[name].float() for name in network.state_dict()}
     except DataError:
         raise
+    except UnpicklingError as problem:  # torch's own words are advice to run what the file says
+        raise DataError(f"{path} cannot be read: it is damaged, or holds more than tensors") from problem
     except Exception as problem:  # readers raise all kinds of errors for broken files
         reason, _, _ = str(problem).partition("\n")
         raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason[:200]}") from problem
@@ -66,7 +70,7 @@ def parse(path: Path, network: Backbone) -> Content:
 
 
 def main(path: str, name: str, width: str, memory: str) -> None:
-    """Write the weights of a file to standard output as safetensors, within ``memory`` bytes; or end with a message."""
+    """Write a file's weights to standard output as safetensors, within ``memory`` bytes, or why they are refused."""
     torch.set_num_threads(1)
     network = make_network(name, float(width))
     _limit(int(memory))
@@ -74,7 +78,7 @@ def main(path: str, name: str, width: str, memory: str) -> None:
         state, mean = parse(Path(path), network)
         sys.stdout.buffer.write(save({name: tensor.contiguous() for name, tensor in (state | {MEAN: mean}).items()}))
     except DataError as problem:
-        print(problem, file=sys.stderr)
+        print(problem)
         sys.exit(REFUSED)
 
 
@@ -87,7 +91,7 @@ def _limit(memory: int) -> None:
     pages, *_ = map(int, Path("/proc/self/statm").read_text().split())
     most = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
+    resource.setrlimit(resource.RLIMIT_CPU, (_WORK, _WORK))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected
 
 

@@ -90,11 +90,11 @@ def read(path: Path, network: str, width: float = 1.0) -> Released:
         )
     except subprocess.TimeoutExpired:
         raise DataError(f"{path} could not be read within {weight_files.LONGEST} s") from None
-    message = done.stderr.decode(errors="replace").strip()
     if done.returncode == weight_files.REFUSED:
-        raise DataError(message)
+        raise DataError(done.stdout.decode(errors="replace").strip())
     if done.returncode:
-        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else message.rpartition("\n")[2]
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else last
         raise DataError(f"{path} cannot be read: its reader ended with {ended}")
     state = load(done.stdout)
     return Released(path.name, sha256(path), state, state.pop(weight_files.MEAN))
