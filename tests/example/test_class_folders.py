@@ -157,6 +157,16 @@ def test_what_a_class_folder_leaves_out_is_named(tmp_path, caplog):
     assert caplog.messages[0].endswith(": right/3.raw, up/")
 
 
+def test_of_many_files_that_are_left_out_twenty_are_named(tmp_path, caplog):
+    for name in ("left", "right"):
+        for number in (1, 2):
+            write_images(tmp_path / name / str(number), moving_patch(2, number), "{}.png")
+    for number in range(25):
+        (tmp_path / "left" / f"{number:02d}.raw").touch()
+    open_dataset(tmp_path)
+    assert caplog.messages[0].endswith("left/18.raw, left/19.raw, and 5 more")
+
+
 def test_a_folder_of_neither_form_is_refused(tmp_path):
     with pytest.raises(DataError, match="must be an existing folder"):
         open_dataset(tmp_path / "nowhere")

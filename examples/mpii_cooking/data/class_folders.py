@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Split
-from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings, check_names
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings, check_names, listed
 from examples.mpii_cooking.workspace import visible
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def _groups(classes: Classes, choices: Choices) -> dict[Path, str]:
     found = {path: pattern.search(path.name) for clips in classes.values() for path in clips}
     missing = [f"{path.parent.name}/{path.name}" for path, match in found.items() if not (match and match.group())]
     if missing:
-        raise DataError(f"groups {choices.groups!r} must be found in the name of every clip, not in {_listed(missing)}")
+        raise DataError(f"groups {choices.groups!r} must be found in the name of every clip, not in {listed(missing)}")
     named = {path: match.group() for path, match in found.items() if match}
     return dict(sorted(named.items(), key=lambda item: frames.natural_order(Path(item[1]))))
 
@@ -147,7 +147,7 @@ def _divided(classes: Classes, groups: Mapping[Path, str], choices: Choices) -> 
         raise DataError(f"groups {choices.groups!r} must find at least two groups, got {names[0]}")
     if choices.fold is not None:
         if choices.fold not in names:
-            raise DataError(f"fold must be a group, one of {_listed(names) or 'none'}, got {choices.fold}")
+            raise DataError(f"fold must be a group, one of {listed(names) or 'none'}, got {choices.fold}")
         note = f"group {choices.fold} is tested {{test}}, the other {len(names) - 1} groups train {{train}}"
         return {path for path, name in groups.items() if name == choices.fold}, note
     if groups:
@@ -204,13 +204,9 @@ def _warn_of_ignored(folder: Path, classes: Classes, choices: Choices) -> None:
         inside = ((clip, path) for clip in clips if clip.is_dir() for path in visible(clip))
         ignored += [f"{name}/{clip.name}/{path.name}" for clip, path in inside if path not in frames.images(clip)]
     if ignored:
-        suffixes, names = ", ".join(SUFFIXES), ", ".join(sorted(ignored))
+        suffixes, names = ", ".join(SUFFIXES), listed(sorted(ignored))
         log.warning("%s: ignored, since they are not videos (%s): %s", folder, suffixes, names)
 
 
 def _is_clip(path: Path) -> bool:
     return bool(frames.images(path)) if path.is_dir() else path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

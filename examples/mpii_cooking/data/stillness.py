@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from examples.mpii_cooking.config import Level
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
-from examples.mpii_cooking.data.findings import MOST
+from examples.mpii_cooking.data.findings import listed
 from examples.mpii_cooking.data.preparation import VideoCache
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,5 @@ def check_motion(dataset: Dataset, caches: Mapping[str, VideoCache], level: Leve
     if len(train) == len(dataset.train):
         raise DataError(f"nothing moves in any training clip of {dataset.name}", "use videos and not still images")
     if train or test:
-        named = ", ".join(clip.origin for clip in (train + test)[:MOST])
-        more = f" and {len(train + test) - MOST} more" if len(train + test) > MOST else ""
-        log.warning("nothing moves in %d of the clips: %s%s", len(train + test), named, more)
+        still = [clip.origin for clip in train + test]
+        log.warning("nothing moves in %d of the clips: %s", len(still), listed(still))
