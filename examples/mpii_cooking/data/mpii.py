@@ -138,8 +138,11 @@ def annotation_files(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix == ".csv"]
 
 
-def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
-    """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``."""
+def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool = False) -> Dataset:
+    """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``.
+
+    With ``skip_broken``, the videos that cannot be opened are left out.
+    """
     csv, *others = annotation_files(folder)
     if others:
         names = ", ".join(path.name for path in (csv, *others))
@@ -163,16 +166,18 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
             f"{_listed(split.test)}, got {len(train)} and {len(test)}"
         )
     counts = summary(intervals, split)
+    broken: dict[str, str] | None = {} if skip_broken else None
+    videos = _find_videos(folder, sorted({clip.video for clip in train + test}), counts, broken)
     return Dataset(
         name=folder.resolve().name,
-        videos=_find_videos(folder, sorted({clip.video for clip in train + test}), counts),
+        videos=videos,
         classes=tuple(classes.values()),
         train=train,
         test=test,
         protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
         cues=_read_cues(folder),
-    )
+    ).without(broken or {})
 
 
 def write_cues(folder: Path, cues: Cues) -> None:
@@ -192,8 +197,11 @@ def _read_cues(folder: Path) -> Cues | None:
     )
 
 
-def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, Path]:
-    """Return the videos' paths. A ``DataError`` lists all videos that are missing or cannot be opened."""
+def _find_videos(folder: Path, names: Sequence[str], context: str, broken: dict[str, str] | None) -> dict[str, Path]:
+    """Return the videos' paths. A ``DataError`` lists all videos that are missing or cannot be opened.
+
+    Those that cannot be opened are put into ``broken``, if it is given, with what is wrong with them.
+    """
     found, problems = {}, []
     for name in names:
         inside, outside = folder / "videos" / f"{name}.avi", folder / f"{name}.avi"
@@ -201,7 +209,10 @@ def _find_videos(folder: Path, names: Sequence[str], context: str) -> dict[str, 
         try:
             video.frame_size(found[name])
         except DataError as problem:
-            problems.append(str(problem) if found[name].is_file() else f"{name}.avi is missing")
+            if broken is not None and found[name].is_file():
+                broken[name] = str(problem)
+            else:
+                problems.append(str(problem) if found[name].is_file() else f"{name}.avi is missing")
     if problems:
         listed = "\n".join(f"  {problem}" for problem in problems)
         raise DataError(
