@@ -116,17 +116,9 @@ def main(
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
             folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            common = {"skip_broken": skip_broken, "plan_only": plan_only}
             found = {
-                fold_name(*each): run(
-                    data,
-                    folder,
-                    chosen,
-                    each[0],
-                    weights,
-                    choices=each[1],
-                    skip_broken=skip_broken,
-                    plan_only=plan_only,
-                )
+                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
                 for each in (folds[:1] if plan_only else folds)
             }
             report({name: each for name, each in found.items() if each is not None}, folder)

@@ -55,7 +55,7 @@ def test_with_the_option_only_broken_videos_are_left_out(folder, tmp_path):
 def test_a_clip_that_ends_after_its_video_is_an_error_all_the_same(folder, tmp_path):
     opened = open_dataset(folder, skip_broken=True)
     beyond = replace(opened, train=(*opened.train, Clip("left/0.avi", 0, 6, 0, "row 7")))
-    with pytest.raises(DataError, match="1 problems with the videos:\n.*has 5 frames, but its clip"):
+    with pytest.raises(DataError, match=r"1 problems with the videos:\n.*has 5 frames, but its clip"):
         prepare_sound(beyond, PRESET.data, Workspace(tmp_path / "work"), skip_broken=True)
 
 
