@@ -10,4 +10,6 @@ The commands, each ``python benchmarks/NAME.py``, and the files that only they u
 - ``host_time``: ``stub_driver``.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.
 - ``static_report``: ``machine_code``; ``tables``: ``timing_tables``.
+
+What faults do is measured by the scripts in ``reliability/``.
 """

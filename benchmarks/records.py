@@ -69,8 +69,9 @@ def _commit() -> str:
             return ""
         return done.stdout.strip()
 
-    # The benchmarks decide the numbers too. Their results do not: a resumed run would find its own.
-    changed = git("status", "--porcelain", "--", "supervised_st", "benchmarks", ":(exclude)benchmarks/results")
+    # Benchmarks and examples decide the numbers too. Their results do not: a resumed run would find its own.
+    results = (":(exclude)benchmarks/results", ":(exclude)examples/mpii_cooking/results")
+    changed = git("status", "--porcelain", "--", "supervised_st", "benchmarks", "examples", *results)
     return (git("rev-parse", "HEAD") or "unknown") + (" with changes" if changed else "")
 
 

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -17,6 +18,7 @@ from benchmarks import accuracy
 from benchmarks.attention_tables import attention_table
 from benchmarks.device_session import STEPS
 from benchmarks.records import RESULTS
+from benchmarks.reliability import figures
 from benchmarks.saving import ROOT, Results
 from benchmarks.timing_tables import full_table, headline_table, pipeline_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
@@ -29,9 +31,9 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 def newest(name: str) -> Results | None:
     """Return the results with this name of the newest version that has them."""
-    paths = RESULTS.glob(f"*/{name}.json")
-    path = max(paths, key=lambda path: [int(n) for n in re.findall(r"\d+", path.parts[-2])], default=None)
-    return json.loads(path.read_text()) if path else None
+    versions = [path.name for path in RESULTS.iterdir() if (path / f"{name}.json").is_file()]
+    version = max(versions, key=lambda version: [int(n) for n in re.findall(r"\d+", version)], default=None)
+    return json.loads((RESULTS / version / f"{name}.json").read_text()) if version else None
 
 
 def static_table(results: Results) -> str:
@@ -60,6 +62,13 @@ def session_table() -> str:
     rows = [[step.half, f"`{step.name}`", step.what, str(step.seconds)] for step in STEPS]
     rows += [["", "", "together", str(sum(step.seconds for step in STEPS))]]
     return markdown_table(["half", "step", "what", "seconds at most"], rows)
+
+
+def reliability_table(part: figures.Part) -> str:
+    """Return the figures of one part of ``docs/reliability.md``, from all scripts that have been run."""
+    names = sorted({path.stem for path in RESULTS.glob("*/reliability/*.json")})
+    found = [results for name in names if (results := newest(f"reliability/{name}")) and results["part"] == part]
+    return figures.table(found) if found else "Not measured yet."
 
 
 def _newest(table: Callable[..., str], *names: str) -> Callable[[], str]:
@@ -91,6 +100,7 @@ TABLES = {
     "session": session_table,
     "static": _newest(static_table, "static"),
 }
+TABLES |= {f"reliability, {part}": partial(reliability_table, part) for part in figures.Part}
 RUN_TABLES = {
     "run": markdown.run_table,
     "headline": markdown.headline_text,

@@ -450,7 +450,8 @@ def test_uncommitted_changes_to_what_is_measured_are_named(tmp_path, monkeypatch
         who = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
         subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
 
-    files = {name: tmp_path / name for name in ("supervised_st/a.py", "benchmarks/b.py", "benchmarks/results/c.json")}
+    names = ("supervised_st/a.py", "examples/b.py", "benchmarks/b.py", "benchmarks/results/c.json")
+    files = {name: tmp_path / name for name in names}
     for path in files.values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -465,6 +466,7 @@ def test_uncommitted_changes_to_what_is_measured_are_named(tmp_path, monkeypatch
         path.write_text("")
     assert found == {
         "supervised_st/a.py": "with changes",
+        "examples/b.py": "with changes",
         "benchmarks/b.py": "with changes",
         "benchmarks/results/c.json": "",
     }
