@@ -7,15 +7,11 @@ import signal
 import subprocess
 import time
 
-import av
 import cv2
 import numpy as np
 import pytest
-from av.stream import Disposition
 
-from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import DataError
-from tests.helpers.foreign_videos import (
+from benchmarks.reliability.made_videos import (
     counting,
     encode,
     hide,
@@ -23,7 +19,10 @@ from tests.helpers.foreign_videos import (
     number_of,
     numbered,
     set_display_matrix,
+    with_cover,
 )
+from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data.dataset import DataError
 from tests.helpers.small_videos import moving_patch, write
 
 UPRIGHT = {
@@ -186,34 +185,15 @@ def test_a_size_that_changes_on_the_way_is_accepted(tmp_path):
     assert [frame.shape for frame in frames] == 5 * [(48, 64, 3)] + 5 * [(96, 128, 3)]
 
 
-def with_cover(path, *, film):
-    """A picture on the cover of a sound, or of a film that follows it in the file."""
-    with av.open(str(path), "w") as file:
-        cover = file.add_stream("mjpeg", rate=25, width=32, height=32, pix_fmt="yuvj420p")
-        cover.disposition = Disposition.attached_pic
-        sound = file.add_stream("aac", rate=44_100)
-        shown = file.add_stream("mpeg4", rate=25, width=64, height=48, pix_fmt="yuv420p") if film else None
-        picture = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 200, np.uint8), format="rgb24")
-        file.mux([*cover.encode(picture), *cover.encode(None)])
-        silence = av.AudioFrame.from_ndarray(np.zeros((1, 44_100), np.float32), format="fltp", layout="mono")
-        silence.sample_rate = 44_100
-        file.mux([*sound.encode(silence), *sound.encode(None)])
-        for _, frame in counting(25) if film else ():
-            file.mux(shown.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        if film:
-            file.mux(shown.encode(None))
-    return path
-
-
 def test_cover_art_is_no_video(tmp_path):
-    path = with_cover(tmp_path / "sound.mp4", film=False)
+    path = with_cover(tmp_path / "sound.mp4")
     for read in (video.frame_size, video.count_frames, lambda path: list(video.decode(path))):
         with pytest.raises(DataError, match=r"sound\.mp4 has no video stream"):
             read(path)
 
 
 def test_a_film_with_cover_art_is_the_film(tmp_path):
-    path = with_cover(tmp_path / "film.mp4", film=True)
+    path = with_cover(tmp_path / "film.mp4", counting(25))
     assert [number_of(frame) for frame in video.decode(path)] == list(range(25))
     assert (video.count_frames(path), video.frame_size(path)) == (25, (64, 48))
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.reliability.made_videos import counting, encode
 from examples.mpii_cooking.data.dataset import Clip, DataError, Lost
 from examples.mpii_cooking.data.preparation import prepare, prepare_sound
 from examples.mpii_cooking.data.readers import open_dataset
-from examples.mpii_cooking.report.page import write_report
+from examples.mpii_cooking.report import page
 from examples.mpii_cooking.workspace import Workspace
-from tests.helpers.foreign_videos import counting, encode
 from tests.helpers.made_up import made_up_results
 from tests.helpers.small_videos import PRESET, moving_patch, truncate, write
 
@@ -21,7 +21,7 @@ def folder(tmp_path):
     for name in ("left", "right"):
         for number in range(4):
             write(tmp_path / "data" / name / f"{number}.avi", moving_patch(5, number))
-    truncate(tmp_path / "data" / "left" / "1.avi")
+    truncate(write(tmp_path / "data" / "left" / "1.avi", moving_patch(60, 1)))
     damaged = encode(tmp_path / "data" / "right" / "2.avi", counting(20), "mjpeg")
     content = bytearray(damaged.read_bytes())
     inside = (
@@ -68,13 +68,15 @@ def test_a_class_must_keep_a_clip_to_train_with(folder):
         dataset.without({clip.video: "broken" for clip in dataset.test})
 
 
-def test_the_report_lists_what_was_lost(tmp_path):
+def test_the_report_lists_what_was_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(page.figures, "draw_all", lambda results, folder: {})
     results = made_up_results()
     lost = (Lost("s8.avi", 3, "s8.avi is cut off"), Lost("<s9>.avi", 1, "<s9>.avi has no frames"))
-    page = write_report(replace(results, dataset=replace(results.dataset, lost=lost)), tmp_path).read_text()
-    assert "Left out, since they cannot be read: 2 videos with 4 clips." in page
-    assert "<code>s8.avi</code>, 3 clips: s8.avi is cut off" in page
-    assert "<code>&lt;s9&gt;.avi</code>, 1 clip: &lt;s9&gt;.avi has no frames" in page
+    lossy = replace(results, dataset=replace(results.dataset, lost=lost))
+    words = page.write_report(lossy, tmp_path).read_text(encoding="utf-8")
+    assert "Left out, since they cannot be read: 2 videos with 4 clips." in words
+    assert "<code>s8.avi</code>, 3 clips: s8.avi is cut off" in words
+    assert "<code>&lt;s9&gt;.avi</code>, 1 clip: &lt;s9&gt;.avi has no frames" in words
 
 
 def test_results_remember_what_was_lost(tmp_path):

@@ -113,6 +113,7 @@ class _Decoder:
         )
         self._requests = cast(BufferedWriter, self._process.stdin)
         self._messages = cast(BufferedReader, self._process.stdout)
+        self.pid = self._process.pid
         self._path = Path()
         self.is_idle = True  # not in the middle of an answer
 
@@ -170,6 +171,11 @@ def _borrowed() -> Iterator[_Decoder]:
             waiting.append(process)
         else:
             process.end()
+
+
+def decoders() -> list[int]:
+    """Return the processes that wait to read another video."""
+    return [process.pid for process in _decoders.get(os.getpid(), [])]
 
 
 @atexit.register
