@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 SIZE = (48, 64)  # height, width
 RATE = 25
 _BITS = 6
+_PIXELS = ("yuvj420p", "yuv420p", "yuv422p", "yuv422p10le", "rgb24", "bgr24", "bgr0")  # the first that a codec knows
 
 Frame = NDArray[np.uint8]
 Packet: TypeAlias = "av.Packet[Any]"
@@ -57,8 +58,8 @@ def encode(
     with av.open(str(path), "w", format=container, options=container_options) as file:
         stream = cast(av.VideoStream, file.add_stream(codec, rate=RATE, options=options or {}))
         stream.height, stream.width = height, width
-        formats = av.codec.Codec(codec, "w").video_formats
-        stream.pix_fmt = pixels or (formats[0].name if formats else "yuv420p")
+        known = [each.name for each in av.codec.Codec(codec, "w").video_formats or ()]
+        stream.pix_fmt = pixels or next((each for each in _PIXELS if each in known), _PIXELS[0])
         stream.codec_context.max_b_frames, stream.codec_context.gop_size = between, 12
         stream.codec_context.thread_count = 1
         packets: list[Packet] = []
