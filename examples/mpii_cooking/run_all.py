@@ -30,7 +30,7 @@ from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
 from examples.mpii_cooking.data.findings import Findings, check_names
-from examples.mpii_cooking.data.preparation import prepare
+from examples.mpii_cooking.data.preparation import prepare_sound
 from examples.mpii_cooking.data.readers import group_names, open_dataset
 from examples.mpii_cooking.data.stillness import check_motion
 from examples.mpii_cooking.evaluation.collect import collect
@@ -66,6 +66,7 @@ def main(
     precision: Literal["float32", "bfloat16"] = "float32",
     compile: bool = False,
     weights: Path | None = None,
+    skip_broken: bool = False,
     plan_only: bool = False,
     study: Kind | None = None,
 ) -> None:
@@ -90,6 +91,7 @@ def main(
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
         compile: compile the networks, except where only FC6 is computed. Not yet validated on a GPU.
         weights: folder with ImageNet weights, for the preset paper; docs/reproduction.md names the files.
+        skip_broken: go on without videos that are cut off or damaged. The report lists them, and the clips lost.
         plan_only: measure a few steps on one clip, print how long the whole run will take, or its first fold, and stop.
         study: run a study in place of the paper, on kitchens of its own: what learned attention gains by the distance
             between the action and the largest motion, or by the number of training clips. With the preset standard,
@@ -109,7 +111,7 @@ def main(
         for path in filter(None, (data, folder, weights)):
             check_names((path.resolve(), *path.resolve().parents), findings)
         findings.complain("folders")
-        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
+        given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights, skip_broken or None)
         if study is not None and any(each is not None for each in given):
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")
         if not chosen.seeds:
@@ -120,8 +122,9 @@ def main(
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
             folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            common = {"skip_broken": skip_broken, "plan_only": plan_only}
             found = {
-                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], plan_only=plan_only)
+                fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
                 for each in (folds[:1] if plan_only else folds)
             }
             report({name: each for name, each in found.items() if each is not None}, folder)
@@ -172,6 +175,7 @@ def run(
     weights: Path | None,
     *,
     choices: Choices = NO_CHOICES,
+    skip_broken: bool = False,
     plan_only: bool,
 ) -> Results | None:
     """Run every stage in order and return what was found. What is finished in ``output`` is not done again.
@@ -192,7 +196,7 @@ def run(
         videos = data or output / "kitchen"
         if data is None:
             distributed.once(lambda: kitchen.make_kitchen(videos, preset.kitchen, seed=0))
-        dataset = distributed.once(lambda: open_dataset(videos, split, choices))
+        dataset = distributed.once(lambda: open_dataset(videos, split, choices, skip_broken=skip_broken))
     distributed.once(lambda: print(f"{dataset.name}: {len(dataset.classes)} classes. {dataset.protocol}"))
     if plan_only or preset.data.scale == 1:
         with timings.stage("plan"):
@@ -201,7 +205,9 @@ def run(
         if plan_only:
             return None
     with timings.stage("prepare"):
-        caches = prepare(dataset, preset.data, Workspace(cache))
+        dataset, caches = prepare_sound(dataset, preset.data, Workspace(cache), skip_broken=skip_broken)
+        if distributed.is_main():
+            print(*(f"left out: {each.problem}" for each in dataset.lost), sep="\n", end="\n" if dataset.lost else "")
         distributed.once(lambda: check_motion(dataset, caches, preset.data.levels[0]))
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)

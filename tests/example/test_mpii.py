@@ -28,7 +28,7 @@ def test_the_real_annotations_are_counted_as_published(mpii_folder):
 @pytest.fixture
 def real_dataset(mpii_folder, monkeypatch):
     """Read the real annotations as if their videos were here."""
-    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, findings: dict.fromkeys(names, folder))
+    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, findings, broken: dict.fromkeys(names, folder))
     return lambda split=None: open_dataset(mpii_folder, split)
 
 

@@ -121,7 +121,7 @@ def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypa
     monkeypatch.setattr(video, "decode", lambda path: pytest.fail(f"{path} was decoded"))
     with pytest.raises(DataError, match="3 problems with the videos") as caught:
         prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
-    assert "left/2.avi is truncated" in str(caught.value)
+    assert "left/2.avi is cut off" in str(caught.value)
     assert "right/1.avi must be at least as wide as high, got 48 x 64" in str(caught.value)
     assert "right/2.avi has 4 frames, but its clip of frames 1 to 60 (right/2.avi) needs more" in str(caught.value)
 

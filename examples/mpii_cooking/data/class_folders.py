@@ -2,13 +2,13 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from examples.mpii_cooking.data import frames
-from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Split
+from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Lost, Split
 from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings, check_names, listed
 from examples.mpii_cooking.workspace import visible
 
@@ -50,7 +50,9 @@ def group_names(folder: Path, choices: Choices) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_groups(_chosen_classes(folder, choices), choices).values()))
 
 
-def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO_CHOICES) -> Dataset:
+def read_dataset(
+    folder: Path, split: Split | None = None, choices: Choices = NO_CHOICES, *, skip_broken: bool = False
+) -> Dataset:
     """Read one sub-folder per class.
 
     Of each class, the first two thirds of the clips, in natural order, train; if clips have groups, the first two
@@ -65,6 +67,9 @@ def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO
             f"({', '.join(frames.IMAGE_SUFFIXES)}), got {len(classes)}"
         )
     _warn_of_ignored(folder, classes, choices)
+    lost = tuple(_broken(folder, classes)) if skip_broken else ()
+    gone = {folder / each.video for each in lost}
+    classes = {name: [path for path in clips if path not in gone] for name, clips in classes.items()}
     _check(folder, classes)
     paths = [path for clips in classes.values() for path in clips]
     rate, rate_note = _common_rate(paths, choices)
@@ -97,6 +102,7 @@ def read_dataset(folder: Path, split: Split | None = None, choices: Choices = NO
         protocol="; ".join(notes),
         has_paper_protocol=False,
         framing=framing,
+        lost=lost,
     )
 
 
@@ -106,6 +112,12 @@ def _chosen_classes(folder: Path, choices: Choices) -> dict[str, list[Path]]:
     if unknown:
         raise DataError(f"without must name classes of {folder} ({', '.join(classes)}), got {', '.join(unknown)}")
     return {name: clips for name, clips in classes.items() if name not in choices.without}
+
+
+def _broken(folder: Path, classes: Classes) -> Iterator[Lost]:
+    for path in (path for clips in classes.values() for path in clips):
+        if problem := frames.broken(path):
+            yield Lost(path.relative_to(folder).as_posix(), 1, problem)
 
 
 def _check(folder: Path, classes: Classes) -> None:

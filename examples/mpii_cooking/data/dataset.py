@@ -1,7 +1,8 @@
 """What every reader returns: a dataset of clips; and the error for data that cannot be used."""
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,19 @@ class DataError(ValueError):
     def __reduce__(self) -> tuple[type["DataError"], tuple[str, str]]:
         """Pickle both parts, for other processes."""
         return type(self), (self.problem, self.cure)
+
+
+class BrokenError(DataError):
+    """A clip's file cannot be read; a run may go on without it."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A video that could not be read, and that a run went on without."""
+
+    video: str  # its key
+    clips: int
+    problem: str
 
 
 @dataclass(frozen=True)
@@ -82,3 +96,22 @@ class Dataset:
     has_paper_protocol: bool  # whether the paper's numbers were measured on these clips
     framing: Framing = AS_STORED
     cues: Cues | None = None  # None where nobody knows them
+    lost: tuple[Lost, ...] = ()
+
+    def without(self, broken: Mapping[str, str]) -> "Dataset":
+        """Return the dataset without some videos and their clips; their keys are given, and what is wrong with them.
+
+        A ``DataError`` says if no clip to test remains, or no clip to train a class.
+        """
+        clips = Counter(clip.video for clip in self.train + self.test)
+        lost = tuple(Lost(key, clips[key], problem) for key, problem in sorted(broken.items()))
+        train, test = (tuple(clip for clip in part if clip.video not in broken) for part in (self.train, self.test))
+        untrained = {clip.label for clip in self.train} - {clip.label for clip in train}
+        if untrained or not test:
+            what = ", ".join(self.classes[label] for label in sorted(untrained)) or "any class"
+            problems = "".join(f"\n  {each.problem}" for each in lost)
+            raise DataError(
+                f"without the broken videos, no clip of {what} is left to {'train' if untrained else 'test'}:{problems}"
+            )
+        videos = {key: path for key, path in self.videos.items() if key not in broken}
+        return replace(self, videos=videos, train=train, test=test, lost=self.lost + lost)

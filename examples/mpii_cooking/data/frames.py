@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Framing
+from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, Framing
 from examples.mpii_cooking.data.video import Frame
 from examples.mpii_cooking.workspace import visible
 
@@ -49,6 +49,16 @@ def size(path: Path, framing: Framing = AS_STORED) -> tuple[int, int]:
         width, height = video.frame_size(path)
     rows, columns = _part(height, width, framing.aspect) if framing.aspect else (slice(0, height), slice(0, width))
     return columns.stop - columns.start, rows.stop - rows.start
+
+
+def broken(path: Path) -> str:
+    """Return what is wrong with a clip that cannot be read, as far as that is seen without decoding it, or ""."""
+    try:
+        size(path)
+        count(path)
+    except BrokenError as problem:
+        return str(problem)
+    return ""
 
 
 def rate(path: Path) -> Fraction | None:
@@ -114,7 +124,7 @@ def _read_images(folder: Path) -> Iterator[Frame]:
         other = _read_image(path)
         if other.shape != frame.shape:
             sizes = [f"{path.name} is {it.shape[1]} x {it.shape[0]}" for path, it in ((first, frame), (path, other))]
-            raise DataError(f"{folder} must hold images of one size, since it is one clip, but {', '.join(sizes)}")
+            raise BrokenError(f"{folder} must hold images of one size, since it is one clip, but {', '.join(sizes)}")
         yield other
 
 
@@ -123,5 +133,5 @@ def _read_image(path: Path) -> Frame:
     content = np.frombuffer(path.read_bytes(), np.uint8)
     found = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
     if found is None:
-        raise DataError(f"{path} cannot be read as an image")
+        raise BrokenError(f"{path} cannot be read as an image")
     return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)

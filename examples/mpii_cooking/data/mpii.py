@@ -180,8 +180,11 @@ def annotation_files(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix.lower() == ".csv" and not path.is_dir()]
 
 
-def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
-    """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``."""
+def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool = False) -> Dataset:
+    """Read the annotation file and find its videos, in ``folder/videos`` or in ``folder``.
+
+    With ``skip_broken``, the videos that cannot be opened are left out.
+    """
     csv, *others = annotation_files(folder)
     if others:
         names = ", ".join(path.name for path in (csv, *others))
@@ -206,7 +209,8 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
             f"{_listed(split.test)}, got {len(train)} and {len(test)}"
         )
     counts = summary(intervals, split)
-    videos = _find_videos(folder, sorted({clip.video for clip in train + test}), findings)
+    broken: dict[str, str] | None = {} if skip_broken else None
+    videos = _find_videos(folder, sorted({clip.video for clip in train + test}), findings, broken)
     cues = None
     with findings.collected():
         cues = _read_cues(folder)
@@ -220,7 +224,7 @@ def read_dataset(folder: Path, split: Split | None = None) -> Dataset:
         protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
         cues=cues,
-    )
+    ).without(broken or {})
 
 
 def write_cues(folder: Path, cues: Cues) -> None:
@@ -243,8 +247,13 @@ def _read_cues(folder: Path) -> Cues | None:
     return Cues(values, boxes)
 
 
-def _find_videos(folder: Path, names: Sequence[str], findings: Findings) -> dict[str, Path]:
-    """Return the videos' paths, and add those that are missing or cannot be opened to the findings."""
+def _find_videos(
+    folder: Path, names: Sequence[str], findings: Findings, broken: dict[str, str] | None
+) -> dict[str, Path]:
+    """Return the videos' paths, and add those that are missing or cannot be opened to the findings.
+
+    Those that cannot be opened are put into ``broken`` instead, if it is given, with what is wrong with them.
+    """
     found = {}
     for name in names:
         inside, outside = folder / "videos" / f"{name}.avi", folder / f"{name}.avi"
@@ -252,8 +261,13 @@ def _find_videos(folder: Path, names: Sequence[str], findings: Findings) -> dict
         if not found[name].is_file():
             findings.add(f"{name}.avi is missing", f"put the videos into {folder / 'videos'}")
             continue
-        with findings.collected(cure=VIDEO_CURE):
+        try:
             video.frame_size(found[name])
+        except DataError as error:
+            if broken is None:
+                findings.add(error.problem, error.cure or VIDEO_CURE)
+            else:
+                broken[name] = str(error)
     return found
 
 

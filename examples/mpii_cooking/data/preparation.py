@@ -22,7 +22,7 @@ from tqdm import tqdm
 from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import flow, frames, video
-from examples.mpii_cooking.data.dataset import AS_STORED, DataError, Dataset, Framing
+from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, DataError, Dataset, Framing
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
@@ -92,6 +92,13 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
     All containers are checked before any video is decoded, which can take days. A ``DataError`` lists all videos that
     are broken, are higher than wide or end before their clips do.
     """
+    return prepare_sound(dataset, settings, workspace, skip_broken=False)[1]
+
+
+def prepare_sound(
+    dataset: Dataset, settings: DataSettings, workspace: Workspace, *, skip_broken: bool
+) -> tuple[Dataset, dict[str, VideoCache]]:
+    """Prepare videos as ``prepare`` does, and return the dataset with them; ``skip_broken`` leaves out broken ones."""
 
     def checked(key: str) -> PreparedVideo:
         path = dataset.videos[key]
@@ -108,30 +115,40 @@ def prepare(dataset: Dataset, settings: DataSettings, workspace: Workspace) -> d
         prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
-    found = _usable(dataset, checked, list(dataset.videos))
+    dataset, found = _usable(dataset, checked, list(dataset.videos), skip_broken=skip_broken)
     lengths = {key: length for key, (unit, length) in found.items() if not unit.done}
     missing = sorted(lengths, key=lengths.__getitem__, reverse=True)
     total = sum(lengths[key] for key in distributed.share(missing))
     hidden = not missing or not distributed.is_main()
     with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
-        found |= _usable(dataset, prepared, missing)
+        dataset, newly = _usable(dataset, prepared, missing, skip_broken=skip_broken)
+    units = {key: unit for key, (unit, _) in (found | newly).items() if key in dataset.videos}
     memory = video.FrameMemory(MEMORY)
-    return {key: VideoCache(unit, settings, memory) for key, (unit, _) in found.items()}
+    return dataset, {key: VideoCache(unit, settings, memory) for key, unit in units.items()}
 
 
-def _usable(dataset: Dataset, work: Callable[[str], PreparedVideo], keys: Sequence[str]) -> dict[str, PreparedVideo]:
-    """Return what ``work`` finds for every video, or raise an error with all problems."""
+def _usable(
+    dataset: Dataset, work: Callable[[str], PreparedVideo], keys: Sequence[str], *, skip_broken: bool
+) -> tuple[Dataset, dict[str, PreparedVideo]]:
+    """Return what ``work`` finds for every video, or raise an error with all problems.
 
-    def attempt(key: str) -> PreparedVideo | str:
+    With ``skip_broken``, the dataset that is returned has no broken videos.
+    """
+
+    def attempt(key: str) -> PreparedVideo | DataError:
         try:
             return work(key)
         except DataError as problem:
-            return str(problem)
+            return problem
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
         results = dict(zip(keys, distributed.shared_map(attempt, keys, using=pool.map), strict=True))
-    found = {key: result for key, result in results.items() if not isinstance(result, str)}
-    problems = [result for result in results.values() if isinstance(result, str)]
+    found = {key: result for key, result in results.items() if not isinstance(result, DataError)}
+    failed = {key: result for key, result in results.items() if isinstance(result, DataError)}
+    if skip_broken:
+        broken = {key: str(failed.pop(key)) for key in list(failed) if isinstance(failed[key], BrokenError)}
+        dataset = dataset.without(broken)
+    problems = [str(problem) for problem in failed.values()]
     problems += [
         f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
         f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more"
@@ -144,7 +161,7 @@ def _usable(dataset: Dataset, work: Callable[[str], PreparedVideo], keys: Sequen
             raise DataError("\n  ".join([f"{len(problems)} problems with the videos:", *sorted(problems)]))
 
     distributed.once(complain)  # all ranks know the problems, but only one prints them
-    return found
+    return dataset, found
 
 
 def video_unit(

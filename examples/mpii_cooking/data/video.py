@@ -1,29 +1,42 @@
-"""Read and write video files. Only this module uses PyAV.
+"""Read and write video files. Only this module and :mod:`decoder` use PyAV.
 
-Source videos are read from front to back, since containers such as AVI with B-frames have no exact random access.
-:class:`FrameCache` has random access to files that :class:`VideoWriter` wrote with every frame a key frame.
+Source videos are read from front to back, since containers such as AVI with B-frames have no exact random access. They
+may come from anywhere, so a process of its own reads them. :class:`FrameCache` has random access to files that
+:class:`VideoWriter` wrote with every frame a key frame.
 """
 
+import atexit
+import json
 import os
-from collections import Counter, OrderedDict
+import signal
+import subprocess
+import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import Any, Literal, cast
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.data import decoder
+from examples.mpii_cooking.data.dataset import BrokenError
+from examples.mpii_cooking.data.decoder import Look, Task
 from examples.mpii_cooking.workspace import written_aside
 
 CACHE_RATE = 25
 """Frames per second of every cache: a frame takes 40 ticks of Matroska's millisecond clock, so its time is exact."""
 _TICKS = 1000 // CACHE_RATE
+PATIENCE = 60.0
+"""Seconds after which a video that makes no progress is given up."""
+_PIPE = 2**20  # bytes on the way from a decoder; the fewer, the more often it waits
 _MOST_OPEN = 256
 """Caches that a process keeps open. Systems commonly allow 1024 files."""
 
@@ -40,72 +53,135 @@ _ENCODINGS: dict[Codec, dict[str, Any]] = {
 
 
 def decode(path: Path) -> Iterator[Frame]:
-    """Yield every frame in display order, (height, width, 3) uint8 RGB; a ``DataError`` says if the file is broken."""
-    count = hidden = 0
-    try:
-        with av.open(str(path)) as container:
-            stream = _video_stream(container, path)
-            stream.thread_type = "AUTO"
-            reformatter = VideoReformatter()
-            for packet in container.demux(stream):
-                hidden += packet.is_discard
-                for frame in packet.decode():
-                    count += 1
-                    yield reformatter.reformat(frame, format="rgb24").to_ndarray()
-            _check_count(path, container, count, hidden)
-    except av.FFmpegError as error:
-        raise DataError(f"{path} is broken after frame {count}: {error.strerror}") from error
+    """Yield every frame in display order, (height, width, 3) uint8 RGB; a ``BrokenError`` says if the file is broken.
+
+    :mod:`decoder` says what a frame is. All of them are upright and have one ratio of width to height.
+    """
+    with _borrowed() as process:
+        process.ask("decode", path)
+        while isinstance(frame := process.receive(), np.ndarray):
+            yield frame
 
 
 def count_frames(path: Path) -> int:
-    """Return the number of frames that a player would show. Only the container is read, which takes milliseconds."""
-    with _opened(path) as container:
-        packets = container.demux(_video_stream(container, path))
-        hidden = Counter(packet.is_discard for packet in packets if packet.size > 0)
-        _check_count(path, container, hidden[False], hidden[True])
-    return hidden[False]
+    """Return the number of frames that ``decode`` yields. The whole file is read, but nothing is decoded."""
+    return int(_result("count", path, _stamp(path)))
 
 
 def frame_size(path: Path) -> tuple[int, int]:
-    """Return (width, height) from the header. A ``DataError`` says if the file cannot be opened or has no video."""
-    with _opened(path) as container:
-        stream = _video_stream(container, path)
-        return stream.width, stream.height
+    """Return (width, height) of the first frame, upright. A ``BrokenError`` says if it cannot be decoded."""
+    look = _look(path)
+    return look.width, look.height
 
 
 def frame_rate(path: Path) -> Fraction | None:
     """Return the frames per second, on average, or None if the file does not say."""
-    with _opened(path) as container:
-        return _video_stream(container, path).average_rate
+    rate = _look(path).rate
+    return None if rate is None else Fraction(*rate)
+
+
+def _look(path: Path) -> Look:
+    return Look(*json.loads(_result("look", path, _stamp(path))))
+
+
+@cache
+def _result(task: Task, path: Path, stamp: tuple[int, ...]) -> str:
+    """Return a result as JSON. It is found once for each ``stamp``, which changes with the file."""
+    with _borrowed() as process:
+        process.ask(task, path)
+        return str(process.receive())
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    stat = path.stat() if path.exists() else None
+    return () if stat is None else (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+class _Decoder:
+    """A process that runs :mod:`decoder`."""
+
+    def __init__(self) -> None:
+        self._complaints = TemporaryFile()  # noqa: SIM115 - it stays open as long as the process
+        root = str(Path(__file__).resolve().parents[3])
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", decoder.__name__, str(PATIENCE)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            pipesize=_PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
+        )
+        self._requests = cast(BufferedWriter, self._process.stdin)
+        self._messages = cast(BufferedReader, self._process.stdout)
+        self.pid = self._process.pid
+        self._path = Path()
+        self.is_idle = True  # not in the middle of an answer
+
+    def ask(self, task: Task, path: Path) -> None:
+        """Send a request."""
+        self.is_idle, self._path = False, path
+        with suppress(BrokenPipeError):  # whoever waits for the answer will see that the process has ended
+            self._requests.write(json.dumps([task, str(path)]).encode() + b"\n")
+            self._requests.flush()
+
+    def receive(self) -> Frame | str:
+        """Return the next frame, or after the last one the result as JSON."""
+        kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
+        content = self._read(size)
+        if kind == decoder.FRAME:
+            return content.reshape(height, width, 3)
+        self.is_idle = True
+        if kind == decoder.PROBLEM:
+            raise BrokenError(f"{self._path} {bytes(content).decode()}")
+        return bytes(content).decode()
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+        self._complaints.close()
+
+    def _read(self, size: int) -> NDArray[np.uint8]:
+        content = np.empty(size, np.uint8)
+        if self._messages.readinto(content.data) == size:
+            return content
+        code = self._process.wait()
+        if code == -signal.SIGALRM:
+            raise BrokenError(f"{self._path} cannot be read: nothing happened for {PATIENCE} s")
+        self._complaints.seek(0)
+        last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
+        raise BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))
+
+
+_decoders: dict[int, list[_Decoder]] = {}
+"""Those that wait for work, by the process that started them: a fork must not use them."""
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
+def _borrowed() -> Iterator[_Decoder]:
+    waiting = _decoders.setdefault(os.getpid(), [])
     try:
-        with av.open(str(path)) as container:
-            yield container
-    except av.FFmpegError as error:
-        raise DataError(f"{path} cannot be read as a video: {error.strerror}") from error
+        process = waiting.pop()
+    except IndexError:
+        process = _Decoder()
+    try:
+        yield process
+    finally:
+        if process.is_idle:
+            waiting.append(process)
+        else:
+            process.end()
 
 
-def _check_count(path: Path, container: av.container.InputContainer, count: int, hidden: int) -> None:
-    """Compare the number of frames that were decoded with the container's own, if it gives one.
-
-    An MP4 file that was cut without encoding it again keeps all frames from a key frame on and hides some by an edit
-    list. The header counts the hidden frames. The index leaves them out, or their packets are marked for discarding.
-    """
-    stream = container.streams.video[0]
-    listed = min(stream.frames, len(stream.index_entries)) if "mp4" in container.format.name else stream.frames
-    if count == 0:
-        raise DataError(f"{path} has no frames")
-    if count < listed - hidden:
-        raise DataError(f"{path} is truncated: its header announces {listed - hidden} frames, {count} could be read")
+def decoders() -> list[int]:
+    """Return the processes that wait to read another video."""
+    return [process.pid for process in _decoders.get(os.getpid(), [])]
 
 
-def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    if not container.streams.video:
-        raise DataError(f"{path} has no video stream")
-    return container.streams.video[0]
+@atexit.register
+def _end_decoders() -> None:
+    for process in _decoders.pop(os.getpid(), []):
+        process.end()
 
 
 class VideoWriter:

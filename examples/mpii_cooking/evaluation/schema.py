@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 
+from examples.mpii_cooking.data.dataset import Lost
 from examples.mpii_cooking.evaluation.cells import FrameCell, PooledCell
 from examples.mpii_cooking.evaluation.significance import Interval
 from examples.mpii_cooking.typed_json import array_of
@@ -32,6 +33,7 @@ class DatasetFacts:
     folder: str | None = None
     groups: tuple[str, ...] = ()  # of each test clip; () if none are known
     cues: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # name -> value for each class, where known
+    lost: tuple[Lost, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,7 @@ def describe_dataset(
         train_clips=tuple(counts[label] for label in range(len(dataset.classes))),
         folder=str(folder),
         groups=tuple(clip.group for clip in dataset.test if clip.group),
+        lost=dataset.lost,
         cues={} if dataset.cues is None else dict(dataset.cues.values),
     )
 

@@ -1,0 +1,260 @@
+"""Videos of others: turned, with empty chunks or hidden frames, cut off or damaged; files that hang a decoder."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks.reliability.made_videos import (
+    counting,
+    encode,
+    hide,
+    like,
+    number_of,
+    numbered,
+    set_display_matrix,
+    with_cover,
+)
+from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data.dataset import DataError
+from tests.helpers.small_videos import moving_patch, write
+
+UPRIGHT = {
+    (1, 0, 0, 1): lambda frame: frame,
+    (0, 1, -1, 0): lambda frame: np.rot90(frame, -1),  # clockwise, as phones held upright write
+    (-1, 0, 0, -1): lambda frame: np.rot90(frame, 2),
+    (0, -1, 1, 0): lambda frame: np.rot90(frame, 1),
+    (-1, 0, 0, 1): lambda frame: frame[:, ::-1],  # a mirrored front camera
+    (1, 0, 0, -1): lambda frame: frame[::-1],
+    (0, 1, 1, 0): lambda frame: frame.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda frame: frame[::-1, ::-1].swapaxes(0, 1),
+}
+
+
+@pytest.mark.parametrize("matrix", UPRIGHT, ids=str)
+def test_turned_and_mirrored_videos_are_upright(tmp_path, matrix):
+    path = write(tmp_path / "phone.mp4", moving_patch(3, 0))
+    stored = list(video.decode(path))
+    set_display_matrix(path, *matrix)
+    upright = [UPRIGHT[matrix](frame) for frame in stored]
+    np.testing.assert_array_equal(list(video.decode(path)), upright)
+    assert video.frame_size(path) == upright[0].shape[1::-1]
+
+
+def test_a_video_that_is_turned_by_half_a_right_angle_is_refused(tmp_path):
+    path = write(tmp_path / "phone.mp4", moving_patch(3, 0))
+    set_display_matrix(path, 0.7, 0.7, -0.7, 0.7)
+    for read in (video.frame_size, lambda path: list(video.decode(path))):
+        with pytest.raises(DataError, match=r"phone\.mp4 must be turned by a multiple of 90 degrees"):
+            read(path)
+
+
+@pytest.mark.parametrize("between", [0, 2], ids=["", "B-frames"])
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+@pytest.mark.parametrize("without", [(5, 6, 11, 28), (4, 5, 6, 7, 8, 20)], ids=str)
+def test_an_empty_chunk_of_an_avi_file_repeats_the_picture_before(tmp_path, codec, between, without):
+    path = encode(tmp_path / "a.avi", counting(40, without), codec, between=between)
+    shown = np.maximum.accumulate([0 if number in without else number for number in range(40)])
+    assert video.count_frames(path) == 40
+    assert [number_of(frame) for frame in video.decode(path)] == shown.tolist()
+
+
+def test_chunks_that_an_encoder_leaves_empty_at_the_beginning_delay_nothing(tmp_path):
+    def later(place, packet):
+        packet.pts, packet.dts = packet.pts + 2 * (place > 0), packet.dts + 2 * (place > 0)
+        return packet
+
+    path = encode(tmp_path / "a.avi", counting(40), "mpeg4", between=2, changed=later)
+    assert [number_of(frame) for frame in video.decode(path)] == [*range(40), 39, 39]
+    assert video.count_frames(path) == 42
+
+
+def test_pictures_at_irregular_times_are_a_frame_each_where_a_container_has_times(tmp_path):
+    path = encode(tmp_path / "a.mp4", counting(40, without=(5, 6, 11)), "mpeg4")
+    assert [number_of(frame) for frame in video.decode(path)] == [n for n in range(40) if n not in (5, 6, 11)]
+    assert video.count_frames(path) == 37
+
+
+def test_hidden_frames_are_not_counted(tmp_path):
+    path = encode(tmp_path / "a.webm", counting(40), "libvpx", options={"lag-in-frames": "0"}, changed=hide)
+    shown = [number for number in range(40) if number % 5 != 3]
+    assert [number_of(frame) for frame in video.decode(path)] == shown
+    assert video.count_frames(path) == 32
+
+
+FORMATS = {
+    "a.avi": ("mpeg4", {}),
+    "j.avi": ("mjpeg", {}),
+    "a.mkv": ("libx264", {}),
+    "a.webm": ("libvpx-vp9", {}),
+    "a.mts": ("libx264", {"container": "mpegts"}),
+    "b.mts": ("mpeg2video", {"container": "mpegts"}),
+    "a.mpg": ("mpeg1video", {}),
+    "a.wmv": ("wmv2", {}),
+    "a.flv": ("flv", {}),
+    "a.mp4": ("libx264", {}),
+    "fragments.mp4": ("libx264", {"movflags": "frag_keyframe+empty_moov"}),
+}
+
+
+def read_all(path):
+    found = len(list(video.decode(path)))
+    assert found == video.count_frames(path)
+    return found
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def whole(request, tmp_path_factory):
+    codec, options = FORMATS[request.param]
+    path = encode(tmp_path_factory.mktemp("whole") / request.param, counting(40), codec, **options)
+    assert read_all(path) == 40
+    return path
+
+
+@pytest.mark.parametrize("percent", [10, 50, 90])
+def test_files_that_were_cut_off_are_named(whole, tmp_path, percent):
+    content = whole.read_bytes()
+    end = len(content) * percent // 100
+    end += end % 188 == 0  # a transport stream that ends with a packet is a shorter one, and nobody can tell
+    cut = tmp_path / whole.name
+    cut.write_bytes(content[:end])
+    with contextlib.suppress(DataError):
+        assert read_all(cut) == 40, "frames are missing, and nobody says so"
+
+
+@pytest.mark.parametrize("percent", [10, 50, 90])
+def test_what_is_missing_is_said_in_one_line(tmp_path, percent):
+    path = encode(tmp_path / "a.mkv", counting(40), "libx264")
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * percent // 100])
+    for read in (video.count_frames, lambda path: list(video.decode(path))):
+        with pytest.raises(DataError, match=r"a\.mkv (is cut off or damaged.*|cannot be read as a video): [^\n]+$"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.avi", "j.avi", "a.mkv", "b.mts", "a.mpg", "a.flv"])
+@pytest.mark.parametrize("kind", ["noise", "zeros"])
+def test_decoder_errors_are_counted_and_named(tmp_path, name, kind):
+    codec, options = FORMATS[name]
+    path = encode(tmp_path / name, counting(40), codec, **options)
+    content = bytearray(path.read_bytes())
+    size, middle = len(content) // 10, len(content) // 2
+    content[middle : middle + size] = random.Random(0).randbytes(size) if kind == "noise" else bytes(size)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name} is cut off or damaged"):
+        list(video.decode(path))
+
+
+def test_errors_are_counted_to_the_end(tmp_path):
+    def damaged(place, packet):
+        if place % 10 == 5:
+            packet.update(bytes(packet)[:20] + bytes(len(bytes(packet)) - 20))
+        return packet
+
+    path = encode(tmp_path / "a.mov", counting(40), "png", changed=damaged)
+    seen = []
+    with pytest.raises(DataError, match=r"a\.mov is cut off or damaged after frame [345]: .* \(4 errors in all\)"):
+        seen.extend(number_of(frame) for frame in video.decode(path))
+    assert seen in ([0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4])  # threads read ahead
+
+
+def of_two_sizes(path, first, second):
+    """Five frames of each size."""
+
+    def replaced(place, packet):
+        return packet if place < 5 else like(packet, cv2.imencode(".jpg", numbered(place, second))[1].tobytes())
+
+    return encode(path, counting(10, size=first), "mjpeg", changed=replaced)
+
+
+def test_a_shape_that_changes_on_the_way_is_refused(tmp_path):
+    path = of_two_sizes(tmp_path / "a.avi", (48, 64), (64, 64))
+    with pytest.raises(DataError, match=r"a\.avi must have one ratio .* 64 x 48 before frame 5 and 64 x 64 from there"):
+        list(video.decode(path))
+
+
+def test_a_size_that_changes_on_the_way_is_accepted(tmp_path):
+    frames = list(video.decode(of_two_sizes(tmp_path / "a.avi", (48, 64), (96, 128))))
+    assert [number_of(frame) for frame in frames] == list(range(10))
+    assert [frame.shape for frame in frames] == 5 * [(48, 64, 3)] + 5 * [(96, 128, 3)]
+
+
+def test_cover_art_is_no_video(tmp_path):
+    path = with_cover(tmp_path / "sound.mp4")
+    for read in (video.frame_size, video.count_frames, lambda path: list(video.decode(path))):
+        with pytest.raises(DataError, match=r"sound\.mp4 has no video stream"):
+            read(path)
+
+
+def test_a_film_with_cover_art_is_the_film(tmp_path):
+    path = with_cover(tmp_path / "film.mp4", counting(25))
+    assert [number_of(frame) for frame in video.decode(path)] == list(range(25))
+    assert (video.count_frames(path), video.frame_size(path)) == (25, (64, 48))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_file_that_hangs_its_decoder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "PATIENCE", 3.0)
+    monkeypatch.setattr(video, "_decoders", {})
+    os.mkfifo(tmp_path / "a.avi")  # opening it waits for a writer
+    with pytest.raises(DataError, match=r"a\.avi cannot be read: nothing happened for 3\.0 s"):
+        video.frame_size(tmp_path / "a.avi")
+
+
+def test_patience_is_for_the_decoder_and_not_for_whoever_takes_the_frames(tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "PATIENCE", 3.0)
+    monkeypatch.setattr(video, "_decoders", {})
+    large = [(number, numbered(number, (720, 1280))) for number in range(5)]
+    frames = video.decode(encode(tmp_path / "a.avi", large, "mjpeg"))
+    assert number_of(next(frames)) == 0
+    time.sleep(4)
+    assert [number_of(frame) for frame in frames] == [1, 2, 3, 4]
+    video._end_decoders()
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that were started."""
+    processes = []
+
+    class Recorded(subprocess.Popen):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            processes.append(self)
+
+    monkeypatch.setattr(video, "_decoders", {})
+    monkeypatch.setattr(video.subprocess, "Popen", Recorded)
+    yield processes
+    video._end_decoders()
+    assert all(process.poll() is not None for process in processes)
+
+
+def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
+    path = encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg")
+    frames = video.decode(path)
+    next(frames)
+    started[0].send_signal(signal.SIGSEGV)
+    with pytest.raises(DataError, match=r"a\.avi cannot be read: its decoder ended with exit code -11"):
+        list(frames)
+    assert len(list(video.decode(path))) == 20
+    assert len(started) == 2
+
+
+def test_a_decoder_serves_again_unless_an_answer_was_left_unread(tmp_path, started):
+    path = write(tmp_path / "a.avi", moving_patch(60, 0))
+    (tmp_path / "b.avi").write_bytes(b"no video")
+    assert len(list(video.decode(path))) == video.count_frames(path) == 60
+    with pytest.raises(DataError, match=r"b\.avi cannot be read as a video"):
+        video.frame_size(tmp_path / "b.avi")
+    for _ in video.decode(path):
+        break
+    assert len(started) == 1
+    assert started[0].poll() is not None
+    assert len(list(video.decode(path))) == 60
+    assert len(started) == 2
