@@ -23,6 +23,7 @@ from examples.mpii_cooking import distributed
 from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import flow, frames, video
 from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, DataError, Dataset, Framing
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings
 from examples.mpii_cooking.workspace import Unit, Workspace
 from supervised_st.motion import motion_map, window_profile, window_scores
 
@@ -37,6 +38,7 @@ _PARALLEL = 2
 _AT_ONCE = 16
 """Frames whose motion is searched at a time."""
 
+_CURE_OF_LENGTH = "copy the whole video, or correct the rows"
 _CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 
 PreparedVideo = tuple[Unit, int]  # a video's unit and its number of frames
@@ -107,7 +109,7 @@ def prepare_sound(
             return unit, unit.facts["frames"]
         width, height = frames.size(path, dataset.framing)
         if width < height:
-            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}: {_CURE_OF_HEIGHT}")
+            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}", _CURE_OF_HEIGHT)
         return unit, frames.count(path, dataset.framing)
 
     def prepared(key: str) -> PreparedVideo:
@@ -148,19 +150,18 @@ def _usable(
     if skip_broken:
         broken = {key: str(failed.pop(key)) for key in list(failed) if isinstance(failed[key], BrokenError)}
         dataset = dataset.without(broken)
-    problems = [str(problem) for problem in failed.values()]
-    problems += [
-        f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
-        f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more"
-        for clip in dataset.train + dataset.test
-        if clip.video in found and clip.stop > found[clip.video][1]
-    ]
-
-    def complain() -> None:
-        if problems:
-            raise DataError("\n  ".join([f"{len(problems)} problems with the videos:", *sorted(problems)]))
-
-    distributed.once(complain)  # all ranks know the problems, but only one prints them
+    findings = Findings()
+    for _, problem in sorted(failed.items()):
+        findings.add(problem.problem, problem.cure or VIDEO_CURE)
+    for clip in dataset.train + dataset.test:
+        if clip.video in found and clip.stop > found[clip.video][1]:
+            findings.add(
+                f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
+                f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more",
+                _CURE_OF_LENGTH,
+            )
+    # All ranks know the findings, but only one prints them.
+    distributed.once(lambda: findings.complain(f"the videos of {dataset.name}"))
     return dataset, found
 
 
