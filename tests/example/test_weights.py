@@ -348,7 +348,7 @@ def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems set no limits, and may not crash")
 @pytest.mark.parametrize(("make", "ending"), [
     (lambda: weight_corpus.nested_cells(20_000), "its reader ended with SIGSEGV"),
-    (lambda: weight_corpus.deflate_bomb(4_000_000_000), "MemoryError: "),
+    (lambda: weight_corpus.deflate_bomb(4_000_000_000), "it takes more memory than weights do"),
 ], ids=["cells nested 20,000 deep", "deflate bomb"])  # fmt: skip
 def test_a_file_that_kills_its_reader_is_refused(tmp_path, make, ending):
     path = tmp_path / "imagenet-vgg-f.mat"

@@ -55,6 +55,8 @@ def parse(path: Path, network: Backbone) -> Content:
         state = {name: stored[name].float() for name in network.state_dict()}
     except DataError:
         raise
+    except MemoryError as problem:
+        raise DataError(f"{path} cannot be read: it takes more memory than weights do") from problem
     except UnpicklingError as problem:  # torch's own words are advice to run what the file says
         raise DataError(f"{path} cannot be read: it is damaged, or holds more than tensors") from problem
     except Exception as problem:  # readers raise all kinds of errors for broken files
