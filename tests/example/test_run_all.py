@@ -33,11 +33,11 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("option", ["data", "output", "weights"])
 def test_folders_that_no_report_could_name_are_refused_at_once(tmp_path, capsys, option):
-    folder = tmp_path / os.fsdecode(b"caf\xe9") / "videos"
+    folder = tmp_path / os.fsdecode(b"k\xe4se") / "videos"
     with pytest.raises(SystemExit, match="2"):
         run_all.main(**({"output": tmp_path / "output"} | {option: folder}))
     shown = os.fsencode(tmp_path).decode()
-    assert f"  b'{shown}/caf\\xe9' has a name that is not UTF-8\n" in capsys.readouterr().err
+    assert f"  b'{shown}/k\\xe4se' has a name that is not UTF-8\n" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
 
 
