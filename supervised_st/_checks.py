@@ -1,7 +1,7 @@
 """Checks of arguments. Every error names the argument, says what it must be, and what it is."""
 
 from collections.abc import Collection, Sequence
-from numbers import Integral
+from numbers import Integral, Real
 from operator import index
 
 import torch
@@ -91,6 +91,18 @@ def check_flag(name: str, value: object) -> None:
     """Raise TypeError unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be True or False, got {value!r}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a number, which may be infinite or NaN; True and False do not count."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def check_whole(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a whole number of an integer type."""
+    if isinstance(value, bool) or not isinstance(value, (int, Integral)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
 
 
 def check_size(name: str, size: Size) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, first_true
+from supervised_st._checks import check_finite, check_floating, check_integer, check_shape, check_whole, first_true
 from supervised_st._precision import check_float64
 from supervised_st._sampler.tensors import is_transformed
 
@@ -45,6 +45,7 @@ def make_clips(features: Tensor, lengths: Tensor | None, blocks: int) -> Clips:
 
 def block_size(channels: int, blocks: int) -> int:
     """Return the channels per block; raise ValueError unless they divide evenly."""
+    check_whole("channels", channels)
     if channels < 1 or channels % blocks:
         raise ValueError(f"channels must be a positive multiple of blocks={blocks}, got {channels}")
     return channels // blocks

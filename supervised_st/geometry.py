@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_flag, check_floating, check_number, check_shape, check_size
 from supervised_st._deprecated import renamed_globals
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import widen
@@ -66,6 +66,7 @@ def window_to_theta(window: Tensor, image_size: Size, *, align_corners: bool = F
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
     check_shape("window", window, "... 4")
+    check_flag("align_corners", align_corners)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     x0, y0, window_width, window_height = widen(window).unbind(-1)
@@ -86,6 +87,7 @@ def theta_to_window(theta: Tensor, image_size: Size, *, align_corners: bool = Fa
     For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
     """
     _check_theta("theta", theta)
+    check_flag("align_corners", align_corners)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     low, high = _hull(widen(theta))
@@ -160,6 +162,7 @@ def distortion(theta: Tensor, image_size: Size, size: Size, *, align_corners: bo
         fixed 32 x 32 lattice in the output square.
     """
     _check_theta("theta", theta)
+    check_flag("align_corners", align_corners)
     height, width = check_size("image_size", image_size)
     out_height, out_width = check_size("size", size)
     edge = int(align_corners)
@@ -217,6 +220,7 @@ def theta_from_parameters(
     check_choice("kind", kind, PARAMETERIZATIONS)
     check_shape("parameters", parameters, f"... {PARAMETERIZATIONS[kind]}")
     check_floating("parameters", parameters)
+    check_number("scale", scale)
     _check_bounds(kind, scale, bounds)
     values = parameters.to(_coordinate_dtype(parameters)).unbind(-1)
     if kind == "affine":
@@ -325,7 +329,11 @@ def _check_bounds(kind: str, scale: float | None, bounds: tuple[float, float] | 
         return
     if kind not in _BOUNDABLE:
         raise ValueError(f"bounds need kind to be one of {', '.join(map(repr, _BOUNDABLE))}, got {kind!r}")
+    if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
+        raise TypeError(f"bounds must be two numbers (s0, s1), got {bounds!r}")
     low, high = bounds
+    check_number("bounds[0]", low)
+    check_number("bounds[1]", high)
     if not 0 < low < high <= 1:
         raise ValueError(f"bounds must be (s0, s1) with 0 < s0 < s1 <= 1, got {bounds}")
     if kind == "translation" and scale is not None and not (low <= scale <= high and scale < 1):

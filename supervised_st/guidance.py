@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised_st import schedules
-from supervised_st._checks import check_choice, check_floating, check_shape
+from supervised_st._checks import check_choice, check_flag, check_floating, check_number, check_shape
 from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
 from supervised_st._sampler.tensors import give_lasting
@@ -97,6 +97,8 @@ class RegressiveGuidance(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, _LOSSES)
+        check_number("weight", weight)
+        check_flag("joint", joint)
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight must be finite and not negative, got {weight}")
         self.loss, self.weight, self.joint = loss, weight, joint
@@ -118,6 +120,7 @@ class RegressiveGuidance(nn.Module):
 
     @free_pace.setter
     def free_pace(self, value: float) -> None:
+        check_number("free_pace", value)
         if not 0 < value <= 1:
             raise ValueError(f"free_pace must be positive and at most 1, got {value}")
         self._pace.fraction = value
@@ -216,6 +219,11 @@ class RegressiveGuidance(nn.Module):
         """
         if not callable(task):
             raise TypeError(f"task must be a function from a Glimpse to a loss, got {type(task).__name__}")
+        if not (callable(transformer) and hasattr(transformer, "localize")):
+            raise TypeError(
+                "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got "
+                f"{type(transformer).__name__}; pass what a wrapper wraps"
+            )
         self._warn_of_forgotten_steps()
         self._pace.remember(transformer, is_guided=self.strength > 0)
         if self.strength == 0:

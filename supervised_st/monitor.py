@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from supervised_st._checks import check_shape
+from supervised_st._checks import check_shape, check_whole
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import corners, distortion
 from supervised_st.transformer import SupervisedSpatialTransformer
@@ -76,6 +76,7 @@ class DistortionMonitor:
             )
         if check_shape("images", images, "batch channel height width")["batch"] < 1:
             raise ValueError(f"images must hold at least one image, got shape {tuple(images.shape)}")
+        check_whole("every", every)
         if every < 1:
             raise ValueError(f"every must be positive, got {every}")
         self.look, self.images, self.every = look, images, every

@@ -20,8 +20,10 @@ from supervised_st._checks import (
     Size,
     check_choice,
     check_finite,
+    check_flag,
     check_floating,
     check_integer,
+    check_number,
     check_shape,
     check_size,
     first_true,
@@ -74,6 +76,8 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
     """
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
     check_float64("flow", flow)
+    if bound is not None:
+        check_number("bound", bound)
     if fields < 1:
         raise ValueError(f"flow must hold at least one field, got shape {tuple(flow.shape)}")
     if flow.dtype == torch.uint8:
@@ -165,6 +169,9 @@ class MotionWindowTarget(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("fallback", fallback, ("center", "invalid"))
+        check_flag("align_corners", align_corners)
+        if bound is not None:
+            check_number("bound", bound)
         if bound is not None and not 0 < bound < float("inf"):
             raise ValueError(f"bound must be a positive number of pixels, got {bound}")
         self.size = check_size("size", size)
@@ -201,6 +208,8 @@ class MotionWindowTarget(nn.Module):
             crop_x: ``[batch]``, integer, each crop's left pixel. Crops lie in the frame.
             crop_size: of the crops; at least the window's.
         """
+        if not isinstance(profile, WindowProfile):
+            raise TypeError(f"profile must be a WindowProfile, got {type(profile).__name__}")
         sizes = check_shape("profile.score", profile.score, "batch column")
         check_shape("profile.row", profile.row, "batch column", **sizes)
         check_shape("crop_x", crop_x, "batch", batch=sizes["batch"])
@@ -233,7 +242,7 @@ class MotionWindowTarget(nn.Module):
         batch, (frame_height, frame_width) = flow.shape[0], flow.shape[-2:]
         if crop is None:
             crop = (0, 0, frame_width, frame_height)
-        boxes = crop if isinstance(crop, Tensor) else torch.tensor(crop, device=flow.device).expand(batch, -1)
+        boxes = crop if isinstance(crop, Tensor) else _box(crop, flow.device).expand(batch, -1)
         check_shape("crop", boxes, "batch 4", batch=batch)
         check_integer("crop", boxes)
         boxes = boxes.to(flow.device, torch.int64)
@@ -278,6 +287,16 @@ class _Crops(NamedTuple):
                 f"crop must lie in the frame of (height, width) {frame}, got (x0, y0) "
                 f"{tuple(self.origin[sample].tolist())} and (height, width) {self.size} in sample {sample}"
             )
+
+
+def _box(crop: tuple[int, int, int, int], device: torch.device) -> Tensor:
+    try:
+        box = torch.tensor(crop, device=device)
+    except (TypeError, ValueError, RuntimeError):
+        box = torch.empty(0, 0)
+    if box.ndim != 1:
+        raise TypeError(f"crop must be (x0, y0, width, height), or an integer tensor of one a sample, got {crop!r}")
+    return box
 
 
 def _squared_length(field: Tensor, bound: float | None) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from supervised_st import _pooling_kinds as kinds
-from supervised_st._checks import check_choice, check_shape
+from supervised_st._checks import check_choice, check_floating, check_number, check_shape, check_whole
 from supervised_st._deprecated import renamed_globals
 from supervised_st._matrix_log import log_of_identity_plus_products, matrix_log
 from supervised_st._settings import shown_settings
@@ -96,8 +96,11 @@ class TemporalCorrelationPooling(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("kind", kind, (*kinds.DISTANCE_KINDS, *kinds.PRODUCT_KINDS))
+        if gamma is not None:
+            check_number("gamma", gamma)
         if kind in kinds.NEED_GAMMA and (gamma is None or not 0 < gamma < float("inf")):
             raise ValueError(f"gamma must be a positive number for kind={kind!r} (see median_gamma), got {gamma}")
+        check_number("shrinkage", shrinkage)
         if not 0 <= shrinkage <= 1:
             raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
         if map is not None:
@@ -107,8 +110,10 @@ class TemporalCorrelationPooling(nn.Module):
                 "map must be 'none' for kind='distance', whose matrix has negative eigenvalues, got 'log'; for a "
                 "logarithm take kind 'rbf', 'laplacian' or 'mds', which use the same distances"
             )
+        check_whole("blocks", blocks)
         if blocks < 1:
             raise ValueError(f"blocks must be at least 1, got {blocks}")
+        check_number("power", power)
         if not 0 < power <= 1:
             raise ValueError(f"power must lie in (0, 1], got {power}")
         self.kind, self.gamma, self.shrinkage, self.map = kind, gamma, shrinkage, map
@@ -238,9 +243,10 @@ def vectorize(matrix: Tensor) -> Tensor:
     """Return symmetric matrices ``(..., m, m)`` as vectors ``(..., m (m + 1) / 2)``, such that inner products are kept.
 
     A vector holds the diagonal, then sqrt(2) times the entries above it, row by row. The dot product of two vectors is
-    the Frobenius inner product of the matrices.
+    the Frobenius inner product of the matrices, which are floating point. Entries below the diagonal are not read.
     """
-    side = matrix.shape[-1]
+    side = check_shape("matrix", matrix, "... m m")["m"]
+    check_floating("matrix", matrix)
     places = _triangle(side, matrix.device)
     scale = matrix.new_full(places.shape, 2**0.5)
     scale[:side] = 1

@@ -1,6 +1,7 @@
 """Schedules: how strongly guidance pulls after a number of optimizer steps, from 1 down to 0.
 
 Raises:
+    TypeError: by every schedule, if a setting is not a number, or not a whole one where steps are counted.
     ValueError: by every schedule, if a setting is not in the range that is described.
 """
 
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from supervised_st._checks import check_number, check_whole
 from supervised_st._settings import shown_settings
 
 
@@ -52,6 +54,7 @@ class HardSwitch(Schedule):
 
     def __post_init__(self) -> None:
         """Check the number of steps."""
+        check_whole("steps", self.steps)
         if self.steps < 0:
             raise ValueError(f"steps must not be negative, got {self.steps}")
 
@@ -69,6 +72,8 @@ class LinearAnneal(Schedule):
 
     def __post_init__(self) -> None:
         """Check the order of the steps."""
+        check_whole("hold", self.hold)
+        check_whole("until", self.until)
         if not 0 <= self.hold < self.until:
             raise ValueError(f"hold and until must satisfy 0 <= hold < until, got {self.hold} and {self.until}")
 
@@ -97,6 +102,9 @@ class Plateau(Schedule):
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        check_whole("patience", self.patience)
+        check_number("min_delta", self.min_delta)
+        check_number("min_fall", self.min_fall)
         if self.patience < 1:
             raise ValueError(f"patience must be positive, got {self.patience}")
         if self.min_delta < 0:

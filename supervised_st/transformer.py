@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
+from supervised_st._checks import Size, check_choice, check_dtype, check_number, check_shape, check_size, check_whole
 from supervised_st._deprecated import renamed_arguments
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
@@ -116,6 +116,10 @@ class SupervisedSpatialTransformer(nn.Module):
         check_choice("parameterization", parameterization, PARAMETERIZATIONS)
         check_choice("head_init", head_init, _HEAD_INITS)
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
+        for name, module in (("localization", localization), ("downscale", downscale)):
+            if not isinstance(module, nn.Module) and (name == "localization" or module is not None):
+                raise TypeError(f"{name} must be a module, got {module!r}")
+        check_whole("features", features)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
         self.size = check_size("size", size)
@@ -158,6 +162,7 @@ class SupervisedSpatialTransformer(nn.Module):
             localization: learning rate of the transformer as a fraction of ``lr``, finite and not negative.
         """
         for name, value in (("lr", lr), ("localization", localization)):
+            check_number(name, value)
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
         rest = [parameter for parameter in self.parameters() if parameter is not self.head.bias]
@@ -236,6 +241,7 @@ def _same_values(old: Tensor, new: Tensor) -> bool:
 
 
 def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, float] | None) -> Tensor:
+    check_number("scale", scale)
     if scale <= 0:
         raise ValueError(f"scale must be positive, got {scale}")
     side = 1.0 if head_init == "identity" else scale

@@ -31,8 +31,10 @@ from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
+from examples.mpii_cooking.data.findings import Findings, check_names
 from examples.mpii_cooking.data.preparation import prepare_sound
 from examples.mpii_cooking.data.readers import group_names, open_dataset
+from examples.mpii_cooking.data.stillness import check_motion
 from examples.mpii_cooking.evaluation.collect import collect
 from examples.mpii_cooking.evaluation.features import compute_features
 from examples.mpii_cooking.evaluation.folds import pool
@@ -111,6 +113,10 @@ def main(
         chosen = replace(chosen, seeds=tuple(SeedPlan(seed) for seed in range(seeds)))
     chosen = replace(chosen, data=replace(chosen.data, flow=flow or chosen.data.flow), training=training)
     try:
+        findings = Findings()
+        for path in filter(None, (data, folder, weights)):
+            check_names((path.resolve(), *path.resolve().parents), findings)
+        findings.complain("folders")
         given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
         is_given = skip_broken or trust_mtime or any(each is not None for each in given)
         if study is not None and is_given:
@@ -227,6 +233,7 @@ def run(
         )
         if distributed.is_main():
             print(*(f"left out: {each.problem}" for each in dataset.lost), sep="\n", end="\n" if dataset.lost else "")
+        distributed.once(lambda: check_motion(dataset, caches, preset.data.levels[0]))
     experiments = [
         Experiment(dataset, caches, preset, each, Workspace(folder / f"seed-{each.seed}"), device, released)
         for each in preset.seeds

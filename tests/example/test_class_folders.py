@@ -1,5 +1,7 @@
 """Folders with one folder of clips per class, their groups, and folders that hold no data."""
 
+import os
+import sys
 from itertools import chain
 
 import pytest
@@ -147,11 +149,22 @@ def test_what_a_class_folder_leaves_out_is_named(tmp_path, caplog):
             write(tmp_path / name / f"{number}.avi", moving_patch(3, number))
     write(tmp_path / "left" / "3.avi", moving_patch(3, 3)).rename(tmp_path / "left" / "3.M4V")
     (tmp_path / "right" / "3.raw").touch()
+    write(tmp_path / "right" / "4.ts", moving_patch(3, 4))
     (tmp_path / "up").mkdir()
     (tmp_path / "up" / "1.gif").touch()
-    assert "left/3.M4V" in open_dataset(tmp_path).videos
+    assert {"left/3.M4V", "right/4.ts"} <= open_dataset(tmp_path).videos.keys()
     assert len(caplog.messages) == 1
     assert caplog.messages[0].endswith(": right/3.raw, up/")
+
+
+def test_of_many_files_that_are_left_out_twenty_are_named(tmp_path, caplog):
+    for name in ("left", "right"):
+        for number in (1, 2):
+            write_images(tmp_path / name / str(number), moving_patch(2, number), "{}.png")
+    for number in range(25):
+        (tmp_path / "left" / f"{number:02d}.raw").touch()
+    open_dataset(tmp_path)
+    assert caplog.messages[0].endswith("left/18.raw, left/19.raw, and 5 more")
 
 
 def test_a_folder_of_neither_form_is_refused(tmp_path):
@@ -172,4 +185,39 @@ def test_all_broken_videos_of_the_classes_are_listed(tmp_path):
     with pytest.raises(DataError, match="cannot be used") as caught:
         open_dataset(tmp_path)
     assert "left/2.avi cannot be read as a video" in str(caught.value)
-    assert "class right must have at least two videos" in str(caught.value)
+    assert "class right has one clip" in str(caught.value)
+    assert str(caught.value).count("what to do: ") == 2
+
+
+def test_one_frame_is_no_clip(tmp_path):
+    """Without motion, the temporal streams of all networks would see nothing."""
+    for name in ("left", "right"):
+        for number, length in ((1, 3), (2, 1)):
+            write(tmp_path / name / f"{number}.avi", moving_patch(length, number))
+    write_images(tmp_path / "left" / "3", moving_patch(1, 0), "{}.png")
+    with pytest.raises(DataError, match=r"cannot be used \(3 findings\)") as caught:
+        open_dataset(tmp_path)
+    for name in ("left/2.avi", "left/3", "right/2.avi"):
+        assert f"{tmp_path / name} has one frame\n" in str(caught.value)
+
+
+def test_a_clip_can_lose_all_but_one_frame_to_the_common_rate(tmp_path):
+    for name, rate in (("left", 25), ("right", 5)):
+        for number in (1, 2):
+            write(tmp_path / name / f"{number}.avi", moving_patch(4, number), rate=rate)
+    with pytest.raises(DataError, match=r"left/1.avi is left with one frame at the common rate"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_not_utf8_are_shown_byte_by_byte(tmp_path):
+    for name in ("left", "right"):
+        write(tmp_path / name / "1.avi", moving_patch(2, 1))
+        write_images(tmp_path / name / "2", moving_patch(2, 2), "{}.png")
+    for old, new in (("left/2/0.png", b"left/2/\xff.png"), ("left/1.avi", b"left/\xfe.avi"), ("right", b"k\xe4se")):
+        (tmp_path / old).rename(tmp_path / os.fsdecode(new))
+    with pytest.raises(DataError, match=r"cannot be used \(3 findings\)") as caught:
+        open_dataset(tmp_path)
+    for name in (r"left/2/\xff.png", r"left/\xfe.avi", r"k\xe4se"):
+        assert f"{name}' has a name that is not UTF-8\n" in str(caught.value)
+    str(caught.value).encode()

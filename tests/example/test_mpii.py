@@ -28,7 +28,7 @@ def test_the_real_annotations_are_counted_as_published(mpii_folder):
 @pytest.fixture
 def real_dataset(mpii_folder, monkeypatch):
     """Read the real annotations as if their videos were here."""
-    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, context: dict.fromkeys(names, folder))
+    monkeypatch.setattr(mpii, "_find_videos", lambda folder, names, findings, broken: dict.fromkeys(names, folder))
     return lambda split=None: open_dataset(mpii_folder, split)
 
 
@@ -83,35 +83,49 @@ def test_all_missing_videos_are_listed_at_once(mpii_folder, tmp_path):
     csv.write_bytes((mpii_folder / csv.name).read_bytes())
     write(tmp_path / "videos" / "s08-d02-cam-002.avi", moving_patch(3, 0))
     (tmp_path / "s08-d04-cam-002.avi").write_bytes(b"no video")
-    with pytest.raises(DataError, match="1715 train and 2033 test clips, but 43 of 44 videos") as caught:
+    with pytest.raises(DataError, match=r"1715 train and 2033 test clips cannot be used \(43 findings\)") as caught:
         open_dataset(tmp_path)
     message = str(caught.value)
-    assert message.count("is missing") == 42
+    assert message.count("is missing") == 20
+    assert "  and 22 more of this kind\n    what to do: put the videos into" in message
     assert "s08-d04-cam-002.avi cannot be read as a video" in message
     assert "s08-d02" not in message
 
 
-def test_every_bad_row_is_listed_with_its_number(tmp_path):
-    rows = {
-        "8,s08,1,10,2,cut": None,
-        "8,s08,1,10,2": "must have 6 fields, got 5",
-        "8,../s08,1,10,2,cut": "file_name must be a plain name",
-        "8,s08,0,10,2,cut": "start_frame must be a positive whole number, got '0'",
-        "8,s08,5,4,2,cut": "end_frame must not lie before start_frame, got 5 to 4",
-        "x,s08,1,10,2,cut": "subject must be a positive whole number, got 'x'",
-        "8,s08,1,10,3, ": "category_name must not be empty",
-        "8,s08,20,30,2,peel": "names category 2 'peel', row 1 'cut'",
-        "9,s08,40,50,2,cut": "gives this video subject 9, row 1 8",
-        " ": "must have 6 fields, got 1",
-    }
-    path = tmp_path / "rows.csv"
-    path.write_text("".join(f"{row}\n" for row in [*rows, "8,s08,1,10,2,cut"]))
-    with pytest.raises(DataError, match="has 10 bad rows") as caught:
-        open_dataset(tmp_path)
-    listed = str(caught.value).splitlines()[1:]
-    problems = [(row, text) for row, text in enumerate([*rows.values(), "repeats row 1"], start=1) if text]
-    for line, (row, text) in zip(listed, problems, strict=True):
-        assert line.startswith(f"  row {row}: {text}")
+BAD_ROWS = {
+    "8,s08,1,10,2": "must have 6 fields, got 5: b'8,s08,1,10,2'",
+    "8,../s08,1,10,2,cut": "file_name must be a plain name",
+    "8,s08,0,10,2,cut": "start_frame must be a positive whole number, got '0'",
+    "8,s08,5,4,2,cut": "end_frame must not lie before start_frame, got 5 to 4",
+    "x,s08,1,10,2,cut": "subject must be a positive whole number, got 'x'",
+    "8,s08,1,10,3, ": "category_name must be a name without quotes, got ' '",
+    '8,s08,1,10,3,"stir"': "category_name must be a name without quotes, got '\"stir\"'",
+    "8,s08,20,30,2,peel": "names category 2 'peel', row 1 'cut'",
+    "9,s08,40,50,2,cut": "gives this video subject 9, row 1 8",
+    " ": "must have 6 fields, got 1",
+    "8,s08,60,70,4,cut": "gives 'cut' category 4, row 1 2",
+    "8,s08,1,10,5,stir": "gives this interval category 5, row 1 2",
+    "8,s08,80,90,1,wash": "category 1 is background and no class, got the name 'wash'",
+    "8,s08,80,90,6,k\xe4se": "must be UTF-8, got b'8,s08,80,90,6,k\\xe4se'",
+    "\ufeff8,s08,80,90,6,bake": "subject must be a positive whole number, got '\\ufeff8'",
+    "8,s08,1,10,2,cut": "repeats row 1",
+}
+"""Rows of a file, and what is wrong with them. The last one is the first one again."""
+
+
+def test_every_bad_row_is_listed_with_its_number_and_a_cure(tmp_path):
+    rows = [row.encode("latin-1" if "\xe4" in row else "utf-8") for row in ["8,s08,1,10,2,cut", *BAD_ROWS]]
+    (tmp_path / "rows.csv").write_bytes(b"\n".join(rows))
+    with pytest.raises(DataError, match=r"cannot be used \(16 findings\)") as caught:
+        mpii.parse_annotations(tmp_path / "rows.csv")
+    lines = str(caught.value).splitlines()[1:]
+    found = {line for line in lines if line.startswith("  rows.csv row")}
+    cures = [line for line in lines if line.startswith("    what to do: ")]
+    for row, problem in enumerate(BAD_ROWS.values(), start=2):
+        assert any(line.startswith(f"  rows.csv row {row}: {problem}") for line in found)
+    assert len(found) == 16
+    assert len(cures) == len(set(cures)) == 10
+    assert len(lines) == 26
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "C:\\x", "a/b", "..", "", "a\0b", "x" * 200, ".hidden", "ä"])
@@ -122,10 +136,60 @@ def test_a_file_name_cannot_lead_out_of_the_folder(tmp_path, name):
         mpii.parse_annotations(path)
 
 
-def test_an_empty_annotation_file_is_refused(tmp_path):
-    (tmp_path / "rows.csv").touch()
-    with pytest.raises(DataError, match="has no rows"):
+def test_a_million_bad_rows_are_counted_and_twenty_listed(tmp_path):
+    (tmp_path / "rows.csv").write_bytes(b"8,s08\n" * 1_000_000)
+    with pytest.raises(DataError, match=r"cannot be used \(1000000 findings\)") as caught:
+        mpii.parse_annotations(tmp_path / "rows.csv")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 23
+    assert lines[20].startswith("  rows.csv row 20: must have 6 fields, got 2")
+    assert lines[21] == "  and 999980 more of this kind"
+
+
+@pytest.mark.parametrize(
+    "ends", ["{}", "\ufeff{}", "{}\n\n \r\n"], ids=["plain", "byte order mark", "blank lines at the end"]
+)
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"], ids=repr)
+def test_how_editors_save_text_changes_nothing(tmp_path, ends, newline):
+    rows = ["8,s08,1,10,2,cut", "8,s08,11,12,3,säubern\x85\u2028"]
+    (tmp_path / "rows.csv").write_bytes(ends.format(newline.join(rows)).encode())
+    first, second = mpii.parse_annotations(tmp_path / "rows.csv")
+    assert first == (1, 8, "s08", 1, 10, 2, "cut")
+    assert second == (2, 8, "s08", 11, 12, 3, "säubern")
+
+
+def test_subjects_of_no_part_are_counted_and_named(tmp_path):
+    (tmp_path / "rows.csv").write_text("8,a,1,10,2,cut\n9,b,1,10,2,cut\n7,c,1,9,2,cut\n7,c,10,11,1, Background\n")
+    counts = mpii.summary(mpii.parse_annotations(tmp_path / "rows.csv"))
+    assert counts == (
+        "4 intervals, 3 labeled in 1 classes, 1 background, 0 train and 1 test clips, "
+        "2 of other subjects (7, 9) are not used"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", None], ids=["empty", "blank", "link to nowhere"])
+def test_an_annotation_file_without_rows_is_refused(tmp_path, content):
+    path = tmp_path / "rows.CSV"
+    path.symlink_to(tmp_path / "nowhere") if content is None else path.write_bytes(content)
+    problem = r"cannot be read \(No such file or directory\)" if content is None else "has no rows"
+    with pytest.raises(DataError, match=rf"rows.CSV {problem}: download the annotation file again"):
         open_dataset(tmp_path)
+
+
+def test_a_folder_is_no_annotation_file(tmp_path):
+    (tmp_path / "rows.csv").mkdir()
+    with pytest.raises(DataError, match="holds neither"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"values": {"thing": ["a"]}, "boxes": {}}', "\udcff"], ids=repr)
+def test_broken_cues_are_found_together_with_missing_videos(tmp_path, content):
+    (tmp_path / "rows.csv").write_text("8,s08,1,10,2,cut\n11,s11,1,10,2,cut\n")
+    (tmp_path / "cues.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(DataError, match=r"cannot be used \(3 findings\)") as caught:
+        open_dataset(tmp_path)
+    assert "cues.json cannot be read" in str(caught.value)
+    assert "what to do: make the videos anew" in str(caught.value)
 
 
 def test_training_and_test_subjects_must_both_be_there(tmp_path):

@@ -10,6 +10,7 @@ import tyro
 
 from examples.mpii_cooking import run_all, storage
 from examples.mpii_cooking.data.class_folders import Choices
+from tests.helpers.small_videos import moving_patch, write_images
 
 
 def test_features_beyond_their_format_end_with_one_message_and_code_2(tmp_path, monkeypatch, capsys):
@@ -74,3 +75,31 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
     same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
+
+
+@pytest.mark.parametrize("option", ["data", "output", "weights"])
+def test_folders_that_no_report_could_name_are_refused_at_once(tmp_path, capsys, option):
+    folder = tmp_path / os.fsdecode(b"k\xe4se") / "videos"
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(**({"output": tmp_path / "output"} | {option: folder}))
+    shown = os.fsencode(tmp_path).decode()
+    assert f"  b'{shown}/k\\xe4se' has a name that is not UTF-8\n" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("moving", [0, 1])
+def test_clips_without_motion_are_found_before_training(tmp_path, monkeypatch, capsys, caplog, moving):
+    """They ended in an error of the pooling, after everything had been trained."""
+    for label in ("left", "right"):
+        for number in range(3):
+            film = moving_patch(3, number)
+            write_images(tmp_path / "data" / label / str(number), film if number < moving else [film[0]] * 3, "{}.png")
+    monkeypatch.setattr(run_all, "train_all", lambda _: pytest.exit("training begins"))
+    with pytest.raises(SystemExit if moving == 0 else pytest.exit.Exception):
+        run_all.main(data=tmp_path / "data", output=tmp_path / "output", preset="smoke")
+    if moving:
+        named = "left/1, right/1, left/2, right/2"
+        assert f"nothing moves in 4 of the clips: {named}" in caplog.messages
+    else:
+        error = "error: nothing moves in any training clip of data: use videos and not still images\n"
+        assert capsys.readouterr().err.endswith(error)

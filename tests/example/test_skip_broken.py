@@ -37,7 +37,7 @@ def test_without_the_option_the_first_error_names_every_file_it_can(folder, tmp_
         open_dataset(folder)
     write(folder / "left" / "1.avi", moving_patch(5, 1))
     with pytest.raises(
-        DataError, match=r"1 problems with the videos:\n  .*right/2\.avi is cut off or damaged after frame"
+        DataError, match=r"cannot be used \(1 finding\):\n  .*right/2\.avi is cut off or damaged after frame"
     ):
         prepare(open_dataset(folder), PRESET.data, Workspace(tmp_path / "work"))
 
@@ -55,7 +55,7 @@ def test_with_the_option_only_broken_videos_are_left_out(folder, tmp_path):
 def test_a_clip_that_ends_after_its_video_is_an_error_all_the_same(folder, tmp_path):
     opened = open_dataset(folder, skip_broken=True)
     beyond = replace(opened, train=(*opened.train, Clip("left/0.avi", 0, 6, 0, "row 7")))
-    with pytest.raises(DataError, match=r"1 problems with the videos:\n.*has 5 frames, but its clip"):
+    with pytest.raises(DataError, match=r"cannot be used \(1 finding\):\n.*has 5 frames, but its clip"):
         prepare_sound(beyond, PRESET.data, Workspace(tmp_path / "work"), skip_broken=True)
 
 

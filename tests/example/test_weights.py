@@ -1,6 +1,8 @@
 """Released ImageNet weights: read so that networks compute what MatConvNet or torchvision do, or refused by name."""
 
 import hashlib
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +12,12 @@ import torch
 import tyro
 from safetensors.torch import save_file
 
+from benchmarks.reliability import weight_corpus
 from examples.mpii_cooking import plan, run_all
 from examples.mpii_cooking.config import PRESETS, SeedPlan
 from examples.mpii_cooking.data.dataset import DataError, Dataset
 from examples.mpii_cooking.data.samples import RGB_MEAN
-from examples.mpii_cooking.training import weights
+from examples.mpii_cooking.training import weight_files, weights
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Backbone, Networks
 from examples.mpii_cooking.training.runs import Run, build
@@ -125,9 +128,9 @@ def narrow(name, channels=3):
     return Backbone(name, channels, input_size=224, width=WIDTH, dropout=0.5)
 
 
-def without_numbers(name):
-    with torch.device("meta"):
-        return narrow(name)
+def read(path, name):
+    """What `weights.read` returns, without a process."""
+    return weights.Released(path.name, "", *weight_files.parse(path, weight_files.make_network(name, WIDTH)))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new layout", "old layout"])
@@ -136,7 +139,7 @@ def test_a_network_from_a_file_computes_what_matconvnet_does(tmp_path, name, old
     layers = released_layers(name)
     path = written(tmp_path / "network.mat", layers, MEANS[name], old=old)
     network = narrow(name).double().eval()
-    weights.start(network, weights.read(path, without_numbers(name)))
+    weights.start(network, read(path, name))
     photo = np.random.default_rng(1).uniform(0, 255, (224, 224, 3)) * np.linspace(0.2, 1, 224)[:, None, None]
     expected = matconvnet(layers[:-2], photo - np.array(MEANS[name], np.float32)).ravel()  # without fc8 and softmax
     ours = torch.from_numpy(photo - np.array(RGB_MEAN)).permute(2, 0, 1)[None]
@@ -146,7 +149,7 @@ def test_a_network_from_a_file_computes_what_matconvnet_does(tmp_path, name, old
 
 def test_flow_starts_from_the_mean_of_the_colors_and_the_released_bias(tmp_path):
     layers = released_layers("vgg-f")
-    released = weights.read(written(tmp_path / "network.mat", layers, MEANS["vgg-f"]), without_numbers("vgg-f"))
+    released = read(written(tmp_path / "network.mat", layers, MEANS["vgg-f"]), "vgg-f")
     network = narrow("vgg-f", channels=20)
     weights.start(network, released)
     first = network.features[0]
@@ -159,7 +162,7 @@ def test_flow_starts_from_the_mean_of_the_colors_and_the_released_bias(tmp_path)
 def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
     """All layers start from the file but for the last of each network, which is drawn as without one."""
     path = written(tmp_path / "network.mat", released_layers("vgg-16"), MEANS["vgg-16"])
-    released = {"vgg-16": weights.read(path, without_numbers("vgg-16"))}
+    released = {"vgg-16": read(path, "vgg-16")}
     run = Run(Phase.JOINT, Modality.TEMPORAL, GENERAL, "vgg-16", Variant.STN)
     random, begun = build(run, 5, NARROW).state_dict(), build(run, 5, NARROW, released).state_dict()
     same = {name for name, tensor in random.items() if torch.equal(tensor, begun[name])}
@@ -177,7 +180,7 @@ def test_what_the_file_does_not_have_stays_as_it_was(tmp_path):
 
 def test_networks_without_a_file_start_at_random(tmp_path):
     path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
-    released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
+    released = {"vgg-f": read(path, "vgg-f")}
     run = Run(Phase.JOINT, Modality.SPATIAL, GENERAL, "vgg-f", Variant.STN)
     random, begun = build(run, 5, NARROW), build(run, 5, NARROW, released)
     torch.testing.assert_close(begun.classifier.state_dict(), random.classifier.state_dict(), rtol=0, atol=0)
@@ -188,7 +191,7 @@ def test_networks_without_a_file_start_at_random(tmp_path):
 
 def torchvision_state():
     generator = torch.Generator().manual_seed(0)
-    shapes = {name: tensor.shape for name, tensor in without_numbers("vgg-16").state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in weight_files.make_network("vgg-16", WIDTH).state_dict().items()}
     state = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
     return state | {"classifier.6.weight": torch.zeros(1000, 128), "classifier.6.bias": torch.zeros(1000)}
 
@@ -205,7 +208,7 @@ def test_torchvisions_state_dict_sees_its_own_input_in_ours(tmp_path, file):
     state = torchvision_state()
     SAVE[file](state, tmp_path / file)
     network = narrow("vgg-16").double()
-    weights.start(network, weights.read(tmp_path / file, without_numbers("vgg-16")))
+    weights.start(network, read(tmp_path / file, "vgg-16"))
     pixels = torch.randint(256, (1, 3, 224, 224), generator=torch.Generator().manual_seed(1)).double()
     mean, std = (torch.tensor(of).double()[:, None, None] for of in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     first = (state["features.0.weight"].double(), state["features.0.bias"].double())
@@ -264,7 +267,7 @@ def changed(layers, number, **fields):
 def test_a_file_of_another_network_is_refused_by_layer_and_field(tmp_path, change, message):
     path = written(tmp_path / "network.mat", change(released_layers("vgg-f")), MEANS["vgg-f"], old=True)
     with pytest.raises(DataError, match=message) as caught:
-        weights.read(path, without_numbers("vgg-f"))
+        read(path, "vgg-f")
     assert str(path) in str(caught.value)
 
 
@@ -283,7 +286,7 @@ def test_a_file_without_its_parts_is_refused(tmp_path, content, message):
     layers = {} if "net" in content else {"layers": cells(released_layers("vgg-f"), old=True)}
     scipy.io.savemat(path, layers | content)
     with pytest.raises(DataError, match=f"network.mat cannot be read: {message}"):
-        weights.read(path, without_numbers("vgg-f"))
+        read(path, "vgg-f")
 
 
 def test_dropout_in_a_file_changes_nothing(tmp_path):
@@ -292,8 +295,7 @@ def test_dropout_in_a_file_changes_nothing(tmp_path):
     place = next(number for number, layer in enumerate(layers) if layer["name"] == "relu17") + 1
     dropped = [*layers[:place], {"name": "drop6", "type": "dropout", "rate": 0.5}, *layers[place:]]
     states = [
-        weights.read(written(tmp_path / f"{len(each)}.mat", each, MEANS["vgg-f"]), without_numbers("vgg-f")).state
-        for each in (layers, dropped)
+        read(written(tmp_path / f"{len(each)}.mat", each, MEANS["vgg-f"]), "vgg-f").state for each in (layers, dropped)
     ]
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
@@ -319,7 +321,7 @@ def test_a_state_dict_of_another_network_is_refused(tmp_path, change, message):
     path = tmp_path / "vgg16.pth"
     torch.save(change(torchvision_state()), path)
     with pytest.raises(DataError, match=message):
-        weights.read(path, without_numbers("vgg-16"))
+        read(path, "vgg-16")
 
 
 class _Payload:
@@ -332,21 +334,52 @@ def test_a_broken_file_cannot_be_read(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"not what the name says" * 20)
     with pytest.raises(DataError, match=f"{name} cannot be read: "):
-        weights.read(path, without_numbers("vgg-16"))
+        read(path, "vgg-16")
 
 
 def test_nothing_in_a_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"features.0.weight": _Payload()}, "vgg16.pth")
-    with pytest.raises(DataError, match=r"vgg16\.pth cannot be read: UnpicklingError"):
-        weights.read(Path("vgg16.pth"), without_numbers("vgg-16"))
+    with pytest.raises(DataError, match=r"vgg16\.pth cannot be read: it is damaged, or holds more than tensors"):
+        read(Path("vgg16.pth"), "vgg-16")
     assert not Path("payload-ran").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems set no limits, and may not crash")
+@pytest.mark.parametrize(("make", "ending"), [
+    (lambda: weight_corpus.nested_cells(20_000), "its reader ended with SIGSEGV"),
+    (lambda: weight_corpus.deflate_bomb(4_000_000_000), "it takes more memory than weights do"),
+], ids=["cells nested 20,000 deep", "deflate bomb"])  # fmt: skip
+def test_a_file_that_kills_its_reader_is_refused(tmp_path, make, ending):
+    path = tmp_path / "imagenet-vgg-f.mat"
+    path.write_bytes(make())
+    assert path.stat().st_size < 5_000_000
+    with pytest.raises(DataError, match=f"imagenet-vgg-f.mat cannot be read: {ending}"):
+        weights.read(path, "vgg-f", WIDTH)
+
+
+def test_what_cannot_be_weights_is_not_read_at_all(tmp_path):
+    with pytest.raises(DataError, match=r"vgg16.pth must be a file"):
+        weights.read(tmp_path / "vgg16.pth", "vgg-16")
+    with (tmp_path / "vgg16.pth").open("wb") as file:
+        file.truncate(2_000_000_000)
+    with pytest.raises(
+        DataError, match=r"at most 1,174,0\d\d,\d\d\d bytes to hold the weights of vgg-16, got 2,000,000,000"
+    ):
+        weights.read(tmp_path / "vgg16.pth", "vgg-16")
+
+
+def test_a_reader_that_does_not_end_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_files, "LONGEST", 0.01)
+    (tmp_path / "vgg16.pth").touch()
+    with pytest.raises(DataError, match=r"vgg16.pth could not be read within 0.01 s"):
+        weights.read(tmp_path / "vgg16.pth", "vgg-16")
 
 
 @pytest.fixture
 def _files_are_narrow(monkeypatch):
     """Full-size networks have half a gigabyte each; which layers are asked for does not depend on their width."""
-    monkeypatch.setattr(weights, "Backbone", lambda name, channels, **sizes: without_numbers(name))
+    monkeypatch.setattr(weights, "read", partial(weights.read, width=WIDTH))
 
 
 @pytest.mark.usefixtures("_files_are_narrow")
@@ -454,7 +487,7 @@ def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tm
 
 def test_training_begins_at_the_weights(tmp_path):
     path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
-    released = {"vgg-f": weights.read(path, without_numbers("vgg-f"))}
+    released = {"vgg-f": read(path, "vgg-f")}
     dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
     experiment = Experiment(dataset, {}, NARROW, SeedPlan(0), Workspace(tmp_path), torch.device("cpu"), released)
     run = Run(Phase.GUIDANCE, Modality.SPATIAL, GENERAL, "vgg-f", Variant.SSTN)

@@ -9,11 +9,16 @@ from typing import Literal, TypeVar
 
 from examples.mpii_cooking.data import frames
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset, Framing, Lost, Split
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings, check_names, listed
 from examples.mpii_cooking.storage import visible
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".webm", ".wmv")
+SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"),
+    ".wmv",
+)
+_ONE_FRAME_CURE = "use clips of at least two frames, since motion is what changes from one to the next"
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def read_dataset(
     framing = Framing(rate, _common_aspect(paths, choices))
     groups = _groups(classes, choices)
     tested, split_note = _divided(classes, groups, choices)
+    findings = Findings()
     train: list[Clip] = []
     test: list[Clip] = []
     for label, clips in enumerate(classes.values()):
@@ -78,6 +84,9 @@ def read_dataset(
             key = path.relative_to(folder).as_posix()
             clip = Clip(key, 0, frames.count(path, framing), label, key, groups.get(path, ""))
             (test if path in tested else train).append(clip)
+            if len(clip) < 2:
+                findings.add(f"{path} is left with one frame at the common rate", _ONE_FRAME_CURE)
+    findings.complain(str(folder))
     notes = [
         f"{len(paths)} videos in {len(classes)} classes",
         split_note.format(train=f"({len(train)} clips)", test=f"({len(test)} clips)"),
@@ -112,16 +121,19 @@ def _broken(folder: Path, classes: Classes) -> Iterator[Lost]:
 
 
 def _check(folder: Path, classes: Classes) -> None:
-    """Raise a ``DataError`` that lists the classes with one clip, and the clips that cannot be read."""
-    problems = [f"class {name} must have at least two videos" for name, clips in classes.items() if len(clips) < 2]
-    for path in (path for clips in classes.values() for path in clips):
-        try:
-            frames.size(path)
-            frames.count(path)
-        except DataError as problem:
-            problems.append(str(problem))
-    if problems:
-        raise DataError(f"{folder} cannot be used:\n" + "\n".join(f"  {problem}" for problem in problems))
+    """Raise a ``DataError`` that says which classes have one clip, and which clips cannot be used."""
+    findings = Findings()
+    for name, clips in classes.items():
+        inside = (path for clip in clips if clip.is_dir() for path in frames.images(clip))
+        check_names([folder / name, *clips, *inside], findings)
+        if len(clips) < 2:
+            findings.add(f"class {name} has one clip", "give each class a clip to train with and another to test")
+        for path in clips:
+            with findings.collected(cure=VIDEO_CURE):
+                frames.size(path)
+                if frames.count(path) < 2:
+                    raise DataError(f"{path} has one frame", _ONE_FRAME_CURE)
+    findings.complain(str(folder))
 
 
 def _groups(classes: Classes, choices: Choices) -> dict[Path, str]:
@@ -135,7 +147,7 @@ def _groups(classes: Classes, choices: Choices) -> dict[Path, str]:
     found = {path: pattern.search(path.name) for clips in classes.values() for path in clips}
     missing = [f"{path.parent.name}/{path.name}" for path, match in found.items() if not (match and match.group())]
     if missing:
-        raise DataError(f"groups {choices.groups!r} must be found in the name of every clip, not in {_listed(missing)}")
+        raise DataError(f"groups {choices.groups!r} must be found in the name of every clip, not in {listed(missing)}")
     named = {path: match.group() for path, match in found.items() if match}
     return dict(sorted(named.items(), key=lambda item: frames.natural_order(Path(item[1]))))
 
@@ -147,7 +159,7 @@ def _divided(classes: Classes, groups: Mapping[Path, str], choices: Choices) -> 
         raise DataError(f"groups {choices.groups!r} must find at least two groups, got {names[0]}")
     if choices.fold is not None:
         if choices.fold not in names:
-            raise DataError(f"fold must be a group, one of {_listed(names) or 'none'}, got {choices.fold}")
+            raise DataError(f"fold must be a group, one of {listed(names) or 'none'}, got {choices.fold}")
         note = f"group {choices.fold} is tested {{test}}, the other {len(names) - 1} groups train {{train}}"
         return {path for path, name in groups.items() if name == choices.fold}, note
     if groups:
@@ -204,13 +216,9 @@ def _warn_of_ignored(folder: Path, classes: Classes, choices: Choices) -> None:
         inside = ((clip, path) for clip in clips if clip.is_dir() for path in visible(clip))
         ignored += [f"{name}/{clip.name}/{path.name}" for clip, path in inside if path not in frames.images(clip)]
     if ignored:
-        suffixes, names = ", ".join(SUFFIXES), ", ".join(sorted(ignored))
+        suffixes, names = ", ".join(SUFFIXES), listed(sorted(ignored))
         log.warning("%s: ignored, since they are not videos (%s): %s", folder, suffixes, names)
 
 
 def _is_clip(path: Path) -> bool:
     return bool(frames.images(path)) if path.is_dir() else path.suffix.lower() in SUFFIXES and path.is_file()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)

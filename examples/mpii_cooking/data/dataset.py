@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 
 
 class DataError(ValueError):
-    """The user's data cannot be used; the message says what to change."""
+    """The user's data cannot be used; the message says what is wrong and, as the cure, what to change."""
+
+    def __init__(self, problem: str, cure: str = "") -> None:
+        super().__init__(": ".join(filter(None, (problem, cure))))
+        self.problem, self.cure = problem, cure
+
+    def __reduce__(self) -> tuple[type["DataError"], tuple[str, str]]:
+        """Pickle both parts, for other processes."""
+        return type(self), (self.problem, self.cure)
 
 
 class BrokenError(DataError):

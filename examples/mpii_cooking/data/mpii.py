@@ -1,12 +1,14 @@
 """The format of MPII Cooking Activities: one annotation file, one AVI file per recording.
 
-The annotation file has no header and no quoting. Its columns are ``subject, file_name, start_frame, end_frame,
-category_id, category_name``. Frames count from 1 and the end is inclusive. Category 1 is background, not a class.
+The annotation file is UTF-8 text without a header and without quotes. Its columns are ``subject, file_name,
+start_frame, end_frame, category_id, category_name``. Frames count from 1 and the end is inclusive. Category 1 is
+background, not a class.
 
 Videos that were made have a file with their cues beside the annotations. Real ones have none.
 """
 
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ import numpy as np
 
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, Cues, DataError, Dataset, Split
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings
 from examples.mpii_cooking.storage import DamagedError, read_json, visible, write_json
 
 BACKGROUND = 1
@@ -27,6 +30,9 @@ PAPER_CLIPS = (1715, 2033)
 
 CUES = "cues.json"
 _CUES_SCHEMA = 1
+_FILE_CURE = "download the annotation file again"
+_ROW_CURE = "write the rows as subject,file_name,start_frame,end_frame,category_id,category_name"
+_NUMBER_CURE = "count subjects, frames and categories from 1; the last frame belongs to the interval"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # a plain name: it must not lead out of the folder
 
 
@@ -59,59 +65,89 @@ class LabeledInterval(NamedTuple):
 
 
 def parse_annotations(csv: Path) -> tuple[LabeledInterval, ...]:
-    """Read and check every row. A ``DataError`` lists all rows that are malformed, repeated or contradict another."""
-    intervals, problems = [], []
-    for row, line in enumerate(csv.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        try:
+    """Read and check every row. A ``DataError`` says which rows are malformed, repeated or contradict another."""
+    findings = Findings()
+    intervals = _parse(csv, findings)
+    findings.complain(str(csv))
+    return intervals
+
+
+def _parse(csv: Path, findings: Findings) -> tuple[LabeledInterval, ...]:
+    """Return the rows that are well formed."""
+    try:
+        content = csv.read_bytes()
+    except OSError as error:
+        raise DataError(f"{csv} cannot be read ({error.strerror})", _FILE_CURE) from error
+    rows = content.removeprefix(BOM_UTF8).rstrip().splitlines()
+    if not rows:
+        raise DataError(f"{csv} has no rows", _FILE_CURE)
+    intervals = []
+    for row, line in enumerate(rows, start=1):
+        with findings.collected(f"{csv.name} row {row}"):
             intervals.append(_parse_row(row, line))
-        except DataError as problem:
-            problems.append((row, str(problem)))
-    problems += _contradictions(intervals)
-    if problems:
-        listed = "\n".join(f"  row {row}: {problem}" for row, problem in sorted(problems))
-        raise DataError(f"{csv} has {len(problems)} bad rows:\n{listed}")
-    if not intervals:
-        raise DataError(f"{csv} has no rows")
+    for row, problem, cure in _contradictions(intervals):
+        findings.add(f"{csv.name} row {row}: {problem}", cure)
     return tuple(intervals)
 
 
-def _parse_row(row: int, line: str) -> LabeledInterval:
-    fields = line.split(",")
+def _parse_row(row: int, line: bytes) -> LabeledInterval:
+    try:
+        fields = line.decode().split(",")
+    except UnicodeDecodeError:
+        raise DataError(f"must be UTF-8, got {line[:100]!r}", "save the file as UTF-8") from None
     if len(fields) != 6:
-        raise DataError(f"must have 6 fields, got {len(fields)}: {line[:100]!r}")
+        raise DataError(f"must have 6 fields, got {len(fields)}: {line[:100]!r}", _ROW_CURE)
     numbers = {"subject": fields[0], "start_frame": fields[2], "end_frame": fields[3], "category_id": fields[4]}
     subject, start, end, category = (_positive(name, text) for name, text in numbers.items())
     if not _FILE_NAME.fullmatch(fields[1]):
-        raise DataError(f"file_name must be a plain name of letters, digits, '.', '_' and '-', got {fields[1][:100]!r}")
+        raise DataError(
+            f"file_name must be a plain name of letters, digits, '.', '_' and '-', got {fields[1][:100]!r}",
+            "rename the video and write its new name without .avi",
+        )
     if end < start:
-        raise DataError(f"end_frame must not lie before start_frame, got {start} to {end}")
+        raise DataError(f"end_frame must not lie before start_frame, got {start} to {end}", _NUMBER_CURE)
     name = fields[5].replace("\\&", "&").strip()
-    if not name:
-        raise DataError("category_name must not be empty")
+    if not name or '"' in name:
+        raise DataError(f"category_name must be a name without quotes, got {fields[5][:100]!r}", _ROW_CURE)
+    if category == BACKGROUND and not name.lower().startswith("background"):
+        raise DataError(
+            f"category {BACKGROUND} is background and no class, got the name {name[:100]!r}",
+            f"give the class another category_id, or name category {BACKGROUND} 'Background activity'",
+        )
     return LabeledInterval(row, subject, fields[1], start, end, category, name)
 
 
 def _positive(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise DataError(f"{name} must be a positive whole number, got {text[:100]!r}")
+        raise DataError(f"{name} must be a positive whole number, got {text[:100]!r}", _NUMBER_CURE)
     return int(text)
 
 
-def _contradictions(intervals: Iterable[LabeledInterval]) -> Iterator[tuple[int, str]]:
-    """Yield a problem for every row that repeats an earlier one or contradicts the name or subject that one gives."""
-    seen: dict[tuple[object, ...], LabeledInterval] = {}
+def _contradictions(intervals: Iterable[LabeledInterval]) -> Iterator[tuple[int, str, str]]:
+    """Yield row, problem and cure for every row that repeats an earlier one or contradicts what that one says."""
+    seen: dict[tuple[str, int, int], LabeledInterval] = {}
     names: dict[int, LabeledInterval] = {}
+    categories: dict[str, LabeledInterval] = {}
     subjects: dict[str, LabeledInterval] = {}
-    for interval in intervals:
-        first = seen.setdefault(interval[1:], interval)
-        if first is not interval:
-            yield interval.row, f"repeats row {first.row}"
-        first = names.setdefault(interval.category, interval)
-        if first.name != interval.name:
-            yield interval.row, f"names category {interval.category} {interval.name!r}, row {first.row} {first.name!r}"
-        first = subjects.setdefault(interval.file_name, interval)
-        if first.subject != interval.subject:
-            yield interval.row, f"gives this video subject {interval.subject}, row {first.row} {first.subject}"
+    for each in intervals:
+        first = seen.setdefault((each.file_name, each.start, each.end), each)
+        if first.category != each.category:
+            problem = f"gives this interval category {each.category}, row {first.row} {first.category}"
+            yield each.row, problem, "keep one class of each interval"
+        elif first is not each and first[1:] == each[1:]:
+            yield each.row, f"repeats row {first.row}", "remove the row"
+        first = names.setdefault(each.category, each)
+        if first.name != each.name:
+            problem = f"names category {each.category} {each.name!r}, row {first.row} {first.name!r}"
+            yield each.row, problem, "give each category_id one category_name"
+        first = categories.setdefault(each.name, each)
+        if first.category != each.category:
+            problem = f"gives {each.name!r} category {each.category}, row {first.row} {first.category}"
+            yield each.row, problem, "give each category_name one category_id"
+        first = subjects.setdefault(each.file_name, each)
+        if first.subject != each.subject:
+            problem = f"gives this video subject {each.subject}, row {first.row} {first.subject}"
+            yield each.row, problem, "give each video one subject"
 
 
 def summary(intervals: Iterable[LabeledInterval], split: Split = FIXED5) -> str:
@@ -119,10 +155,16 @@ def summary(intervals: Iterable[LabeledInterval], split: Split = FIXED5) -> str:
     counts = Counter(_part_of(interval, split) for interval in intervals)
     labeled = counts.total() - counts["background"]
     classes = len({interval.category for interval in intervals} - {BACKGROUND})
-    return (
-        f"{counts.total()} intervals, {labeled} labeled in {classes} classes, {counts['background']} background, "
-        f"{counts['train']} train and {counts['test']} test clips"
-    )
+    others = sorted({each.subject for each in intervals if _part_of(each, split) == "unused"})
+    unused = [f"{counts['unused']} of other subjects ({_listed(others)}) are not used"] if others else []
+    parts = [
+        f"{counts.total()} intervals",
+        f"{labeled} labeled in {classes} classes",
+        f"{counts['background']} background",
+        f"{counts['train']} train and {counts['test']} test clips",
+        *unused,
+    ]
+    return ", ".join(parts)
 
 
 def _part_of(interval: LabeledInterval, split: Split) -> str:
@@ -135,7 +177,7 @@ def _part_of(interval: LabeledInterval, split: Split) -> str:
 
 def annotation_files(folder: Path) -> list[Path]:
     """Return the annotation files in ``folder``: one, if it has this format."""
-    return [path for path in visible(folder) if path.suffix == ".csv"]
+    return [path for path in visible(folder) if path.suffix.lower() == ".csv" and not path.is_dir()]
 
 
 def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool = False) -> Dataset:
@@ -148,7 +190,8 @@ def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool 
         names = ", ".join(path.name for path in (csv, *others))
         raise DataError(f"data must hold one annotation file, got {1 + len(others)} in {folder}: {names}")
     split = split or FIXED5
-    intervals = parse_annotations(csv)
+    findings = Findings()
+    intervals = _parse(csv, findings)
     classes = dict(sorted({each.category: each.name for each in intervals if each.category != BACKGROUND}.items()))
     label_of = {category: label for label, category in enumerate(classes)}
 
@@ -160,14 +203,18 @@ def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool 
         )
 
     train, test = clips("train"), clips("test")
-    if not train or not test:
+    if not findings and not (train and test):
         raise DataError(
             f"{csv} must have clips of training subjects {_listed(split.train)} and of test subjects "
             f"{_listed(split.test)}, got {len(train)} and {len(test)}"
         )
     counts = summary(intervals, split)
     broken: dict[str, str] | None = {} if skip_broken else None
-    videos = _find_videos(folder, sorted({clip.video for clip in train + test}), counts, broken)
+    videos = _find_videos(folder, sorted({clip.video for clip in train + test}), findings, broken)
+    cues = None
+    with findings.collected():
+        cues = _read_cues(folder)
+    findings.complain(f"{folder} with {counts}")
     return Dataset(
         name=folder.resolve().name,
         videos=videos,
@@ -176,7 +223,7 @@ def read_dataset(folder: Path, split: Split | None = None, *, skip_broken: bool 
         test=test,
         protocol=f"{counts}; {split.name}: trained on subjects {_listed(split.train)}, tested on {_listed(split.test)}",
         has_paper_protocol=(len(train), len(test)) == PAPER_CLIPS,
-        cues=_read_cues(folder),
+        cues=cues,
     ).without(broken or {})
 
 
@@ -194,34 +241,35 @@ def _read_cues(folder: Path) -> Cues | None:
     except DamagedError as problem:
         raise DataError(str(problem)) from None
     nowhere = [np.nan] * 4
-    return Cues(
-        {cue: tuple(values) for cue, values in stored["values"].items()},
-        {key: np.array([box or nowhere for box in rows], np.float32) for key, rows in stored["boxes"].items()},
-    )
+    try:
+        values = {cue: tuple(map(int, values)) for cue, values in stored["values"].items()}
+        boxes = {key: np.array([box or nowhere for box in rows], np.float32) for key, rows in stored["boxes"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / CUES} cannot be read ({type(error).__name__}: {error})", "make the videos anew") from error
+    return Cues(values, boxes)
 
 
-def _find_videos(folder: Path, names: Sequence[str], context: str, broken: dict[str, str] | None) -> dict[str, Path]:
-    """Return the videos' paths. A ``DataError`` lists all videos that are missing or cannot be opened.
+def _find_videos(
+    folder: Path, names: Sequence[str], findings: Findings, broken: dict[str, str] | None
+) -> dict[str, Path]:
+    """Return the videos' paths, and add those that are missing or cannot be opened to the findings.
 
-    Those that cannot be opened are put into ``broken``, if it is given, with what is wrong with them.
+    Those that cannot be opened are put into ``broken`` instead, if it is given, with what is wrong with them.
     """
-    found, problems = {}, []
+    found = {}
     for name in names:
         inside, outside = folder / "videos" / f"{name}.avi", folder / f"{name}.avi"
         found[name] = inside if inside.is_file() else outside
+        if not found[name].is_file():
+            findings.add(f"{name}.avi is missing", f"put the videos into {folder / 'videos'}")
+            continue
         try:
             video.frame_size(found[name])
-        except DataError as problem:
-            if broken is not None and found[name].is_file():
-                broken[name] = str(problem)
+        except DataError as error:
+            if broken is None:
+                findings.add(error.problem, error.cure or VIDEO_CURE)
             else:
-                problems.append(str(problem) if found[name].is_file() else f"{name}.avi is missing")
-    if problems:
-        listed = "\n".join(f"  {problem}" for problem in problems)
-        raise DataError(
-            f"{context}, but {len(problems)} of {len(names)} videos cannot be used; "
-            f"put them into {folder / 'videos'}:\n{listed}"
-        )
+                broken[name] = str(error)
     return found
 
 

@@ -22,6 +22,7 @@ from examples.mpii_cooking.config import DataSettings, Level
 from examples.mpii_cooking.data import flow, frames, sources, video
 from examples.mpii_cooking.data.caches import FLOW_NAME, PROFILE, VideoCache, profile_name, resize, rgb_name
 from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, DataError, Dataset, Framing
+from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings
 from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.storage import written_aside
@@ -35,6 +36,7 @@ _PARALLEL = 2
 _AT_ONCE = 16
 """Frames whose motion is searched at a time."""
 
+_CURE_OF_LENGTH = "copy the whole video, or correct the rows"
 _CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
 
 PreparedVideo = tuple[Unit, int]  # a video's unit and its number of frames
@@ -64,7 +66,7 @@ def prepare_sound(
             return unit, unit.facts["frames"]
         width, height = frames.size(path, dataset.framing)
         if width < height:
-            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}: {_CURE_OF_HEIGHT}")
+            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}", _CURE_OF_HEIGHT)
         return unit, frames.count(path, dataset.framing)
 
     def prepared(key: str) -> PreparedVideo:
@@ -111,19 +113,18 @@ def _usable(
     if skip_broken:
         broken = {key: str(failed.pop(key)) for key in list(failed) if isinstance(failed[key], BrokenError)}
         dataset = dataset.without(broken)
-    problems = [str(problem) for problem in failed.values()]
-    problems += [
-        f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
-        f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more"
-        for clip in dataset.train + dataset.test
-        if clip.video in found and clip.stop > found[clip.video][1]
-    ]
-
-    def complain() -> None:
-        if problems:
-            raise DataError("\n  ".join([f"{len(problems)} problems with the videos:", *sorted(problems)]))
-
-    distributed.once(complain)  # all ranks know the problems, but only one prints them
+    findings = Findings()
+    for _, problem in sorted(failed.items()):
+        findings.add(problem.problem, problem.cure or VIDEO_CURE)
+    for clip in dataset.train + dataset.test:
+        if clip.video in found and clip.stop > found[clip.video][1]:
+            findings.add(
+                f"{dataset.videos[clip.video]} has {found[clip.video][1]} frames, "
+                f"but its clip of frames {clip.start + 1} to {clip.stop} ({clip.origin}) needs more",
+                _CURE_OF_LENGTH,
+            )
+    # All ranks know the findings, but only one prints them.
+    distributed.once(lambda: findings.complain(f"the videos of {dataset.name}"))
     return dataset, found
 
 

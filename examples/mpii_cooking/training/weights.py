@@ -1,26 +1,26 @@
 """ImageNet weights for the networks of Table 2, read from released files.
 
-The .mat files are SimpleNN networks of MatConvNet, http://www.vlfeat.org/matconvnet/pretrained, for RGB in 0..255 minus
-a mean image. The others are torchvision's state dicts. ``start`` fits the first convolution to the example's inputs.
+Such files come from anywhere, so a process of its own reads them, with limits of memory and time. It may crash; the run
+does not. ``start`` fits the first convolution to the example's inputs.
 """
 
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import scipy.io
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.samples import RGB_MEAN
 from examples.mpii_cooking.storage import sha256
-from examples.mpii_cooking.training.networks import FULL_INPUT, Backbone, ResponseNorm
-from examples.mpii_cooking.variants import Modality
+from examples.mpii_cooking.training import weight_files
+from examples.mpii_cooking.training.weight_files import BIAS, KERNEL, RGB
 
 FILES: dict[str, tuple[str, ...]] = {
     "vgg-f": ("imagenet-vgg-f.mat",),
@@ -28,16 +28,10 @@ FILES: dict[str, tuple[str, ...]] = {
     "vgg-16": ("imagenet-vgg-verydeep-16.mat", "vgg16*.safetensors", "vgg16*.pth"),
 }
 """Names of the files of each network, as patterns."""
-TORCHVISION_MEAN, TORCHVISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of RGB in 0..1, by which torchvision's VGG-16 was trained."""
-RGB = Modality.SPATIAL.channels
-KERNEL, BIAS = "features.0.weight", "features.0.bias"
-"""Of the first convolution, the only layer that depends on the format of the inputs."""
 RANDOM = "random"  # origin of a network that starts at random
 
-_MATCONVNET_TYPES = {nn.Conv2d: "conv", nn.Linear: "conv", nn.ReLU: "relu", ResponseNorm: "lrn", nn.MaxPool2d: "pool"}
-_Content = tuple[Mapping[str, Tensor], Tensor, Tensor]
-"""Weights, and the mean and deviation by which the inputs were normalized, of RGB in 0..255."""
+_MEGABYTES_100 = 100_000_000
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,32 +67,37 @@ def read_weights(folder: Path, preset: Preset) -> dict[str, Released]:
             names = ", ".join(path.name for path in files)
             raise DataError(f"weights must hold one file of {network}, got {len(files)} in {folder}: {names}")
         if files:
-            with torch.device("meta"):
-                backbone = Backbone(network, RGB, input_size=FULL_INPUT, width=1.0, dropout=0.0)
-            found[network] = read(files[0], backbone)
+            found[network] = read(files[0], network)
     if not found:
         names = ", ".join(name for network in preset.networks for name in FILES[network])
         raise DataError(f"weights must hold a file of at least one network ({names}), got none in {folder}")
     return found
 
 
-def read(path: Path, network: Backbone) -> Released:
-    """Read a file for ``network``, of which only the shapes matter: it may be on torch's device "meta"."""
+def read(path: Path, network: str, width: float = 1.0) -> Released:
+    """Read a file in a process of its own; a ``DataError`` says why it was refused."""
+    if not path.is_file():
+        raise DataError(f"{path} must be a file")
+    needed = 4 * sum(parameter.numel() for parameter in weight_files.make_network(network, width).parameters())
+    largest, stored = 2 * needed + _MEGABYTES_100, path.stat().st_size  # in float64, and with the last layer
+    if stored > largest:
+        raise DataError(f"{path} must have at most {largest:,} bytes to hold the weights of {network}, got {stored:,}")
+    memory = 6 * needed + 10 * _MEGABYTES_100
+    command = [sys.executable, "-m", weight_files.__name__, *map(str, (path.resolve(), network, width, memory))]
     try:
-        content, mean, std = _read_matconvnet(path, network) if path.suffix == ".mat" else _read_torchvision(path)
-        state = {name: content[name].float() for name in network.state_dict()}
-    except DataError:
-        raise
-    except Exception as problem:  # readers raise all kinds of errors for broken files
-        reason, _, _ = str(problem).partition("\n")
-        raise DataError(f"{path} cannot be read: {type(problem).__name__}: {reason}") from problem
-    for name, own in network.state_dict().items():
-        if state[name].shape != own.shape:
-            raise DataError(f"{path}: {name} must have shape {tuple(own.shape)}, got {tuple(state[name].shape)}")
-        if not state[name].isfinite().all():
-            raise DataError(f"{path}: {name} must be finite, got inf or nan")
-    state[KERNEL] = (state[KERNEL].double() / std[:, None, None]).float()
-    return Released(path.name, sha256(path), state, mean)
+        done = subprocess.run(
+            command, cwd=_ROOT, stdin=subprocess.DEVNULL, capture_output=True, timeout=weight_files.LONGEST, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise DataError(f"{path} could not be read within {weight_files.LONGEST} s") from None
+    if done.returncode == weight_files.REFUSED:
+        raise DataError(done.stdout.decode(errors="replace").strip())
+    if done.returncode:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        ended = signal.Signals(-done.returncode).name if done.returncode < 0 else last
+        raise DataError(f"{path} cannot be read: its reader ended with {ended}")
+    state = load(done.stdout)
+    return Released(path.name, sha256(path), state, state.pop(weight_files.MEAN))
 
 
 def start(network: nn.Module, released: Released) -> None:
@@ -126,59 +125,3 @@ def origins(preset: Preset, weights: Weights) -> dict[str, str]:
         name: f"{weights[name].file}, SHA-256 {weights[name].sha256}" if name in weights else RANDOM
         for name in preset.networks
     }
-
-
-def _read_torchvision(path: Path) -> _Content:
-    is_safe = path.suffix == ".safetensors"
-    content = load_file(path) if is_safe else torch.load(path, map_location="cpu", weights_only=True)  # runs no code
-    mean, std = (255 * torch.tensor(of, dtype=torch.float64) for of in (TORCHVISION_MEAN, TORCHVISION_STD))
-    return content, mean, std
-
-
-def _read_matconvnet(path: Path, network: Backbone) -> _Content:
-    content = scipy.io.loadmat(path, simplify_cells=True)
-    layers = [
-        (f"{path}: layer {number}", layer)
-        for number, layer in enumerate(content["layers"], start=1)
-        if layer["type"] != "dropout"  # the converter writes it only if asked to
-    ]
-    modules = [(name, module) for name, module in network.named_modules() if type(module) in _MATCONVNET_TYPES]
-    image = torch.empty(1, RGB, network.input_size, network.input_size, device="meta")  # only its shape matters
-    state: dict[str, Tensor] = {}
-    for (name, module), (place, layer) in zip(modules, layers, strict=False):  # the file also has class scores
-        seen = image
-        image = module(image.flatten(1) if isinstance(module, nn.Linear) else image)
-        _check_layer(place, layer, module, np.array(seen.shape[2:]), np.array(image.shape[2:]))
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            # Files older than 1.0-beta17 have filters and biases instead of weights.
-            filters, biases = layer["weights"] if "weights" in layer else (layer["filters"], layer["biases"])
-            filters = filters[(None,) * (4 - filters.ndim)]  # loadmat drops the rows and columns of a 1 x 1 kernel
-            # (row, column, input, output), not mirrored: MatConvNet correlates, as torch does.
-            kernel = filters.transpose(3, 2, 0, 1)
-            if isinstance(module, nn.Linear):  # a convolution in the file
-                kernel = kernel.reshape(len(kernel), -1)
-            state |= {f"{name}.weight": torch.from_numpy(kernel), f"{name}.bias": torch.from_numpy(biases)}
-    # The mean image becomes a mean color, as in two-stream networks: the example's inputs have other sizes.
-    pixels = content.get("meta", content)["normalization"]["averageImage"].reshape(-1, RGB)
-    return state, torch.from_numpy(pixels.mean(0, dtype=np.float64)), torch.ones(RGB)
-
-
-def _check_layer(place: str, layer: dict[str, Any], module: nn.Module, before: np.ndarray, after: np.ndarray) -> None:
-    """Check that a layer does the same as our module, which turns maps with sides ``before`` into maps ``after``."""
-    found = {"pad": 0, "stride": 1} | layer | {"type": layer["type"].replace("normalize", "lrn")}  # the older name
-    wanted: dict[str, Any] = {"type": _MATCONVNET_TYPES[type(module)]}
-    if isinstance(module, nn.Conv2d):
-        wanted |= {"pad": module.padding[0], "stride": module.stride[0]}
-    elif isinstance(module, nn.Linear):
-        wanted |= {"pad": 0, "stride": 1}
-    elif isinstance(module, ResponseNorm):
-        wanted |= {"param": module.PARAMETERS}
-    elif isinstance(module, nn.MaxPool2d):
-        kernel, stride = module.kernel_size, module.stride
-        wanted |= {"method": "max", "pool": kernel, "stride": stride, "near pad": 0, "windows": after}
-        # Any padding below and to the right is fine that leaves as many windows.
-        pad = np.broadcast_to(found["pad"], 4).reshape(2, 2)  # (top, bottom), (left, right)
-        found |= {"near pad": pad[:, 0], "windows": (before + pad.sum(1) - kernel) // stride + 1}
-    for field, value in wanted.items():
-        if not (found[field] == value if isinstance(value, str) else np.allclose(found[field], value, atol=0)):
-            raise DataError(f"{place}: {field} must be {value}, got {found[field]}")
