@@ -26,8 +26,12 @@ class Pace:
         self._before: dict[nn.Module, dict[str, tuple[nn.Parameter, Tensor]]] = {}
 
     def remember(self, transformer: object, *, is_guided: bool) -> None:
-        """Keep the parameters of a module until its step is made, if that is going to be measured or shortened."""
-        if not isinstance(transformer, nn.Module) or self.fraction == 1 or transformer in self._before:
+        """Keep the parameters of a module until its step is made, if that is going to be measured or shortened.
+
+        The last call before the step counts. An earlier one may have had no step, because something interrupted it, and
+        a checkpoint may have been loaded since.
+        """
+        if not isinstance(transformer, nn.Module) or self.fraction == 1:
             return
         if (is_guided or self._has_guided) and torch.is_grad_enabled():
             learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}

@@ -10,6 +10,7 @@ from supervised_st._checks import check_finite, check_floating, check_integer, c
 from supervised_st._precision import check_float64
 from supervised_st._sampler.tensors import is_transformed
 
+_LARGEST = 1e75  # of features; squares of products of far larger ones overflow
 _CONSTANT = 1e-12  # relative to a trajectory's length: a constant minus its mean may be this far from 0 by rounding
 
 
@@ -37,10 +38,22 @@ def make_clips(features: Tensor, lengths: Tensor | None, blocks: int) -> Clips:
     frames = torch.arange(sizes["frame"], device=features.device)
     inside = frames < _frame_counts(features, lengths)[:, None]
     known = features.double().masked_fill(~inside[..., None], 0)
-    check_finite("features", known)
+    _check_range(known)
     trajectories = known.mT.reshape(-1, side, sizes["frame"])
     ones = inside.double().repeat_interleave(blocks, 0)[:, None]
     return Clips(trajectories, ones, ones.sum(-1, keepdim=True))
+
+
+def _check_range(features: Tensor) -> None:
+    """Raise ValueError unless features are finite, and so small that squares of products of trajectories are, too."""
+    if torch.linalg.vector_norm(features) < _LARGEST:  # one fast pass
+        return
+    check_finite("features", features)
+    is_large = (features.abs() >= _LARGEST).flatten(1).any(1)
+    if is_large.any():
+        sample = first_true(is_large)
+        largest = float(features[sample].abs().max())
+        raise ValueError(f"features must be below {_LARGEST:.0e} in magnitude, got {largest:g} in sample {sample}")
 
 
 def block_size(channels: int, blocks: int) -> int:
@@ -88,6 +101,7 @@ def _frame_counts(features: Tensor, lengths: Tensor | None) -> Tensor:
         lengths = torch.full((batch,), frames, device="cpu")  # checked without waiting for a device
     check_shape("lengths", lengths, "batch", batch=batch)
     check_integer("lengths", lengths)
+    lengths = lengths.long()  # torch does not compare unsigned ones
     wrong = (lengths < 1) | (lengths > frames)
     if wrong.any():
         sample = first_true(wrong)
@@ -101,6 +115,7 @@ def _rbf(clips: Clips, gamma: float) -> Tensor:
     rows = rows * (2 * gamma / clips.lengths).sqrt()
     products = rows @ rows.mT
     halves = products.diagonal(dim1=-2, dim2=-1) / 2
+    check_finite("gamma times the squared features", halves)
     return products.sub_(halves[..., :, None]).sub_(halves[..., None, :]).clamp_max_(0).exp_()
 
 

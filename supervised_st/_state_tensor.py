@@ -19,12 +19,14 @@ def to_tensor(state: dict[str, Any]) -> Tensor:
 def from_tensor(tensor: Tensor) -> dict[str, Any]:
     """Return the state in a tensor, from any device. All dtypes hold bytes exactly, so checkpoints may be in half."""
     try:
-        state: dict[str, Any] = json.loads(bytes(tensor.to(torch.uint8).tolist()))
-    except ValueError:
+        state = json.loads(bytes(tensor.flatten().to(torch.uint8).tolist()))
+    except (ValueError, RecursionError):
+        state = None
+    if not isinstance(state, dict):
         raise ValueError(
             "the state dict must hold the state of guidance as it was saved, got other bytes: tools that average state "
             "dicts must leave out the key that ends with '_extra_state'"
-        ) from None
+        )
     return state
 
 

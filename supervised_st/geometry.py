@@ -67,6 +67,8 @@ def window_to_theta(window: Tensor, image_size: Size, *, align_corners: bool = F
     """
     check_shape("window", window, "... 4")
     check_flag("align_corners", align_corners)
+    if window.is_complex() or window.dtype == torch.bool:
+        raise TypeError(f"window must be integer or floating point, got {window.dtype}")
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     x0, y0, window_width, window_height = widen(window).unbind(-1)
@@ -137,7 +139,11 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     """
     _check_theta("theta", theta)
     _check_theta("other", other)
-    (low, high), (other_low, other_high) = _hull(widen(theta)), _hull(widen(other))
+    wide, other_wide = widen(theta), widen(other)
+    # Areas of huge windows would overflow, and of tiny ones underflow. The quotient does not depend on the unit.
+    unit = torch.maximum(wide.detach().abs().amax((-2, -1)), other_wide.detach().abs().amax((-2, -1)))
+    unit = torch.where(unit > 0, unit, 1)[..., None, None]
+    (low, high), (other_low, other_high) = _hull(wide / unit), _hull(other_wide / unit)
     shared = (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp_min(0).prod(-1)
     union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
     iou = shared / torch.where(union > 0, union, 1)

@@ -258,6 +258,8 @@ class RegressiveGuidance(nn.Module):
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
         """Restore the state of guidance from a state dict, saved with the same kind of schedule."""
         state = from_tensor(state) if isinstance(state, Tensor) else state  # a dict up to version 0.3.0
+        if missing := {"override", "steps", "schedule", "schedule_state"} - state.keys():
+            raise ValueError(f"the state of guidance must hold {', '.join(sorted(missing))}, got {sorted(state)}")
         kind = type(self.schedule).__name__
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")

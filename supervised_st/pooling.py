@@ -25,6 +25,7 @@ if not TYPE_CHECKING:
 
 _SHORTEST = 2.0**-511  # length of a descriptor before it is divided by it; squares of shorter ones underflow
 _SMALLEST = 2.0**-1000  # mean eigenvalue of a matrix with a logarithm; the ridge of smaller ones underflows
+_CLOSEST = 1e-150  # median distance whose gamma is a number
 _RIDGE = 1e-6  # relative to the mean eigenvalue: keeps the logarithm and its slope finite even without shrinkage
 
 
@@ -123,8 +124,8 @@ class TemporalCorrelationPooling(nn.Module):
         """Return one descriptor of Euclidean length 1 for each clip.
 
         Args:
-            features: ``[batch frame channel]``, floating point, finite; the number of channels is a multiple of
-                ``blocks``. Shorter clips are padded at the end, with any values.
+            features: ``[batch frame channel]``, floating point, finite and below 1e75 in magnitude; the number of
+                channels is a multiple of ``blocks``. Shorter clips are padded at the end, with any values.
             lengths: ``[batch]``, integer, number of frames of each clip, at least 1; None if all frames count.
 
         Returns:
@@ -186,23 +187,24 @@ class PoolingAccumulator:
 
     def __init__(self, pooling: TemporalCorrelationPooling) -> None:
         self._pooling = pooling
-        self._frames = 0
-        self._rows: Tensor | None = None  # (block, channel + 1, kept frame): trajectories, and that of a constant 1
+        # The number of frames, and (block, channel + 1, kept frame): trajectories, and that of a constant 1. Both are
+        # set in one step, so that an interrupted call has added all of its frames or none.
+        self._clip: tuple[int, Tensor] | None = None
 
     @torch.no_grad()
     def add(self, features: Tensor) -> None:
-        """Add the next frames of the clip: ``[frame channel]``, finite, with as many channels as before."""
+        """Add the next frames of the clip: ``[frame channel]``, as for the pooling, with as many channels as before."""
         check_shape("features", features, "frame channel")
         clip = kinds.make_clips(features[None], None, self._pooling.blocks)
         rows = torch.cat([clip.trajectories, clip.ones], 1)
-        if self._rows is not None:
-            channels = (self._rows.shape[1] - 1) * len(self._rows)
-            check_shape("features", features, "frame channel", channel=channels)
-            rows = torch.cat([self._rows, rows], 2)
+        frames = len(features)
+        if self._clip is not None:
+            before, kept = self._clip
+            check_shape("features", features, "frame channel", channel=(kept.shape[1] - 1) * len(kept))
+            frames, rows = frames + before, torch.cat([kept, rows], 2)
         if rows.shape[2] > 2 * rows.shape[1]:
             rows = torch.linalg.qr(rows.mT, mode="r").R.mT
-        self._rows = rows
-        self._frames += len(features)
+        self._clip = frames, rows
 
     @torch.no_grad()
     def descriptor(self) -> Tensor:
@@ -211,9 +213,10 @@ class PoolingAccumulator:
         Raises:
             ValueError: if no frames were added.
         """
-        if self._rows is None:
+        if self._clip is None:
             raise ValueError("frames must be added before a descriptor can be computed, got none")
-        clips = kinds.Clips(self._rows[:, :-1], self._rows[:, -1:], self._rows.new_full((1, 1, 1), self._frames))
+        frames, rows = self._clip
+        clips = kinds.Clips(rows[:, :-1], rows[:, -1:], rows.new_full((1, 1, 1), frames))
         return self._pooling._describe(clips, 1)[0]
 
 
@@ -234,7 +237,7 @@ def median_gamma(features: Tensor, lengths: Tensor | None = None, *, kind: str =
     side = distances.shape[-1]
     pairs = distances.flatten(-2)[:, _triangle(side, distances.device)[side:]]
     median = float(pairs.median()) if pairs.numel() else 0.0
-    if not median > 0:
+    if not median > _CLOSEST:
         raise ValueError("features must hold pairs of different trajectories, got none or mostly equal ones")
     return 1 / median**2 if kind == "rbf" else 1 / median
 

@@ -1,5 +1,6 @@
 """``affine_sample``: its contract, its checks and the choice of backend."""
 
+import math
 from collections.abc import Sequence
 from importlib.util import find_spec
 from numbers import Real
@@ -194,12 +195,12 @@ def _normalization(
 
 
 def _numbers(name: str, value: float | Sequence[float]) -> list[float]:
-    if isinstance(value, (int, float, Real)):
-        return [float(value)]
     try:
+        if isinstance(value, (int, float, Real)):
+            return [float(value)]
         # Adding zero fails for values that float() would accept although they are not numbers, such as "1".
         return [float(number + 0) for number in value]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be a number or one per channel, got {value!r}") from None
 
 
@@ -215,7 +216,9 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
             raise ValueError(f"{name} must not require grad; pass {name}.detach()")
         return value.detach().to(dtype).expand(channels).contiguous()
     # Filled on the device: copying from the host would synchronize, and could not be captured in a CUDA graph.
-    numbers = _numbers(name, value)
+    numbers, largest = _numbers(name, value), torch.finfo(dtype).max
+    if any(largest < abs(number) < math.inf for number in numbers):
+        raise ValueError(f"{name} must be at most {largest:.3g} in magnitude, got {value!r}")
     if len(numbers) == 1:
         return image.new_full((channels,), numbers[0], dtype=dtype)
     if len(numbers) != channels:

@@ -107,8 +107,8 @@ class Plateau(Schedule):
         check_number("min_fall", self.min_fall)
         if self.patience < 1:
             raise ValueError(f"patience must be positive, got {self.patience}")
-        if self.min_delta < 0:
-            raise ValueError(f"min_delta must not be negative, got {self.min_delta}")
+        if not 0 <= self.min_delta < math.inf:
+            raise ValueError(f"min_delta must be finite and not negative, got {self.min_delta}")
         if not 0 <= self.min_fall < 1:
             raise ValueError(f"min_fall must lie in [0, 1), got {self.min_fall}")
         self._first, self._best, self._flat = math.inf, math.inf, False
@@ -141,7 +141,7 @@ class Plateau(Schedule):
             dist.all_reduce(self._sums)
         total, count = self._sums.tolist()
         self._sums, self._steps = None, 0
-        if not count:  # every loss was infinite or NaN
+        if not (count and math.isfinite(total)):  # every loss was infinite or NaN, or their sum is
             return
         mean = total / count
         if self._first == math.inf:

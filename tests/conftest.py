@@ -1,7 +1,6 @@
 """Shared fixtures. Kernels run compiled where there is a GPU, and in Triton's interpreter where there is none."""
 
 import os
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -121,8 +120,7 @@ def interactions_folder(pytestconfig):
 def _calls_are_not_remembered():
     """Each test makes its own first calls: fixtures change what these would remember."""
     yield
-    if "supervised_st._sampler.replay" in sys.modules:
-        forget_calls()
+    forget_calls()
 
 
 @pytest.fixture(autouse=True)

@@ -69,7 +69,7 @@ def read_json(path: Path, schema: int, *, needs_digest: bool = True) -> dict[str
     """Return what :func:`write_json` wrote; ``DamagedError`` if anything of it was changed or the schema is another."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as broken:
+    except (ValueError, RecursionError) as broken:
         raise DamagedError(f"{path} is not whole ({broken})") from None
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema:

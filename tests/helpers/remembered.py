@@ -1,9 +1,10 @@
 """Kinds of calls that the sampler remembers."""
 
+import sys
+
 
 def forget_calls(package="supervised_st"):
     """Let the next call of every kind be the first one."""
-    from importlib import import_module
-
-    import_module(f"{package}._sampler.calls")._call.cache_clear()
-    import_module(f"{package}._sampler.replay")._kind.cache_clear()
+    for module, remembered in (("calls", "_call"), ("replay", "_kind")):
+        if loaded := sys.modules.get(f"{package}._sampler.{module}"):  # replay only where there is Triton
+            getattr(loaded, remembered).cache_clear()

@@ -251,6 +251,16 @@ def test_weights_loaded_between_two_steps_stay():
     assert_equal(model.state_dict(), build().state_dict())
 
 
+def test_weights_loaded_after_an_interrupted_step_stay():
+    """A step may end between objective and the optimizer: by Ctrl-C in a notebook, or because its loss is NaN."""
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(1))
+    train(model, torch.optim.SGD(model.parameters(), lr=0.1), guidance, (0, 3))
+    model.objective(guidance, 3).backward()
+    model.load_state_dict(build().state_dict())
+    train(model, torch.optim.SGD(model.parameters(), lr=0.0), guidance, (3, 4))
+    assert_equal(model.state_dict(), build().state_dict())
+
+
 @pytest.mark.parametrize("pace", [0, -0.1, 1.1, float("nan")])
 def test_a_pace_out_of_range_is_named(pace):
     with pytest.raises(ValueError, match=f"free_pace must be positive and at most 1, got {pace}"):

@@ -184,6 +184,14 @@ def test_iou_of_regions_without_area_is_zero():
     assert window_iou(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0
 
 
+@pytest.mark.parametrize("side", [1e-200, 1e155, 1e307])
+def test_iou_of_windows_whose_areas_float64_cannot_hold(side):
+    window = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64)
+    assert window_iou(window, window).item() == 1
+    assert window_iou(window, window / 2).item() == pytest.approx(1 / 4)
+    assert window_iou(window, torch.eye(2, 3)).item() == pytest.approx(0, abs=1e-300)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     angle=st.floats(-3.1, 3.1),
@@ -333,6 +341,13 @@ def test_gradients_reach_image_and_parameters_through_every_family(kind, bounds)
     [
         (window_to_theta, (torch.zeros(3), (4, 4)), ValueError, r"window must have shape \(\.\.\., 4\), got \(3,\)"),
         (window_to_theta, ([0, 0, 1, 1], (4, 4)), TypeError, "window must be a torch.Tensor, got list"),
+        (
+            window_to_theta,
+            (torch.zeros(4) * 1j, (4, 4)),
+            TypeError,
+            "window must be integer or .*, got torch.complex64",
+        ),
+        (window_to_theta, (torch.ones(4).bool(), (4, 4)), TypeError, "window must be integer or .*, got torch.bool"),
         (
             window_to_theta,
             (torch.zeros(4), (0, 4)),

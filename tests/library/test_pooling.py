@@ -274,12 +274,12 @@ class TestAccumulation:
         running = pooling("rbf").accumulate()
         for frames in random_clips(50, 7, 4):
             running.add(frames)
-            assert running._rows.numel() <= 5 * 2 * 5
+            assert running._clip[1].numel() <= 5 * 2 * 5
 
     def test_keeps_no_graph(self):
         running = pooling("rbf").accumulate()
         running.add(random_clips(1)[0].requires_grad_())
-        assert not running._rows.requires_grad
+        assert not running._clip[1].requires_grad
         assert not running.descriptor().requires_grad
 
     def test_refuses_what_it_cannot_do(self):
@@ -425,8 +425,46 @@ def test_refuses_options(options, match):
         (torch.zeros(2, 3, 4), [3, 0], ValueError, r"lengths must lie in \[1, 3\], got 0 in sample 1"),
         (torch.zeros(2, 3, 4), [4, 3], ValueError, r"lengths must lie in \[1, 3\], got 4 in sample 0"),
         (torch.zeros(2, 3, 4) / 0, [3, 3], ValueError, "features must be finite, got inf or nan in sample 0"),
+        (
+            torch.tensor([1.0, -1e75], dtype=torch.float64).view(2, 1, 1).expand(2, 3, 4),
+            [3, 3],
+            ValueError,
+            r"features must be below 1e\+75 in magnitude, got 1e\+75 in sample 1",
+        ),
     ],
 )
 def test_refuses_features(features, lengths, error, match):
     with pytest.raises(error, match=match):
         pooling("inner", blocks=2)(features, None if lengths is None else torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_largest_features_have_descriptors(kind, power):
+    """Squares of products of numbers far above 1e75 overflow, and those of numbers far below 1e-75 are zero."""
+    features = torch.rand(1, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 9.9e74
+    found = pooling(kind, gamma=1e-75 if kind == "laplacian" else 1e-150, power=power, map="none")(features)
+    want = pooling(kind, gamma=1.0, power=power, map="none")(features / 1e75)
+    torch.testing.assert_close(found, want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_gamma_that_is_too_large_for_the_features_is_refused():
+    features = torch.rand(2, 5, 3, dtype=torch.float64) + 1
+    assert pooling("rbf", gamma=1e300)(features).isfinite().all()
+    with pytest.raises(ValueError, match="gamma times the squared features must be finite, got inf or nan in sample 0"):
+        pooling("rbf", gamma=1e300)(features * 1e9)
+
+
+@pytest.mark.parametrize("kind", ["rbf", "laplacian"])
+def test_features_so_close_that_gamma_would_be_infinite_are_equal(kind):
+    features = torch.rand(2, 5, 3, dtype=torch.float64)
+    assert 0 < median_gamma(features * 1e-140, kind=kind) < math.inf
+    with pytest.raises(ValueError, match="features must hold pairs of different trajectories"):
+        median_gamma(features * 1e-152, kind=kind)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.uint16, torch.int32, torch.uint64], ids=str)
+def test_lengths_may_have_any_integer_dtype(dtype):
+    features = torch.rand(2, 5, 3)
+    found = pooling("inner")(features, torch.tensor([3, 5], dtype=dtype))
+    assert torch.equal(found, pooling("inner")(features, torch.tensor([3, 5])))

@@ -57,6 +57,14 @@ def test_errors_name_the_argument(image, theta, size, options, error, match):
     [
         ({"mean": (1.0, 2.0)}, ValueError, r"mean must be one number or one per channel \(3\), got 2"),
         ({"mean": "x"}, TypeError, r"mean must be a number or one per channel, got 'x'"),
+        ({"mean": 10**400}, TypeError, r"mean must be a number or one per channel, got 1000"),
+        ({"mean": -1e39}, ValueError, r"mean must be at most 3.4e\+38 in magnitude, got -1e\+39"),
+        (
+            {"std": (1.0, 1e300, 1.0)},
+            ValueError,
+            r"std must be at most 3.4e\+38 in magnitude, got \(1.0, 1e\+300, 1.0\)",
+        ),
+        ({"padding_mode": "fill", "fill_value": 1e39}, ValueError, r"fill_value must be at most 3.4e\+38 in magnitude"),
         ({"mean": torch.ones(4)}, ValueError, r"mean must have shape \(\) or \(3,\), got \(4,\)"),
         ({"mean": torch.ones(3, dtype=torch.uint8)}, TypeError, r"mean must be float64.*got torch.uint8"),
         ({"std": torch.ones(3, device="meta")}, ValueError, r"std must be on the image's device cpu, got meta"),

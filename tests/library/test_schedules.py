@@ -118,6 +118,15 @@ def test_plateau_leaves_out_losses_that_are_not_finite():
     assert guidance.strength == 0
 
 
+def test_plateau_leaves_out_means_of_losses_whose_sum_is_infinite():
+    schedule = Plateau(3)
+    for losses in ([3e38] * 3, [2.0] * 3, [1.0] * 3):
+        for loss in losses:
+            schedule.observe(torch.tensor(loss))
+            schedule.advance()
+        assert schedule.factor(0) == 1
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_plateau_counts_further_than_half_precision_does(dtype):
     """bfloat16 stops counting at 256, float16 at 2048, and both stop adding long before."""
@@ -196,9 +205,14 @@ def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
     ("make", "match"),
     [
         (lambda: HardSwitch(-1), "steps must not be negative, got -1"),
-        (lambda: LinearAnneal(5, 5), "hold and until must satisfy 0 <= hold < until, got 5 and 5"),
+        (lambda: LinearAnneal(5, 5), "hold and until must be finite and satisfy 0 <= hold < until, got 5 and 5"),
+        (lambda: LinearAnneal(0, math.inf), "hold and until must be finite .*, got 0 and inf"),
+        (lambda: HardSwitch(math.nan), "steps must not be negative, got nan"),
         (lambda: Plateau(0), "patience must be positive, got 0"),
-        (lambda: Plateau(1, -0.5), "min_delta must not be negative, got -0.5"),
+        (lambda: Plateau(math.nan), "patience must be positive, got nan"),
+        (lambda: Plateau(1, math.nan), "min_delta must be finite and not negative, got nan"),
+        (lambda: Plateau(1, math.inf), "min_delta must be finite and not negative, got inf"),
+        (lambda: Plateau(1, -0.5), "min_delta must be finite and not negative, got -0.5"),
         (lambda: Plateau(1, min_fall=1.0), r"min_fall must lie in \[0, 1\), got 1.0"),
     ],
 )

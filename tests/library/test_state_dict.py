@@ -91,6 +91,23 @@ def test_bytes_that_are_no_state_are_refused():
         Model().load_state_dict(averaged)
 
 
+@pytest.mark.parametrize("text", ["[]", "null", "7", "[" * 100_000, '{"a":', "", "NaN"], ids=lambda text: text[:5])
+def test_json_that_is_no_state_is_refused(text):
+    with pytest.raises(ValueError, match="the state dict must hold the state of guidance as it was saved"):
+        from_tensor(torch.tensor([*text.encode()], dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("key", ["override", "steps", "schedule", "schedule_state"])
+def test_a_state_that_lacks_a_part_is_refused_and_changes_nothing(key):
+    model = after(3)
+    broken = state(after(5))
+    del broken[key]
+    before = state(model)
+    with pytest.raises(ValueError, match=f"the state of guidance must hold {key}, got"):
+        model.guide.set_extra_state(broken)
+    assert state(model) == before
+
+
 def test_a_schedule_whose_state_is_no_number_is_refused():
     class Odd(Schedule):
         def factor(self, step):

@@ -245,7 +245,9 @@ def _read_cues(folder: Path) -> Cues | None:
         values = {cue: tuple(map(int, values)) for cue, values in stored["values"].items()}
         boxes = {key: np.array([box or nowhere for box in rows], np.float32) for key, rows in stored["boxes"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / CUES} cannot be read ({type(error).__name__}: {error})", "make the videos anew") from error
+        raise DataError(
+            f"{folder / CUES} cannot be read ({type(error).__name__}: {error})", "make the videos anew"
+        ) from error
     return Cues(values, boxes)
 
 

@@ -1,0 +1,201 @@
+"""Plant faults into the code that runs on the host, stores files and parses them, and count those that tests find.
+
+    python benchmarks/reliability/mutants.py [--short]
+
+A sample of the faults is tried, the same one in each run. A run that was stopped goes on with the same command. Kernels
+have their own faults, in ``tests/kernels``.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.reliability import figures
+from benchmarks.reliability.mutations import Mutation, mutations, planted
+from benchmarks.reliability.progress import kept
+from benchmarks.saving import ROOT
+
+SAMPLE, SHORT_SAMPLE = 400, 2
+GOAL = 0.85
+ANCHOR = "python-ecdsa 0.19: 78.49 % of its mutants (its README)"
+PATIENCE = 600  # seconds; a fault that makes tests run for longer is found
+
+LIBRARY = {
+    "_checks": ["sizes", "sampling_arguments", "geometry", "hostile_images"],
+    "_deprecated": ["deprecated"],
+    "_matrix_log": ["pooling"],
+    "_pace": ["free_pace"],
+    "_pooling_kinds": ["pooling"],
+    "_settings": ["settings"],
+    "_state_tensor": ["state_dict"],
+    "geometry": ["geometry", "anomaly"],
+    "guidance": ["guidance", "free_pace", "state_dict"],
+    "monitor": ["monitor"],
+    "motion": ["motion"],
+    "pooling": ["pooling"],
+    "sampling": ["sampling_arguments", "backends", "remembered_calls", "sampling_accuracy"],
+    "schedules": ["schedules"],
+    "transformer": ["transformer", "head"],
+    "_sampler/antialias": ["antialias"],
+    "_sampler/aten": [
+        "remembered_calls",
+        "sampling_bits",
+        "sampling_layouts",
+        "sampling_derivatives",
+        "hostile_images",
+    ],
+    "_sampler/calls": ["remembered_calls"],
+    "_sampler/options": ["sampling_arguments"],
+    "_sampler/reference": ["sampling_bits", "hostile_transforms", "sampling_derivatives"],
+    "_sampler/tensors": ["remembered_calls", "sampling_layouts", "sampling_graphs", "schedules"],
+}
+"""By module of the library: its tests, in ``tests/library``."""
+
+KERNELS = {
+    "_sampler/fused": ["fused", "replay"],
+    "_sampler/launches": ["fused", "interpreter"],
+    "_sampler/operators": ["fused"],
+    "_sampler/replay": ["replay", "fused"],
+}
+"""By module that launches kernels: its tests, in ``tests/kernels``."""
+
+EXAMPLE = {
+    "storage": ["storage"],
+    "workspace": ["workspace"],
+    "typed_json": ["typed_json"],
+    "data/mpii": ["mpii"],
+    "data/class_folders": ["class_folders"],
+    "data/dataset": ["mpii", "class_folders"],
+    "evaluation/stored": ["results", "study"],
+    "training/checkpoints": ["train"],
+    "training/weights": ["weights"],
+}
+"""By module of the example that stores or parses files: its tests, in ``tests/example``."""
+
+
+class Fault(NamedTuple):
+    """A fault in a file."""
+
+    file: str
+    mutation: Mutation
+
+    @property
+    def name(self) -> str:
+        """Where it is, and what is there instead."""
+        return f"{self.file}:{self.mutation.line}:{self.mutation.column}: {' '.join(self.mutation.replacement.split())}"
+
+
+class Trial(NamedTuple):
+    """What a row of the record is about."""
+
+    fault: str
+
+
+def tests_of() -> dict[str, list[str]]:
+    """Return the tests of each file."""
+    groups = (
+        ("supervised_st", "tests/library", LIBRARY),
+        ("supervised_st", "tests/kernels", KERNELS),
+        ("examples/mpii_cooking", "tests/example", EXAMPLE),
+    )
+    return {
+        f"{package}/{module}.py": [f"{folder}/test_{name}.py" for name in names]
+        for package, folder, modules in groups
+        for module, names in modules.items()
+    }
+
+
+def faults(files: Iterable[str]) -> list[Fault]:
+    """Return all faults of some files."""
+    return [Fault(file, each) for file in files for each in mutations((ROOT / file).read_text(encoding="utf-8"))]
+
+
+def copy_of_repository(folder: Path) -> Path:
+    """Copy what git knows, and what it would."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith("benchmarks/results/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def do_tests_pass(folder: Path, tests: list[str]) -> bool:
+    """Run tests in a copy until one fails."""
+    command = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+    environment = inherited | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        return process.wait(PATIENCE) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        process.wait()
+        return False
+
+
+def is_found(fault: Fault, folder: Path, tests: list[str]) -> bool:
+    """Plant a fault into a copy, and return whether the file's tests find it."""
+    path, source = folder / fault.file, (ROOT / fault.file).read_text(encoding="utf-8")
+    try:
+        path.write_text(planted(source, fault.mutation), encoding="utf-8")
+        return not do_tests_pass(folder, tests)
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+def measure(short: bool) -> Iterable[figures.Figure]:
+    """Try a sample of the faults."""
+    tests = {"supervised_st/_settings.py": ["tests/library/test_settings.py"]} if short else tests_of()
+    known = faults(tests)
+    chosen = random.Random(0).sample(known, min(len(known), SHORT_SAMPLE if short else SAMPLE))
+    with TemporaryDirectory() as place:
+        workers = 1 if short else os.cpu_count() or 1
+        copies = [copy_of_repository(Path(place, str(number))) for number in range(workers)]
+        if not do_tests_pass(copies[0], sorted({name for fault in chosen for name in tests[fault.file]})):
+            raise SystemExit("the tests fail without a fault: run them first")
+        found = _try_all(chosen, copies, tests)
+    missed = [fault.name for fault in chosen if not found[fault.name]]
+    detail = f"a sample of {len(known):,}, most of {len(tests)} files"
+    what = "a fault in one place of host code, storage or a parser: tests fail"
+    yield figures.Figure(what, len(chosen) - len(missed), len(chosen), GOAL, ANCHOR, detail, failures=tuple(missed))
+
+
+def _try_all(chosen: list[Fault], copies: list[Path], tests: dict[str, list[str]]) -> dict[str, bool]:
+    """Return by name whether each fault is found. What was tried before is kept."""
+    done = kept("mutants", [Trial(fault.name) for fault in chosen])
+    missing = set(done.missing([Trial(fault.name) for fault in chosen]))
+    left = [fault for fault in chosen if Trial(fault.name) in missing]
+    free: Queue[Path] = Queue()
+    for folder in copies:
+        free.put(folder)
+
+    def attempt(fault: Fault) -> bool:
+        folder = free.get()
+        try:
+            return is_found(fault, folder, tests[fault.file])
+        finally:
+            free.put(folder)
+
+    with ThreadPoolExecutor(len(copies)) as workers:
+        for fault, is_it in zip(left, workers.map(attempt, left), strict=True):
+            done.add({"case": {"fault": fault.name}, "found": is_it, "failed": False})
+    return {row["case"]["fault"]: row["found"] for row in done.results["rows"]}
+
+
+if __name__ == "__main__":
+    sys.exit(figures.run(__file__, figures.Part.TESTS, measure))

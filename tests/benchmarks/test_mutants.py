@@ -1,0 +1,80 @@
+"""Faults are planted where they are said to be, each is one edit, and it is found by tests that fail or do not end."""
+
+import ast
+
+from benchmarks.reliability import mutants
+from benchmarks.reliability.mutations import mutations, planted
+from benchmarks.saving import ROOT
+
+SOURCE = '''"""A module."""
+
+import logging
+
+LIMIT: int = 3
+
+
+def count(items: list[int], strict: bool = True) -> int:
+    """Return how many are large."""
+    total = 0
+    for é, item in enumerate(items):
+        if item > LIMIT and not strict:
+            total += item * 2
+    if total < 0:
+        raise ValueError(f"negative {total + 1}")
+    logging.info("counted %d", total - 1)
+    return -total
+'''
+
+EDITS = [
+    "LIMIT: int = 4",
+    "def count(items: list[int], strict: bool = False) -> int:",
+    "    total = 1",
+    "        if (not (item > LIMIT and not strict)):",
+    "        if ((item > LIMIT) or (not strict)):",
+    "        if (item >= LIMIT) and not strict:",
+    "        if item > LIMIT and (strict):",
+    "            pass",
+    "            total += ((item) / (2))",
+    "            total += item * 3",
+    "    if (not (total < 0)):",
+    "    if (total <= 0):",
+    "    if total < 1:",
+    "        pass",
+    "    pass",
+    "    return None",
+    "    return (total)",
+]
+
+
+def test_every_fault_is_one_edit():
+    before, found = SOURCE.splitlines(), []
+    for fault in mutations(SOURCE):
+        after = planted(SOURCE, fault)
+        ast.parse(after)
+        changed = [(old, new) for old, new in zip(before, after.splitlines(), strict=True) if old != new]
+        assert len(changed) == 1
+        found.append(changed[0][1])
+    assert sorted(found) == sorted(EDITS)
+
+
+def test_every_file_has_faults_and_tests():
+    for file, tests in mutants.tests_of().items():
+        assert all((ROOT / name).is_file() for name in tests), tests
+        assert mutants.faults([file]) or file.endswith("options.py"), file
+
+
+def test_a_fault_is_found_if_tests_fail_or_do_not_end(tmp_path, monkeypatch):
+    (tmp_path / "code.py").write_text(SOURCE)
+    monkeypatch.setattr(mutants, "ROOT", tmp_path)
+    monkeypatch.setattr(mutants, "PATIENCE", 60)
+    (tmp_path / "test_code.py").write_text(
+        "from code_copy import count\n\ndef test():\n    assert count([5, 1], False) == -10\n"
+    )
+    (tmp_path / "code_copy.py").write_text(SOURCE)
+    (tmp_path / "code.py").unlink()
+    faults = mutants.faults(["code_copy.py"])
+    by_text = {fault.mutation.replacement: fault for fault in faults}
+    assert mutants.do_tests_pass(tmp_path, ["test_code.py"])
+    assert mutants.is_found(by_text["(total)"], tmp_path, ["test_code.py"])
+    assert not mutants.is_found(by_text["(total <= 0)"], tmp_path, ["test_code.py"])
+    assert (tmp_path / "code_copy.py").read_text() == SOURCE
