@@ -117,7 +117,8 @@ class Unit:
 
     def _commits(self) -> Iterator[Manifest]:
         """Yield the manifests of commits from the same inputs, the newest first; their files may be damaged."""
-        for manifest in (self.kept, read_back(self.folder / EARLIER, SCHEMA)):
+        for name in (MANIFEST, EARLIER):
+            manifest = self.kept if name == MANIFEST else read_back(self.folder / name, SCHEMA)
             if manifest is not None and manifest["inputs"] == self.inputs:
                 yield manifest
 

@@ -81,6 +81,20 @@ def test_a_file_that_stays_damaged_was_not_found(tmp_path):
     assert found(b"other") == "is not as it was"
 
 
+def test_only_files_that_are_read_are_damaged_and_one_of_a_unit(tmp_path):
+    unit = tmp_path / "unit"
+    unit.mkdir()
+    for path in (unit / "epoch-1", unit / "epoch-2", tmp_path / "a", tmp_path / ".hidden"):
+        path.write_bytes(b"abc")
+    (unit / "manifest.json").write_text('{"files": {"epoch-2": ""}}')
+    (unit / damage.SPARE).write_text('{"files": {"epoch-1": ""}}')
+    (tmp_path / "empty").touch()
+    chosen = [damage._chosen(tmp_path, random.Random(seed)) for seed in range(100)]
+    relative = {str(path) for paths in chosen for path in paths}
+    assert relative == {"a", "unit/epoch-2", "unit/manifest.json"}
+    assert max(map(len, chosen)) == 2
+
+
 @pytest.mark.parametrize(("operations", "problem"), [
     (["w /o/.a", "s /o/.a", "f /o/.a", "r /o/a", "s /o"], None),
     (["w /o/.a", "f /o/.a", "r /o/a", "s /o"], "a is renamed without being synced"),

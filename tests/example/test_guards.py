@@ -117,7 +117,7 @@ def test_weights_that_overflow_are_never_saved(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("bias", "says"), [
     ([0.5, 0, 0, 0, 0.5, 0], None),
     ([0.5, 0, 1.4, 0, 0.5, 0], "100 % lie more than half outside, and 0 % are narrower than a pixel"),
-    ([0.01, 0, 0, 0, 0.5, 0], "0 % lie more than half outside, and 100 % are narrower than a pixel"),
+    ([0.005, 0, 0, 0, 0.5, 0], "0 % lie more than half outside, and 100 % are narrower than a pixel"),
 ], ids=["sound", "outside", "narrow"])  # fmt: skip
 def test_guidance_that_has_collapsed_is_reported(caplog, bias, says):
     run = Run(Phase.GUIDANCE, Modality.TEMPORAL, DETAIL, "vgg-m", Variant.SSTN)

@@ -116,7 +116,8 @@ def test_a_video_that_changes_while_it_is_prepared_is_an_error(tmp_path, monkeyp
     dataset = open_dataset(tmp_path)
 
     def exchanged(path: Path, decode=video.decode) -> Iterator[np.ndarray]:
-        write(tmp_path / "left" / "1.avi", moving_patch(3, 7))
+        if path == tmp_path / "left" / "1.avi":
+            write(path, moving_patch(3, 7))
         return decode(path)
 
     monkeypatch.setattr(video, "decode", exchanged)

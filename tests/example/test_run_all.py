@@ -103,3 +103,11 @@ def test_clips_without_motion_are_found_before_training(tmp_path, monkeypatch, c
     else:
         error = "error: nothing moves in any training clip of data: use videos and not still images\n"
         assert capsys.readouterr().err.endswith(error)
+
+
+def test_times_of_modification_are_trusted_only_if_asked(tmp_path, monkeypatch):
+    trusted = []
+    monkeypatch.setattr(run_all, "run", lambda *_, trust_mtime, **others: trusted.append(trust_mtime))
+    run_all.main(output=tmp_path, preset="smoke")
+    run_all.main(output=tmp_path, preset="smoke", trust_mtime=True)
+    assert trusted == [False, True]
