@@ -86,6 +86,7 @@ def test_mixing_the_conventions_drifts_by_a_fraction_of_a_pixel():
     assert drift.abs().max().item() == pytest.approx(0.749, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:windows .* reach out of the image")
 @CONVENTIONS
 @settings(max_examples=40, deadline=None)
 @given(
