@@ -15,6 +15,7 @@ from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
+from supervised_st.geometry.parameterizations import Scale, check_scale
 from supervised_st.sampling import affine_sample, check_sampling
 
 _HEAD_INITS = ("level", "identity", "gaussian")
@@ -75,8 +76,10 @@ class SupervisedSpatialTransformer(nn.Module):
         parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
         head_init: ``"level"`` starts with a centered window of side ``scale``, ``"identity"`` with the whole image,
             ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and zero biases.
-        scale: side of the window at the start for ``"level"``, and always for a translation, as a fraction of the
-            image's side; 224 / 896 for the paper's detail level.
+        scale: sides of the window at the start for ``"level"``, and always for a translation, as fractions of the
+            image's sides: ``(along height, along width)``, or one number for both; 224 / 896 for the paper's detail
+            level. ``crop3`` keeps their ratio. For a square window of p pixels in an image that is not square, pass
+            ``(p / height, p / width)``.
         bounds: smallest and largest side of the window, which then never leaves the image; see
             `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
             gradient is zero at a bound.
@@ -103,7 +106,7 @@ class SupervisedSpatialTransformer(nn.Module):
         downscale: nn.Module | None = None,
         parameterization: str = "affine",
         head_init: str = "level",
-        scale: float = 1.0,
+        scale: Scale = 1.0,
         bounds: tuple[float, float] | None = None,
         mode: str = "bilinear",
         padding_mode: str = "zeros",
@@ -235,18 +238,17 @@ def _same_values(old: Tensor, new: Tensor) -> bool:
     return old.is_meta or new.is_meta or torch.equal(old.to(new), new)
 
 
-def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, float] | None) -> Tensor:
-    if scale <= 0:
-        raise ValueError(f"scale must be positive, got {scale}")
-    side = 1.0 if head_init == "identity" else scale
-    wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64, device="cpu")
+def _initial_bias(head_init: str, kind: str, scale: Scale, bounds: tuple[float, float] | None) -> Tensor:
+    height, width = (1.0, 1.0) if head_init == "identity" else check_scale(scale)
+    wanted = torch.tensor([[width, 0, 0], [0, height, 0]], dtype=torch.float64, device="cpu")
     is_random = head_init == "gaussian"
     zeros = torch.zeros(PARAMETERIZATIONS[kind], dtype=torch.float64, device="cpu")
-    bias = zeros if is_random else parameters_from_theta(wanted, kind, bounds=bounds)
+    bias = zeros if is_random else parameters_from_theta(wanted, kind, scale=scale, bounds=bounds)
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
     if not is_random and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
+        sides = f"side {width}" if width == height else f"sides {(height, width)}"
         raise ValueError(
-            f"head_init={head_init!r} starts with side {side}; parameterization={kind!r} with scale={scale} must be "
+            f"head_init={head_init!r} starts with {sides}; parameterization={kind!r} with scale={scale} must be "
             f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient"
         )
     return bias

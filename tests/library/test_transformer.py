@@ -199,7 +199,7 @@ def test_a_bounded_window_never_leaves_the_image():
         ({"parameterization": "crop5"}, "parameterization must be one of 'affine', .*, got 'crop5'"),
         ({"head_init": "zeros"}, "head_init must be one of 'level', 'identity', 'gaussian', got 'zeros'"),
         ({"size": (0, 4)}, "size must be two integers .* from 1"),
-        ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        ({"scale": 0.0}, "scale must be one positive number, or two, .* got 0.0"),
         ({"bounds": (0.1, 0.9)}, "bounds need kind to be one of 'crop4', 'crop3', 'translation', got 'affine'"),
         ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds need kind to be one of"),
         (
