@@ -68,7 +68,7 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
     shape = tuple(tensor.shape)
     if axes[0] == "...":
         axes = axes[1:]
-        shape = shape[-len(axes) :]
+        shape = shape[max(len(shape) - len(axes), 0) :]
     sizes = dict(known)
     fits = len(shape) == len(axes)
     for axis, size in zip(axes, shape, strict=False):

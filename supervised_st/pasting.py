@@ -47,10 +47,10 @@ def paste(
     if frame.dtype != glimpse.dtype:
         raise TypeError(f"frame must have the glimpse's dtype {glimpse.dtype}, got {frame.dtype}")
     check_shape("theta", theta, "batch 2 3", batch=batch)
-    back = invert(theta)
     # A region without area has no inverse. Its glimpse is moved out of sight.
-    nowhere = torch.tensor([[1.0, 0.0, 9.0], [0.0, 1.0, 9.0]], dtype=back.dtype, device=back.device)
-    back = torch.where(back.isfinite().all((1, 2), keepdim=True), back, nowhere)
+    has_area = invert(theta.detach()).isfinite().all((1, 2), keepdim=True)
+    nowhere = torch.tensor([[1.0, 0.0, 9.0], [0.0, 1.0, 9.0]], dtype=theta.dtype, device=theta.device)
+    back = invert(torch.where(has_area, theta, nowhere))
     # The extra channel is 1 in the glimpse: pasted, it is the share of each pixel of the frame that the glimpse covers.
     covered = torch.cat([glimpse, torch.ones_like(glimpse[:, :1])], 1)
     size = (shape["height"], shape["width"])
