@@ -138,7 +138,7 @@ def affine_sample(
     _check_shapes(image, theta)
     out_size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
-    constants = ChannelConstants(fill, *_normalization(mean, std, image))
+    constants = ChannelConstants(fill, *check_normalization(mean, std, image))
     if theta.dtype in (torch.float16, torch.bfloat16):
         theta, call = theta.float(), None
 
@@ -198,10 +198,10 @@ def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
     return "triton" if has_kernel else "reference"
 
 
-def _normalization(
+def check_normalization(
     mean: PerChannel | None, std: PerChannel | None, image: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return both as ``[channel]``, with its default for one that is not given; or None for both."""
+    """Return both, checked, as ``[channel]``, with its default for one that is not given; or None for both."""
     if mean is None and std is None:
         return None, None
     if image.dtype != torch.uint8:
@@ -209,6 +209,12 @@ def _normalization(
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
+    if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
+        largest = max((abs(number) for number in (*_numbers("mean", mean), *_numbers("std", std))), default=1)
+        if largest < 1:
+            raise ValueError(
+                f"mean and std must be in units of 0..255: multiply by 255, got mean={mean!r}, std={std!r}"
+            )
     return _per_channel("mean", mean, image), _per_channel("std", std, image)
 
 

@@ -13,10 +13,11 @@ from supervised_st._checks import Size, check_choice, check_dtype, check_shape, 
 from supervised_st._deprecated import renamed_arguments
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
+from supervised_st._sampler.tensors import normalize
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
 from supervised_st.geometry.parameterizations import Scale, check_scale
-from supervised_st.sampling import affine_sample, check_sampling
+from supervised_st.sampling import PerChannel, affine_sample, check_normalization, check_sampling
 
 _HEAD_INITS = ("level", "identity", "gaussian")
 
@@ -27,6 +28,7 @@ class Glimpse(NamedTuple):
 
     image: Tensor  #: ``[batch channel height width]``, the sampled region at the output size
     theta: Tensor  #: ``[batch 2 3]``, the region: output to input coordinates, at least float32
+    # For clips and for several regions both have more batch axes: ``[batch [frame] [region] ...]``.
 
 
 class Resize(nn.Module):
@@ -63,6 +65,11 @@ class SupervisedSpatialTransformer(nn.Module):
         ``theta`` maps *output* to *input* coordinates, both ``(x, y)`` in ``[-1, 1]``. With ``align_corners=False`` it
         means the same region at every resolution, so it can be predicted on a small image and applied to a large one.
 
+    Images:
+        An image is ``[batch channel height width]``. Clips ``[batch frame channel height width]`` are treated frame by
+        frame. With ``regions=K`` each image has K regions. So theta is ``[batch [frame] [region] 2 3]``, and what is
+        seen is ``(batch, [frame,] [region,] channel, *size)``. uint8 images are normalized by ``mean`` and ``std``.
+
     Submodules, and so the names in a state dict, are ``downscale``, ``localization`` and ``head``. The head is a linear
     map from the features to the parameters of theta. It computes in at least float32, also under autocast. It is no
     ``nn.Linear``, so ``model.apply(init)`` with a function for linear layers leaves its start alone. If a function
@@ -72,6 +79,8 @@ class SupervisedSpatialTransformer(nn.Module):
         localization: maps the downscaled image to features ``(batch, features)``.
         size: ``(height, width)`` of the output in pixels, or one number for a square.
         features: number of features that ``localization`` returns.
+        regions: number of regions per image, None for a single one without an axis of its own. All start with the same
+            window, so each needs a target of its own, or features that differ, to become different.
         downscale: applied to the image before ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`; None: nothing.
         parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
         head_init: ``"level"`` starts with a centered window of side ``scale``, ``"identity"`` with the whole image,
@@ -83,6 +92,7 @@ class SupervisedSpatialTransformer(nn.Module):
         bounds: smallest and largest side of the window, which then never leaves the image; see
             `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
             gradient is zero at a bound.
+        mean, std: for uint8 images, in units of 0..255, as for `affine_sample`.
         mode, padding_mode, align_corners, fill_value, antialias, backend: as for `affine_sample`.
 
     Raises:
@@ -103,11 +113,14 @@ class SupervisedSpatialTransformer(nn.Module):
         size: Size,
         *,
         features: int,
+        regions: int | None = None,
         downscale: nn.Module | None = None,
         parameterization: str = "affine",
         head_init: str = "level",
         scale: Scale = 1.0,
         bounds: tuple[float, float] | None = None,
+        mean: PerChannel | None = None,
+        std: PerChannel | None = None,
         mode: str = "bilinear",
         padding_mode: str = "zeros",
         align_corners: bool = False,
@@ -121,20 +134,23 @@ class SupervisedSpatialTransformer(nn.Module):
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
+        if regions is not None and regions < 1:
+            raise ValueError(f"regions must be positive, or None for a single region, got {regions}")
         self.size = check_size("size", size)
         self.parameterization, self.head_init, self.scale, self.bounds = parameterization, head_init, scale, bounds
         self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
         self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
+        self.regions, self.mean, self.std = regions, mean, std
         self.downscale = nn.Identity() if downscale is None else downscale
         self.localization = localization
-        self.head = _Head(features, PARAMETERIZATIONS[parameterization])
+        self.head = _Head(features, PARAMETERIZATIONS[parameterization] * (regions or 1))
         self.reset_head()
 
     def reset_head(self) -> None:
         """Reset the head to the weights of ``head_init``."""
         bias = _initial_bias(self.head_init, self.parameterization, self.scale, self.bounds)
         with torch.no_grad():
-            self.head.bias.copy_(bias)
+            self.head.bias.copy_(bias.repeat(self.regions or 1))
         if self.head_init == "gaussian":
             nn.init.normal_(self.head.weight, std=0.01)
         else:
@@ -168,30 +184,65 @@ class SupervisedSpatialTransformer(nn.Module):
         return [{"params": rest, "lr": rate}, {"params": [self.head.bias], "lr": rate, "weight_decay": 0.0}]
 
     def localize(self, image: Tensor) -> Tensor:
-        """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``."""
-        batch = check_shape("image", image, "batch channel height width")["batch"]
-        features = self.localization(self.downscale(image))
+        """Predict where to look, without sampling.
+
+        The image is ``[batch [frame] channel height width]``, and theta ``[batch [frame] [region] 2 3]``.
+        """
+        frames = image.flatten(0, -4) if isinstance(image, Tensor) and image.ndim == 5 else image
+        batch = check_shape("image", frames, "batch channel height width")["batch"]
+        _check_channels_first(frames)
+        if frames.dtype == torch.uint8:
+            frames = normalize(frames, *check_normalization(self.mean, self.std, frames))
+        features = self.localization(self.downscale(frames))
         check_shape("localization's output", features, "batch features", batch=batch, features=self.head.in_features)
-        return theta_from_parameters(self.head(features), self.parameterization, scale=self.scale, bounds=self.bounds)
+        predicted = self.head(features)
+        if self.regions is not None:
+            predicted = predicted.reshape(batch, self.regions, PARAMETERIZATIONS[self.parameterization])
+        theta = theta_from_parameters(predicted, self.parameterization, scale=self.scale, bounds=self.bounds)
+        return theta.reshape(*image.shape[:2], *theta.shape[1:]) if image.ndim == 5 else theta
 
     def sample(self, image: Tensor, theta: Tensor) -> Tensor:
-        """Sample the region: ``[batch channel height width]``, theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
-        return affine_sample(
-            image,
-            theta,
+        """Sample regions of an image, or of feature maps of it, at the output size.
+
+        Args:
+            image: ``[batch [frame] channel height width]``.
+            theta: ``[batch [frame] [region] 2 3]``. Any number of regions may be sampled.
+
+        Returns:
+            ``(batch, [frame,] [region,] channel, *size)``.
+        """
+        is_clip = isinstance(image, Tensor) and image.ndim == 5
+        if is_clip and (not isinstance(theta, Tensor) or theta.shape[:2] != image.shape[:2]):
+            raise ValueError(
+                f"theta must be {(*image.shape[:2], 2, 3)}, or have regions before the last two axes, "
+                f"got {tuple(getattr(theta, 'shape', ()))}"
+            )
+        is_uint8 = isinstance(image, Tensor) and image.dtype == torch.uint8
+        sampled = affine_sample(
+            image.flatten(0, 1) if is_clip else image,
+            theta.flatten(0, 1) if is_clip else theta,
             self.size,
             mode=self.mode,
             padding_mode=self.padding_mode,
             align_corners=self.align_corners,
             fill_value=self.fill_value,
+            mean=self.mean if is_uint8 else None,
+            std=self.std if is_uint8 else None,
             antialias=self.antialias,
             backend=self.backend,
         )
+        return sampled.reshape(*image.shape[:2], *sampled.shape[1:]) if is_clip else sampled
 
-    def forward(self, image: Tensor) -> Glimpse:
-        """Predict where to look and sample there: ``[batch channel height width]`` to a `Glimpse`."""
+    def forward(self, image: Tensor, source: Tensor | None = None) -> Glimpse:
+        """Predict where to look and sample there.
+
+        Args:
+            image: ``[batch [frame] channel height width]``, on which to decide where to look.
+            source: what to sample there, ``[batch [frame] channel height width]``, such as feature maps of the image.
+                theta means the same region at every resolution (with ``align_corners=False``). None: the image.
+        """
         theta = self.localize(image)
-        return Glimpse(self.sample(image, theta), theta)
+        return Glimpse(self.sample(image if source is None else source, theta), theta)
 
     def extra_repr(self) -> str:
         """Return the size and the settings that differ from their defaults, for ``repr``."""
@@ -231,6 +282,16 @@ class _Head(nn.Module):
     def extra_repr(self) -> str:
         """Return the numbers of features, for ``repr``."""
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _check_channels_first(image: Tensor) -> None:
+    """Raise ValueError for what can only be ``[batch height width channel]``."""
+    _, channels, height, width = image.shape
+    if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
+        raise ValueError(
+            f"image must be [batch channel height width], got shape {tuple(image.shape)}, which looks like "
+            "[batch height width channel]; pass image.permute(0, 3, 1, 2)"
+        )
 
 
 def _same_values(old: Tensor, new: Tensor) -> bool:
