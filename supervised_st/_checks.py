@@ -7,10 +7,9 @@ from operator import index
 import torch
 from torch import Tensor
 
-FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-Size = int | Sequence[int]
-"""``(height, width)`` in pixels, or one number for a square."""
+from supervised_st.types import Size
 
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
 
 

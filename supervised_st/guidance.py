@@ -16,6 +16,7 @@ from supervised_st._sampler.tensors import give_lasting, has_values, is_transfor
 from supervised_st._settings import shown_settings
 from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
+from supervised_st.types import Loss
 
 if not TYPE_CHECKING:
     _MOVED = ("Schedule", "Always", "HardSwitch", "LinearAnneal", "Plateau")
@@ -89,9 +90,11 @@ class RegressiveGuidance(nn.Module):
         lowers the localization network's rate at the switch, too, from 1e-3 to 1e-6.
     """
 
+    __call__: Callable[..., Tensor]  # nn.Module's call returns anything
+
     def __init__(
         self,
-        loss: str | Callable[[Tensor, Tensor], Tensor] = "l1",
+        loss: Loss | Callable[[Tensor, Tensor], Tensor] = "l1",
         *,
         schedule: schedules.Schedule | None = None,
         weight: float = 1.0,
@@ -228,11 +231,10 @@ class RegressiveGuidance(nn.Module):
         if self.strength == 0:
             return task(transformer(image))
         theta_and_confidence = self._resolve(target)
-        guide: Callable[..., Tensor] = self
         if not self.joint:
-            return guide(transformer.localize(image), *theta_and_confidence)
+            return self(transformer.localize(image), *theta_and_confidence)
         glimpse: Any = transformer(image)
-        return task(glimpse) + guide(glimpse.theta, *theta_and_confidence)
+        return task(glimpse) + self(glimpse.theta, *theta_and_confidence)
 
     def extra_repr(self) -> str:
         """Return the settings that differ from their defaults, and whether guidance is on and why, for ``repr``."""
@@ -327,7 +329,7 @@ def _grid_mse(difference: Tensor) -> Tensor:
     return matrix.square().sum((-2, -1)) / 3 + shift.square().sum(-1)
 
 
-_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
+_LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {
     "l1": lambda difference: difference.abs().sum((-2, -1)),
     "corner_l1": lambda difference: corners(difference).abs().sum((-2, -1)),  # corners are linear in theta
     "grid_mse": _grid_mse,

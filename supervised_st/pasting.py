@@ -6,6 +6,7 @@ from torch import Tensor
 from supervised_st._checks import check_device, check_floating, check_shape
 from supervised_st.geometry import invert
 from supervised_st.sampling import affine_sample
+from supervised_st.types import Backend
 
 
 def paste(
@@ -15,7 +16,7 @@ def paste(
     *,
     align_corners: bool = False,
     antialias: bool = False,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Return the frame with the glimpse at the place where ``theta`` looks: sampling the result gives the glimpse.
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from supervised_st._checks import (
     LONGEST_SIDE,
-    Size,
     check_choice,
     check_device,
     check_dtype,
@@ -24,6 +23,7 @@ from supervised_st._sampler.antialias import affine_sample_antialiased
 from supervised_st._sampler.calls import call_of
 from supervised_st._sampler.labels import affine_sample_labels
 from supervised_st._sampler.options import (
+    BACKENDS,
     IMAGE_DTYPES,
     LABEL_DTYPES,
     MODES,
@@ -33,16 +33,12 @@ from supervised_st._sampler.options import (
 )
 from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
-
-BACKENDS = ("auto", "reference", "aten", "triton")
+from supervised_st.types import Backend, Mode, PaddingMode, PerChannel, Size
 
 _HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
 
 _LARGEST_EXACT = 2.0**53  # up to here, floats hold all whole numbers
 _ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32
-
-PerChannel = float | Sequence[float] | Tensor
-"""One number, or one per channel."""
 
 
 def affine_sample(
@@ -50,14 +46,14 @@ def affine_sample(
     theta: Tensor,
     size: Size,
     *,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    mode: Mode = "bilinear",
+    padding_mode: PaddingMode = "zeros",
     align_corners: bool = False,
     fill_value: PerChannel = 0.0,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     antialias: bool = False,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Sample each image at the positions that an affine transform gives the pixels of the output.
 
@@ -142,7 +138,8 @@ def affine_sample(
     if theta.dtype in (torch.float16, torch.bfloat16):
         theta, call = theta.float(), None
 
-    backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
+    if backend == "auto":
+        backend = _fastest_backend(image, theta, mode)
     sample = aten.affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
         from supervised_st._sampler import fused  # Imports Triton only if it is used.
@@ -190,7 +187,7 @@ def _check_shapes(image: Tensor, theta: Tensor) -> None:
         raise ValueError(f"image must have sides of 1 to {LONGEST_SIDE} pixels, got shape {tuple(image.shape)}")
 
 
-def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
+def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> Backend:
     """Return the fastest backend that supports these arguments on this device."""
     if not image.is_cuda:
         return "aten"

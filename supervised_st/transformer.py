@@ -3,23 +3,22 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
+from supervised_st._checks import check_choice, check_dtype, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._sampler.tensors import normalize
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
-from supervised_st.geometry.parameterizations import Scale, check_scale
-from supervised_st.sampling import PerChannel, affine_sample, check_normalization, check_sampling
-
-_HEAD_INITS = ("level", "identity", "gaussian")
+from supervised_st.geometry.parameterizations import check_scale
+from supervised_st.sampling import affine_sample, check_normalization, check_sampling
+from supervised_st.types import Backend, HeadInit, Mode, PaddingMode, Parameterization, PerChannel, Scale, Size
 
 
 @serializable
@@ -36,6 +35,8 @@ class Resize(nn.Module):
 
     ``size`` is ``(height, width)`` in pixels, or one number for a square.
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -107,6 +108,8 @@ class SupervisedSpatialTransformer(nn.Module):
         position is left to learn.
     """
 
+    __call__: Callable[..., Glimpse]  # nn.Module's call returns anything
+
     def __init__(
         self,
         localization: nn.Module,
@@ -115,22 +118,22 @@ class SupervisedSpatialTransformer(nn.Module):
         features: int,
         regions: int | None = None,
         downscale: nn.Module | None = None,
-        parameterization: str = "affine",
-        head_init: str = "level",
+        parameterization: Parameterization = "affine",
+        head_init: HeadInit = "level",
         scale: Scale = 1.0,
         bounds: tuple[float, float] | None = None,
         mean: PerChannel | None = None,
         std: PerChannel | None = None,
-        mode: str = "bilinear",
-        padding_mode: str = "zeros",
+        mode: Mode = "bilinear",
+        padding_mode: PaddingMode = "zeros",
         align_corners: bool = False,
         fill_value: float | Sequence[float] = 0.0,
         antialias: bool = False,
-        backend: str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         check_choice("parameterization", parameterization, PARAMETERIZATIONS)
-        check_choice("head_init", head_init, _HEAD_INITS)
+        check_choice("head_init", head_init, get_args(HeadInit))
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
@@ -299,7 +302,9 @@ def _same_values(old: Tensor, new: Tensor) -> bool:
     return old.is_meta or new.is_meta or torch.equal(old.to(new), new)
 
 
-def _initial_bias(head_init: str, kind: str, scale: Scale, bounds: tuple[float, float] | None) -> Tensor:
+def _initial_bias(
+    head_init: HeadInit, kind: Parameterization, scale: Scale, bounds: tuple[float, float] | None
+) -> Tensor:
     height, width = (1.0, 1.0) if head_init == "identity" else check_scale(scale)
     wanted = torch.tensor([[width, 0, 0], [0, height, 0]], dtype=torch.float64, device="cpu")
     is_random = head_init == "gaussian"

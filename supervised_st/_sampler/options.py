@@ -1,15 +1,15 @@
 """What every backend takes: how pixels are read, and the constants of each channel."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from supervised_st._checks import FLOATING
+from supervised_st.types import Backend, Mode, PaddingMode
 
-MODES = ("bilinear", "nearest", "bicubic")
-PADDING_MODES = ("zeros", "border", "reflection", "fill")
+MODES, PADDING_MODES, BACKENDS = get_args(Mode), get_args(PaddingMode), get_args(Backend)
 IMAGE_DTYPES = (*FLOATING, torch.uint8)
 LABEL_DTYPES = (torch.bool, torch.int8, torch.int16, torch.int32, torch.int64)
 

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import Size, check_floating, check_shape, check_size
+from supervised_st._checks import check_floating, check_shape, check_size
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import widen
 from supervised_st.geometry._theta import coordinate_dtype, make_theta
 from supervised_st.geometry.pixels import matrix_to_theta, theta_to_matrix
+from supervised_st.types import Size
 
 
 @serializable

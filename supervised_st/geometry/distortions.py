@@ -5,10 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from supervised_st._checks import Size, check_size
+from supervised_st._checks import check_size
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import widen
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, spans
+from supervised_st.types import Size
 
 _LATTICE = 32  # points per side; measures the fraction out of bounds to about 1/32 per image edge that is crossed
 

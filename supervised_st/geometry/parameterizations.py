@@ -9,19 +9,23 @@ from torch import Tensor
 
 from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, make_theta
+from supervised_st.types import Parameterization, Scale
 
-PARAMETERIZATIONS: dict[str, int] = {"affine": 6, "similarity": 4, "crop4": 4, "crop3": 3, "translation": 2}
+PARAMETERIZATIONS: dict[Parameterization, int] = {
+    "affine": 6,
+    "similarity": 4,
+    "crop4": 4,
+    "crop3": 3,
+    "translation": 2,
+}
 """The kinds of ``theta`` that a localization head can predict, and how many parameters each one has."""
-
-Scale = float | tuple[float, float]
-"""Sides of a window as fractions of the image's sides: ``(along height, along width)``, or one for both."""
 
 _BOUNDABLE = ("crop4", "crop3", "translation")
 _SATURATION = 1e-6  # closest relative distance to a bound at which a bounded parameter is inverted; keeps it finite
 
 
 def theta_from_parameters(
-    parameters: Tensor, kind: str, *, scale: Scale = 1.0, bounds: tuple[float, float] | None = None
+    parameters: Tensor, kind: Parameterization, *, scale: Scale = 1.0, bounds: tuple[float, float] | None = None
 ) -> Tensor:
     """Build ``theta`` from the numbers that a localization head predicts.
 
@@ -84,7 +88,7 @@ def theta_from_parameters(
 
 
 def parameters_from_theta(
-    theta: Tensor, kind: str, *, scale: Scale = 1.0, bounds: tuple[float, float] | None = None
+    theta: Tensor, kind: Parameterization, *, scale: Scale = 1.0, bounds: tuple[float, float] | None = None
 ) -> Tensor:
     """Return the parameters ``[... count]`` of ``theta``: the inverse of `theta_from_parameters`.
 
@@ -137,7 +141,7 @@ def _ratio(scale: Scale) -> tuple[float, float]:
     return along_y / max(along_y, along_x), along_x / max(along_y, along_x)
 
 
-def _check_bounds(kind: str, scale: Scale | None, bounds: tuple[float, float] | None) -> None:
+def _check_bounds(kind: Parameterization, scale: Scale | None, bounds: tuple[float, float] | None) -> None:
     if bounds is None:
         return
     if kind not in _BOUNDABLE:

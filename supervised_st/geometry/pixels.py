@@ -1,11 +1,11 @@
 """Theta in pixels: the matrices of OpenCV and kornia, and points, windows and flow that move with a glimpse."""
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from supervised_st._checks import Size, check_choice, check_floating, check_shape, check_size
+from supervised_st._checks import check_choice, check_floating, check_shape, check_size
 from supervised_st._precision import widen
 from supervised_st.geometry._theta import (
     check_theta,
@@ -17,9 +17,7 @@ from supervised_st.geometry._theta import (
     transform,
     vector,
 )
-
-Direction = Literal["image_to_glimpse", "glimpse_to_image"]
-DIRECTIONS = ("image_to_glimpse", "glimpse_to_image")
+from supervised_st.types import Direction, Size
 
 
 def matrix_to_theta(
@@ -47,7 +45,7 @@ def matrix_to_theta(
         ``[... 2 3]``. Where a matrix has no inverse, and one is needed, entries are infinite or NaN.
     """
     check_theta("matrix", matrix)
-    check_choice("direction", direction, DIRECTIONS)
+    check_choice("direction", direction, get_args(Direction))
     wide = widen(matrix)
     backward = wide if direction == "glimpse_to_image" else inverse(wide)
     to_image = _to_pixels(wide, check_size("image_size", image_size), align_corners=align_corners)
@@ -64,7 +62,7 @@ def theta_to_matrix(
     align_corners: bool = False,
 ) -> Tensor:
     """Return the affine transform between pixels ``[... 2 3]``: the inverse of `matrix_to_theta`, which explains it."""
-    check_choice("direction", direction, DIRECTIONS)
+    check_choice("direction", direction, get_args(Direction))
     backward = _backward(theta, image_size, size, align_corners)
     matrix = backward if direction == "glimpse_to_image" else inverse(backward)
     return matrix.to(coordinate_dtype(theta))

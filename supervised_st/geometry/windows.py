@@ -1,18 +1,16 @@
 """Windows in pixels and the theta that samples them."""
 
 import warnings
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from supervised_st._checks import Size, check_choice, check_shape, check_size, first_true
+from supervised_st._checks import check_choice, check_shape, check_size, first_true
 from supervised_st._precision import widen
 from supervised_st._sampler.tensors import has_values, is_transformed
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, hull, make_theta, spans
-
-WindowFormat = Literal["xywh", "xyxy"]
-FORMATS = ("xywh", "xyxy")
+from supervised_st.types import Size, WindowFormat
 
 
 def window_to_theta(
@@ -39,7 +37,7 @@ def window_to_theta(
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
     check_shape("window", window, "... 4")
-    check_choice("format", format, FORMATS)
+    check_choice("format", format, get_args(WindowFormat))
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     wide = widen(window)
@@ -69,7 +67,7 @@ def theta_to_window(
     For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
     """
     check_theta("theta", theta)
-    check_choice("format", format, FORMATS)
+    check_choice("format", format, get_args(WindowFormat))
     size = check_size("image_size", image_size)
     low, high = hull(widen(theta))
     span = spans(low, size, align_corners=align_corners)
