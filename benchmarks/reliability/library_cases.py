@@ -25,6 +25,7 @@ from supervised_st.geometry import (
     window_iou,
     window_to_theta,
 )
+from supervised_st.types import Loss, Parameterization
 
 SEEDS = st.integers(0, 2**32 - 1)
 POWERS = st.one_of(st.just(0), st.integers(-1000, 1000))
@@ -37,7 +38,7 @@ class Windows(NamedTuple):
     image_size: tuple[int, int]
     align_corners: bool
     power: int
-    kind: str
+    kind: Parameterization
     bounds: tuple[float, float]
 
 
@@ -200,7 +201,7 @@ class Guided(NamedTuple):
     """What happens to guidance, in order."""
 
     schedule: str
-    loss: str
+    loss: Loss
     events: list[str]
     losses: list[float]
 

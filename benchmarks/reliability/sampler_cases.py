@@ -10,6 +10,7 @@ from torch import Tensor
 from benchmarks.reliability import sampler_oracle as oracle
 from benchmarks.reliability.sampler_oracle import Array, How
 from supervised_st import affine_sample
+from supervised_st.types import Backend
 
 IMAGES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8)
 THETAS = IMAGES[:4]
@@ -26,7 +27,7 @@ NUMBERS = (float("nan"), float("inf"), -float("inf"), 3e38, 1e-45)
 class Call(NamedTuple):
     """A call of ``affine_sample``. Numbers are drawn from ``seed``, and then some are replaced."""
 
-    backend: str
+    backend: Backend
     seed: int
     batch: int
     transforms: int | None
@@ -43,7 +44,7 @@ class Call(NamedTuple):
     per_channel: bool  # constants are one number per channel
 
 
-def calls(backend: str) -> st.SearchStrategy[Call]:
+def calls(backend: Backend) -> st.SearchStrategy[Call]:
     """Draw calls of one backend."""
     modes = MODES[:2] if backend == "triton" else MODES
     plain = st.builds(How, st.sampled_from(modes), st.sampled_from(PADDING_MODES), st.booleans(), st.just(False))
