@@ -264,7 +264,7 @@ def test_folds_share_one_preparation_and_nothing_else(tmp_path, monkeypatch):
 
 def test_options_reach_the_run(tmp_path, monkeypatch):
     runs = []
-    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only, trust_mtime: runs.append(args))
+    monkeypatch.setattr(run_all, "run", lambda *args, choices, **others: runs.append(args))
     run_all.main(output=tmp_path, preset="paper")
     run_all.main(output=tmp_path, preset="paper", flow="dis", split="loso7", fold=8)
     run_all.main(output=tmp_path, preset="smoke", split="fixed5", seeds=3)

@@ -144,7 +144,7 @@ def test_all_folds_are_run_one_after_the_other(tmp_path, monkeypatch):
             write(tmp_path / "data" / label / f"seq{number}.avi", moving_patch(3, number))
     runs, reports = [], []
 
-    def run(data, output, preset, split, weights, *, choices, plan_only, trust_mtime):
+    def run(data, output, preset, split, weights, *, choices, **others):
         runs.append((split and split.name, choices.fold))
         return f"results of {run_all.fold_name(split, choices)}"
 

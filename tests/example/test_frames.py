@@ -128,7 +128,7 @@ def test_the_size_of_cut_clips_does_not_tell_their_class(tmp_path):
             assert {cache.rgb(level, 0).shape for cache in caches.values()} == {(level.height, width, 3)}
             assert {cache.flow(level, 0).shape for cache in caches.values()} == {(2, level.height, width)}
             assert len({cache.profile(level, 0)[0].shape for cache in caches.values()}) == 1
-    with pytest.raises(DataError, match=r"point/1 must be at least as wide as high, got 48 x 83\n.*--aspect"):
+    with pytest.raises(DataError, match=r"point/1 must be at least as wide as high, got 48 x 83\n(.*\n)*.*--aspect"):
         prepare(open_dataset(tmp_path), PRESET.data, Workspace(tmp_path / "none"))
 
 

@@ -69,7 +69,7 @@ def test_a_full_disk_ends_with_one_message_and_code_2(tmp_path, monkeypatch, cap
 
 def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(run_all, "run", lambda *args, choices, plan_only, trust_mtime: found.append((args[0], choices)))
+    monkeypatch.setattr(run_all, "run", lambda *args, choices, **others: found.append((args[0], choices)))
     for rate in ("12.5", "keep"):
         options = ["--data", "clips", "--groups", r"set1_seq\d+", "--fold", "set1_seq03", "--aspect", "4:3"]
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])

@@ -127,7 +127,7 @@ def test_from_a_finer_flow_grid_the_best_window_of_each_column_counts(dataset, c
 def test_without_motion_the_window_is_central_and_not_trusted(tmp_path):
     for name in ("left", "right"):
         for number in (1, 2):
-            write(tmp_path / name / f"{number}.avi", moving_patch(1, number))
+            write(tmp_path / name / f"{number}.avi", moving_patch(1, number) * 2)
     dataset = open_dataset(tmp_path)
     samples = ClipSamples(
         dataset.train,

@@ -419,10 +419,10 @@ def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_pat
         raise _StoppedError(experiments[0].preset, experiments[0].weights)
 
     monkeypatch.setattr(
-        run_all, "open_dataset", lambda *_: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
+        run_all, "open_dataset", lambda *_, **others: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
     )
     monkeypatch.setattr(run_all.plan, "make", lambda *handed: planned.append(handed) or "")
-    monkeypatch.setattr(run_all, "prepare", lambda *_, trust_mtime: {})
+    monkeypatch.setattr(run_all, "prepare_sound", lambda dataset, *_, **others: (dataset, {}))
     monkeypatch.setattr(run_all, "train_all", stop)
     for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
         with pytest.raises(_StoppedError) as stopped:

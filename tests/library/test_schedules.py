@@ -205,11 +205,8 @@ def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
     ("make", "match"),
     [
         (lambda: HardSwitch(-1), "steps must not be negative, got -1"),
-        (lambda: LinearAnneal(5, 5), "hold and until must be finite and satisfy 0 <= hold < until, got 5 and 5"),
-        (lambda: LinearAnneal(0, math.inf), "hold and until must be finite .*, got 0 and inf"),
-        (lambda: HardSwitch(math.nan), "steps must not be negative, got nan"),
+        (lambda: LinearAnneal(5, 5), "hold and until must satisfy 0 <= hold < until, got 5 and 5"),
         (lambda: Plateau(0), "patience must be positive, got 0"),
-        (lambda: Plateau(math.nan), "patience must be positive, got nan"),
         (lambda: Plateau(1, math.nan), "min_delta must be finite and not negative, got nan"),
         (lambda: Plateau(1, math.inf), "min_delta must be finite and not negative, got inf"),
         (lambda: Plateau(1, -0.5), "min_delta must be finite and not negative, got -0.5"),
@@ -218,4 +215,17 @@ def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
 )
 def test_bad_settings_are_named(make, match):
     with pytest.raises(ValueError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda: LinearAnneal(0, math.inf), "until must be a whole number, got inf"),
+        (lambda: HardSwitch(math.nan), "steps must be a whole number, got nan"),
+        (lambda: Plateau(math.nan), "patience must be a whole number, got nan"),
+    ],
+)
+def test_steps_are_whole_numbers(make, match):
+    with pytest.raises(TypeError, match=match):
         make()

@@ -52,13 +52,13 @@ CASES = {
     "features must be a whole number, got True": lambda: look(features=True),
     "localization must be a module, got None": lambda: SupervisedSpatialTransformer(None, 4, features=1),
     "downscale must be a module, got 4": lambda: look(downscale=4),
-    "scale must be a number, got '1'": lambda: look(scale="1"),
+    "scale must be one positive number, or two, (along height, along width), got '1'": lambda: look(scale="1"),
     "bounds must be two numbers (s0, s1), got 0.5": lambda: look(parameterization="crop3", bounds=0.5),
     "bounds must be two numbers (s0, s1), got (0.1,)": lambda: look(parameterization="crop3", bounds=(0.1,)),
     "bounds[1] must be a number, got '1'": lambda: look(parameterization="crop3", bounds=(0.1, "1")),
     "lr must be a number, got '1e-3'": lambda: look().parameter_groups("1e-3"),
     "localization must be a number, got None": lambda: look().parameter_groups(1e-3, localization=None),
-    "scale must be a number, got None": lambda: theta_from_parameters(torch.zeros(2), "translation", scale=None),
+    "scale must be one positive number, or two, (along height, along width), got None": lambda: theta_from_parameters(torch.zeros(2), "translation", scale=None),
     "align_corners must be True or False, got 'no'": lambda: window_to_theta(
         THETA[0, 0, :1].expand(4), 8, align_corners="no"
     ),
