@@ -186,8 +186,8 @@ def test_what_is_recorded_is_what_the_preset_would_do_today(name, preset):
     assert Results.load(docs_record.FOLDER / name).settings == PRESETS[preset]
 
 
-@pytest.mark.parametrize("name", ["kitchen", "clips"])
+@pytest.mark.parametrize("name", ["kitchen", "clips", "five-interactions", "six-interactions"])
 def test_the_prose_about_a_recorded_run_was_read_against_its_numbers(name):
-    marks = dict(re.findall(r"<!-- prose read against: (\w+) (\w+) -->", PAGE.read_text(encoding="utf-8")))
+    marks = dict(re.findall(r"<!-- prose read against: ([\w-]+) (\w+) -->", PAGE.read_text(encoding="utf-8")))
     found = docs_record.digest(Results.load(docs_record.FOLDER / name))
     assert marks[name] == found, f"compare what {PAGE.name} says about {name} with its tables, then mark it {found}"
