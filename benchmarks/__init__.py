@@ -7,7 +7,7 @@ The commands, each ``python benchmarks/NAME.py``, and the files that only they u
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
 - ``attention``: ``attention_scenes``, ``attention_tables``; ``attention_picture`` draws one of its settings.
 - ``device_session``: ``device_steps``, ``launch_tables``.
-- ``host_time``: ``stub_driver``.
+- ``host_time``: ``stub_driver``. ``device_session`` measures the same on a GPU.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.
 - ``static_report``: ``machine_code``; ``tables``: ``timing_tables``.
 """

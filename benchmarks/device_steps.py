@@ -5,6 +5,7 @@ small cases on a CPU: everything but the numbers is as on a GPU.
 """
 
 import argparse
+import itertools
 import sys
 import time
 import warnings
@@ -22,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks import measure
+from benchmarks import host_time, measure
 from benchmarks.affine_sample import run_case, timed_call
 from benchmarks.cases import Case, headline, plan, shapes, vary
-from benchmarks.contestants import BASELINES, Contestant, contestants
+from benchmarks.contestants import Contestant, contestants
 from benchmarks.correctness import Inputs, answers, complaint, errors
 from benchmarks.launch_tables import Table, tables
 from benchmarks.measure import Call, Gauges, take_turns
@@ -34,7 +35,6 @@ from benchmarks.saving import Row, save
 from benchmarks.timing_tables import line
 from supervised_st._sampler import kernels, launches
 
-HOST_ROUNDS = 25
 WARMED_IMAGES = 16  # a kernel is the same for any larger batch that 16 divides
 
 
@@ -47,6 +47,7 @@ class Bench:
     compiler: str  #: of compiled contestants
     gauges: Gauges
     rounds: int
+    host_rounds: int
     processes: int  #: that compile kernels at the same time
     threads: int
 
@@ -65,8 +66,8 @@ def _once(call: Call, repeats: int) -> float:
 
 
 BENCHES = {
-    False: Bench("cuda", "auto", "inductor", measure.GPU, rounds=7, processes=12, threads=8),
-    True: Bench("cpu", "triton", "aot_eager", Gauges(_called, _once, _once, lambda call: 0), 1, 1, 1),
+    False: Bench("cuda", "auto", "inductor", measure.GPU, rounds=7, host_rounds=25, processes=12, threads=8),
+    True: Bench("cpu", "triton", "aot_eager", Gauges(_called, _once, _once, lambda call: 0), 1, 1, 1, 1),
 }
 """By whether it is a rehearsal."""
 
@@ -249,24 +250,14 @@ def _compile(case: Case, names: Sequence[str], *, rehearse: bool) -> None:
 
 
 def run_host(step: Step) -> bool:
-    """Take the host time of short calls, with autograd's own thread and without it, ours and the baseline's."""
-    of, rows = shapes("cuda"), list[Row]()
-    short = [*vary(of["overhead"][0], phase=("both", "image", "theta", "forward"))]
-    short += [replace(of[name][place], phase="both") for name, place in (("small", 0), ("features", 1))]
-    bench = step.bench
-    everyone = [one for one in bench.contestants() if one.name in (bench.contestants()[0].name, BASELINES[0])]
-    for case in step.in_time(step.cases(short)):
-        inputs = Inputs(case, bench.device)
-        calls = {one.name: timed_call(one, inputs) for one in everyone}
-        for with_thread in (True, False):
-            with torch.autograd.set_multithreading_enabled(with_thread):
-                seconds = take_turns(calls, bench.gauges.host_clock, HOST_ROUNDS if bench.rounds > 1 else 1)
-            us = {name: [round(second * 1e6, 3) for second in of_one] for name, of_one in seconds.items()}
-            rows.append({"case": asdict(case), "autograd_thread": with_thread, "host_us": us})
-            step.save(rows)
-            ours, pair = (median(times) for times in us.values())
-            thread = "autograd's thread" if with_thread else "no thread"
-            print(f"{case.name}, {thread}: {ours:.1f} us, baseline {pair:.1f} us, ratio {ours / pair:.2f}")
+    """Take the host time of short calls, with autograd's own thread and without it."""
+    phases, rows = list(host_time.PHASES), list[Row]()
+    for phase, with_thread in itertools.product(phases[: 1 if step.is_rehearsal else None], (True, False)):
+        with torch.autograd.set_multithreading_enabled(with_thread):
+            row = host_time.measured(phase, step.bench.device, step.bench.host_rounds)
+        rows.append(row | {"autograd_thread": with_thread, "rounds": step.bench.host_rounds})
+        step.save(rows)
+        print("with autograd's thread" if with_thread else "without a thread", host_time.table([row]), sep="\n")
     return True
 
 

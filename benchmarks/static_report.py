@@ -144,8 +144,8 @@ BUDGETS = {
     ("forward", "float32"): Budget(36, loads=24),
     **{("forward", dtype): Budget(44, loads=24) for dtype in HALVES},
     **{("theta_gradient", dtype): Budget(60, loads=16) for dtype in ("float32", *HALVES)},
-    ("image_gradient", "float32"): Budget(130, registers=100),
-    **{("image_gradient", dtype): Budget(144, registers=100) for dtype in HALVES},
+    ("image_gradient", "float32"): Budget(118, registers=100),
+    **{("image_gradient", dtype): Budget(130, registers=100) for dtype in HALVES},
 }
 """By kernel and dtype, for contiguous images."""
 

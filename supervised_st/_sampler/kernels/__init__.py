@@ -1,7 +1,7 @@
 """Triton device code. Knows pointers and sizes, not tensors or autograd; imports nothing of the rest of the package.
 
-One file per kernel, `coordinates`, which all of them share, and `build`, their compile-time constants. The README of
-the folder above explains every argument; docs/kernel.md derives the method.
+One file per kernel; `coordinates` and `tiles`, which all of them share; and `build`, their compile-time constants. The
+README of the folder above explains every argument; docs/kernel.md derives the method.
 """
 
 from supervised_st._sampler.kernels import inverse

@@ -20,7 +20,6 @@ FIXED_STEP = tl.constexpr(2.0**25)
 # Coordinates: a float32 weight represents all of their fraction bits exactly.
 FRACTION_BITS = tl.constexpr(24)
 FRACTION = tl.constexpr((1 << 24) - 1)  # mask
-PIXEL = tl.constexpr(1 << 24)
 HALF_PIXEL = tl.constexpr(1 << 23)
 UNIT = tl.constexpr(2.0**-24)  # in pixels
 

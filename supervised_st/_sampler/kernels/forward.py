@@ -3,60 +3,7 @@
 import triton
 import triton.language as tl
 
-from supervised_st._sampler.kernels.coordinates import (
-    GUARD_BITS,
-    block_range,
-    coordinate,
-    fixed_row,
-    pixel_range,
-    sources,
-    split_fixed,
-)
-
-RUNTIME = ["H", "W", "h", "w", "programs", "tiles", "tile_rows"]
-"""Sizes for which Triton does not compile a kernel again when they are 1 or divisible by 16."""
-
-
-@triton.jit
-def tile_of(program, tiles, tile_rows, h, w, BUILD: tl.constexpr):
-    """Return a program's transform, and its tile's first column, first row and the row after its last.
-
-    The tiles of a transform are in reading order.
-    """
-    at = program // tiles
-    tile = program - at * tiles
-    across = (w + (BUILD.tile_width - 1)) // BUILD.tile_width
-    down = tile // across
-    first_row = down * tile_rows
-    return at.to(tl.int64), (tile - down * across) * BUILD.tile_width, first_row, tl.minimum(first_row + tile_rows, h)
-
-
-@triton.jit
-def classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD: tl.constexpr):
-    """Return whether all taps of a block of output pixels are in bounds, and whether all are out of bounds.
-
-    The corner is the coordinate of the block's first pixel. Both are false where integers cannot hold the coordinates,
-    and so always in float64.
-    """
-    left, right = pixel_range(x_range, x_corner)
-    top, bottom = pixel_range(y_range, y_corner)
-    fits = x_fixed[3] & y_fixed[3] & (BUILD.acc != tl.float64)
-    inside = fits & (left >= 0) & (right < W - 1) & (top >= 0) & (bottom < H - 1)
-    outside = fits & ((left >= W) | (right < -1) | (top >= H) | (bottom < -1))
-    return inside, outside
-
-
-@triton.jit
-def pixel_offset(y, x, stride_h, stride_w, BUILD: tl.constexpr):
-    """Return the offsets of pixels inside an image, for one channel: ``[pixel, 1]``, ``BUILD.offset``."""
-    return (y.to(BUILD.offset) * stride_h + x.to(BUILD.offset) * stride_w)[:, None]
-
-
-@triton.jit
-def inside_offset(y, x, stride_h, stride_w, BUILD: tl.constexpr):
-    """As ``pixel_offset``, for pixels in bounds: offsets without a sign take fewer instructions to add to a pointer."""
-    offset = pixel_offset(y, x, stride_h, stride_w, BUILD)
-    return offset.to(tl.uint32) if BUILD.offset == tl.int32 else offset
+from supervised_st._sampler.kernels.tiles import RUNTIME, all_sources, inside_sources, output_pointers, start, visit
 
 
 @triton.jit
@@ -151,14 +98,6 @@ def channel_constants(fill, mean, std, c, SAMPLING: tl.constexpr, BUILD: tl.cons
 
 
 @triton.jit
-def output_pointers(out, pixel, c, C, h, w, BUILD: tl.constexpr):
-    """Return pointers ``[pixel, channel]`` into one dense image ``out`` of ``C x h x w``."""
-    if BUILD.channels_last:
-        return out + (pixel[:, None] * C + c[None, :])
-    return out + c.to(tl.int64)[None, :] * h * w + pixel[:, None]
-
-
-@triton.jit
 def _blend(v00, v01, v10, v11, wx, wy, SAMPLING: tl.constexpr):
     if SAMPLING.mode == "nearest":
         return v00
@@ -218,44 +157,29 @@ def forward_kernel(
     A program goes through its tile block by block, and in each block through its channels, ``passes`` times
     ``BUILD.groups * BUILD.vector`` of them. Coordinates in a block are its corner's plus those relative to the corner.
     """
-    m, first_column, first_row, end_row = tile_of(tl.program_id(0), tiles, tile_rows, h, w, BUILD)
+    m, tile, lanes, x_axis, y_axis = start(theta, tiles, tile_rows, H, W, h, w, SAMPLING, BUILD)
     theta += m * 6
-    x_fixed = fixed_row(theta, W, w, h, SAMPLING, BUILD)
-    y_fixed = fixed_row(theta + 3, H, w, h, SAMPLING, BUILD)
-    x_range = block_range(x_fixed, BUILD.tile_width, BUILD.block_rows)
-    y_range = block_range(y_fixed, BUILD.tile_width, BUILD.block_rows)
-    first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
     image += (m // transforms) * stride_n
     out += m * C * h * w
-
-    lane = tl.arange(0, BUILD.block)
-    dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
-    x_step, y_step = x_fixed[0] * dx + x_fixed[1] * dy, y_fixed[0] * dx + y_fixed[1] * dy
-    last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
-    in_columns = first_column + dx <= last_column
-    pixel = dy.to(BUILD.offset) * w + dx
+    first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
+    first_column, _, first_row, end_row = tile
+    pixel = lanes[1].to(BUILD.offset) * w + lanes[0]
     for down in range(0, end_row - first_row, BUILD.block_rows):
         block_row = first_row + down
-        live = (in_columns & (dy < end_row - block_row))[:, None]
-        x_corner = coordinate(x_fixed, first_column, block_row)
-        y_corner = coordinate(y_fixed, first_column, block_row)
-        inside, outside = classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD)
+        live, corner, inside, outside = visit(block_row, tile, lanes, x_axis, y_axis, H, W, SAMPLING, BUILD)
         to = out + (block_row.to(tl.int64) * w + first_column) * (C if BUILD.channels_last else 1)
         if inside:
-            x0, wx = split_fixed((x_corner + x_step) >> GUARD_BITS, SAMPLING, BUILD)
-            y0, wy = split_fixed((y_corner + y_step) >> GUARD_BITS, SAMPLING, BUILD)
-            offset = inside_offset(y0, x0, stride_h, stride_w, BUILD)
+            x0, wx, y0, wy, offset = inside_sources(corner, x_axis, y_axis, stride_h, stride_w, SAMPLING, BUILD)
             _sample(
                 image, fill, mean, std, to, x0, y0, wx, wy, None, offset, pixel, live, first_channel, passes,
                 C, H, W, h, w, stride_c, stride_h, stride_w, SAMPLING, BUILD, True,
             )  # fmt: skip
-        elif outside & (SAMPLING.padding_mode == "zeros" or SAMPLING.padding_mode == "fill"):
+        elif outside:
             _write_fill(to, fill, pixel, live, first_channel, passes, C, h, w, SAMPLING, BUILD)
         else:
-            column = tl.minimum(first_column + dx, last_column)
-            row = tl.minimum(block_row + dy, end_row - 1)
-            x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
-            offset = pixel_offset(y[0], x[0], stride_h, stride_w, BUILD)
+            x, y, undefined, offset = all_sources(
+                block_row, theta, tile, lanes, x_axis, y_axis, H, W, h, w, stride_h, stride_w, SAMPLING, BUILD
+            )
             _sample(
                 image, fill, mean, std, to, x[0], y[0], x[1], y[1], undefined, offset, pixel, live, first_channel,
                 passes, C, H, W, h, w, stride_c, stride_h, stride_w, SAMPLING, BUILD, False,

@@ -11,14 +11,13 @@ import triton.language as tl
 from supervised_st._sampler.kernels.coordinates import (
     GUARD_BITS,
     HALF_PIXEL,
-    PIXEL,
     ROW_BITS,
     UNIT,
     block_range,
     coordinate,
 )
-from supervised_st._sampler.kernels.forward import RUNTIME, output_pointers, pixel_offset, tile_of
 from supervised_st._sampler.kernels.inverse import BOX, ENTRY, are_usual
+from supervised_st._sampler.kernels.tiles import RUNTIME, lanes_of, output_pointers, pixel_offset, tile_of
 
 
 @triton.jit
@@ -47,14 +46,16 @@ def _inverse(entry):
 
 @triton.jit
 def _hat(from_pixel, position, SAMPLING: tl.constexpr):
-    """Return a weight along one axis, in units of 2^-24 if bilinear, of coordinates relative to the input pixel.
+    """Return a weight along one axis, of coordinates relative to the input pixel.
 
     The weight is one minus the distance: to the bit what the forward computes, since it fits into a float32.
     """
-    distance = tl.abs((from_pixel >> GUARD_BITS).to(tl.int32))
+    distance = (from_pixel >> GUARD_BITS).to(tl.int32)
     if SAMPLING.mode == "nearest":
+        distance = tl.abs(distance)
         return ((distance < HALF_PIXEL) | ((distance == HALF_PIXEL) & (position % 2 == 0))).to(tl.float32)
-    return tl.maximum(-distance + PIXEL, 0).to(tl.float32)
+    # NVIDIA's GPUs have one instruction for all of it but the conversion.
+    return tl.clamp(1 - tl.abs(distance.to(tl.float32)) * UNIT, 0.0, 1.0)
 
 
 @triton.jit
@@ -89,14 +90,13 @@ def _gather(
         y_corner = coordinate(y_fixed, left, top) - (i0.to(tl.int64) << ROW_BITS)
         from_x = x_corner - (dj.to(tl.int64) << ROW_BITS) + x_fixed[0] * across + x_fixed[1] * down
         from_y = y_corner - (di.to(tl.int64) << ROW_BITS) + y_fixed[0] * across + y_fixed[1] * down
-        unit: tl.constexpr = 1.0 if SAMPLING.mode == "nearest" else UNIT * UNIT
         # At the end of a row of candidates, back to its first column and on to the next row.
         x_turn, y_turn = x_fixed[1] - x_fixed[0] * columns, y_fixed[1] - y_fixed[0] * columns
         for _ in range(rows):
             in_rows = row.to(tl.uint32) < h.to(tl.uint32)
             for step in range(columns):
                 here = column + step
-                weight = _hat(from_x, j, SAMPLING) * _hat(from_y, i, SAMPLING) * unit
+                weight = _hat(from_x, j, SAMPLING) * _hat(from_y, i, SAMPLING)
                 read = (weight > 0) & in_rows & (here.to(tl.uint32) < w.to(tl.uint32))
                 at = pixel_offset(row, here, grad_h, grad_w, BUILD)
                 totals = add(totals, grad, channel, grad_c, at, weight, read, BUILD)
@@ -125,8 +125,7 @@ def image_gradient_kernel(
     GROUPS: tl.constexpr = BUILD.groups
     channel_group = tl.program_id(0) // programs
     n, j0, first_row, end_row = tile_of(tl.program_id(0) - channel_group * programs, tiles, tile_rows, H, W, BUILD)
-    lane = tl.arange(0, BLOCK)
-    dj, di = lane % BUILD.tile_width, lane // BUILD.tile_width
+    dj, di = lanes_of(BUILD)
     channel = channel_group * (GROUPS * VECTOR) + tl.arange(0, VECTOR)
     in_columns = j0 + dj < W
     if are_usual(inverses, n * transforms, transforms):

@@ -24,9 +24,9 @@ from supervised_st._sampler.kernels.coordinates import (
     float_row,
     sources,
 )
-from supervised_st._sampler.kernels.forward import RUNTIME, output_pointers, pixel_offset, tile_of
 from supervised_st._sampler.kernels.image_gradient import add
 from supervised_st._sampler.kernels.inverse import SLACK, are_usual, count_unusual, invert, is_worth_it
+from supervised_st._sampler.kernels.tiles import RUNTIME, lanes_of, output_pointers, pixel_offset, tile_of
 
 # Most mirror cells that are searched one by one; for transforms that reach more, all are searched at once.
 MIRROR_CELLS = tl.constexpr(64)
@@ -317,8 +317,7 @@ def image_search_kernel(
     BLOCK: tl.constexpr = BUILD.block
     VECTOR: tl.constexpr = BUILD.vector
     GROUPS: tl.constexpr = BUILD.groups
-    lane = tl.arange(0, BLOCK)
-    dj, di = lane % BUILD.tile_width, lane // BUILD.tile_width
+    dj, di = lanes_of(BUILD)
     if inverses is not None:
         work = tl.where(count_unusual(inverses, entries) > 0, work, 0)
     for program in range(tl.program_id(0), work, tl.num_programs(0)):

@@ -3,26 +3,9 @@
 import triton
 import triton.language as tl
 
-from supervised_st._sampler.kernels.coordinates import (
-    GUARD_BITS,
-    block_range,
-    coordinate,
-    fixed_row,
-    pixel_range,
-    pixels_per_pixel,
-    sources,
-    split_fixed,
-)
-from supervised_st._sampler.kernels.forward import (
-    RUNTIME,
-    channel_constants,
-    classify,
-    inside_offset,
-    pixel_offset,
-    rescaled,
-    taps,
-    tile_of,
-)
+from supervised_st._sampler.kernels.coordinates import pixel_range, pixels_per_pixel
+from supervised_st._sampler.kernels.forward import channel_constants, rescaled, taps
+from supervised_st._sampler.kernels.tiles import RUNTIME, all_sources, inside_sources, pixel_offset, start, visit
 
 
 @triton.jit
@@ -67,14 +50,14 @@ def _block_slopes(
 
 
 @triton.jit
-def _sums(total, rows, dx, dy, first_column, first_row):
+def _sums(total, rows, lanes, first_column, first_row):
     """Return the sums of ``g * column``, ``g * row`` and ``g``.
 
     ``total`` is the sum of ``g`` over blocks, ``rows`` that of ``g`` times a block's first row in the tile.
     """
     count = tl.sum(total).to(tl.float64)
-    across = tl.sum(total * dx.to(total.dtype)[:, None]).to(tl.float64)
-    down = tl.sum(rows + total * dy.to(total.dtype)[:, None]).to(tl.float64)
+    across = tl.sum(total * lanes[0].to(total.dtype)[:, None]).to(tl.float64)
+    down = tl.sum(rows + total * lanes[1].to(total.dtype)[:, None]).to(tl.float64)
     return across + count * first_column, down + count * first_row, count
 
 
@@ -114,49 +97,34 @@ def theta_gradient_kernel(
     """
     BLOCK: tl.constexpr = BUILD.block
     VECTOR: tl.constexpr = BUILD.vector
-    m, first_column, first_row, end_row = tile_of(tl.program_id(0), tiles, tile_rows, h, w, BUILD)
+    m, tile, lanes, x_axis, y_axis = start(theta, tiles, tile_rows, H, W, h, w, SAMPLING, BUILD)
     theta += m * 6
-    x_fixed = fixed_row(theta, W, w, h, SAMPLING, BUILD)
-    y_fixed = fixed_row(theta + 3, H, w, h, SAMPLING, BUILD)
-    x_range = block_range(x_fixed, BUILD.tile_width, BUILD.block_rows)
-    y_range = block_range(y_fixed, BUILD.tile_width, BUILD.block_rows)
-    first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
     image += (m // transforms) * stride_n
     grad += m * grad_n
-
-    lane = tl.arange(0, BUILD.block)
-    dx, dy = lane % BUILD.tile_width, lane // BUILD.tile_width
-    x_step, y_step = x_fixed[0] * dx + x_fixed[1] * dy, y_fixed[0] * dx + y_fixed[1] * dy
-    last_column = tl.minimum(first_column + BUILD.tile_width, w) - 1
-    in_columns = first_column + dx <= last_column
-    pixel = pixel_offset(dy, dx, grad_h, grad_w, BUILD)
+    first_channel = tl.program_id(1) * (passes * BUILD.groups * BUILD.vector)
+    first_column, _, first_row, end_row = tile
+    pixel = pixel_offset(lanes[1], lanes[0], grad_h, grad_w, BUILD)
     zero = tl.zeros((BLOCK, VECTOR), BUILD.acc)
     total_x, total_y, rows_x, rows_y = zero, zero, zero, zero
     for down in range(0, end_row - first_row, BUILD.block_rows):
         block_row = first_row + down
-        live = (in_columns & (dy < end_row - block_row))[:, None]
-        x_corner = coordinate(x_fixed, first_column, block_row)
-        y_corner = coordinate(y_fixed, first_column, block_row)
-        inside, outside = classify(x_fixed, y_fixed, x_range, y_range, x_corner, y_corner, H, W, BUILD)
+        live, corner, inside, outside = visit(block_row, tile, lanes, x_axis, y_axis, H, W, SAMPLING, BUILD)
         if SAMPLING.padding_mode == "border" or SAMPLING.padding_mode == "reflection":
             # Their slope is zero on the first pixel too.
-            inside &= pixel_range(x_range, x_corner)[0] > 0
-            inside &= pixel_range(y_range, y_corner)[0] > 0
+            inside &= pixel_range(x_axis[1], corner[0])[0] > 0
+            inside &= pixel_range(y_axis[1], corner[1])[0] > 0
         block = grad + (block_row.to(tl.int64) * grad_h + first_column.to(tl.int64) * grad_w)
         block_x, block_y = zero, zero
         if inside:
-            x0, wx = split_fixed((x_corner + x_step) >> GUARD_BITS, SAMPLING, BUILD)
-            y0, wy = split_fixed((y_corner + y_step) >> GUARD_BITS, SAMPLING, BUILD)
-            offset = inside_offset(y0, x0, stride_h, stride_w, BUILD)
+            x0, wx, y0, wy, offset = inside_sources(corner, x_axis, y_axis, stride_h, stride_w, SAMPLING, BUILD)
             block_x, block_y = _block_slopes(
                 block, image, fill, mean, std, x0, y0, wx, wy, offset, pixel, live, first_channel, passes,
                 H, W, grad_c, stride_c, stride_h, stride_w, SAMPLING, BUILD, True,
             )  # fmt: skip
-        elif (outside & (SAMPLING.padding_mode == "zeros" or SAMPLING.padding_mode == "fill")) == 0:
-            column = tl.minimum(first_column + dx, last_column)
-            row = tl.minimum(block_row + dy, end_row - 1)
-            x, y, undefined = sources(theta, x_fixed, y_fixed, column, row, H, W, h, w, SAMPLING, BUILD)
-            offset = pixel_offset(y[0], x[0], stride_h, stride_w, BUILD)
+        elif outside == 0:
+            x, y, undefined, offset = all_sources(
+                block_row, theta, tile, lanes, x_axis, y_axis, H, W, h, w, stride_h, stride_w, SAMPLING, BUILD
+            )
             block_x, block_y = _block_slopes(
                 block, image, fill, mean, std, x[0], y[0], x[1], y[1], offset, pixel, live, first_channel, passes,
                 H, W, grad_c, stride_c, stride_h, stride_w, SAMPLING, BUILD, False,
@@ -174,8 +142,8 @@ def theta_gradient_kernel(
         rows_x += block_x * down
         rows_y += block_y * down
     to = out + (tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)) * 6
-    x_sums = _sums(total_x, rows_x, dx, dy, first_column, first_row)
-    y_sums = _sums(total_y, rows_y, dx, dy, first_column, first_row)
+    x_sums = _sums(total_x, rows_x, lanes, first_column, first_row)
+    y_sums = _sums(total_y, rows_y, lanes, first_column, first_row)
     _store_sums(to, x_sums, W, w, h, SAMPLING, ALONE)
     _store_sums(to + 3, y_sums, H, w, h, SAMPLING, ALONE)
 
