@@ -25,9 +25,10 @@ from benchmarks.records import origin, provenance, results_file
 from benchmarks.saving import Results, save
 from benchmarks.tolerances import RANDOM_TRANSFORMS
 from examples.mpii_cooking.formats import markdown_table
+from supervised_st.types import Backend
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-DEFAULT = {"cpu": "aten", "cuda": "triton"}  # the backend that "auto" chooses for bilinear sampling
+DEFAULT: dict[str, Backend] = {"cpu": "aten", "cuda": "triton"}  # what "auto" chooses for bilinear sampling
 PER_BATCH = 40  # cases of equal sizes, which one call samples
 LARGEST_SCALE, LARGEST_SHIFT = 4.0, 1.5
 SMALLEST_SIDE, LARGEST_SIDE = 4, 127
@@ -63,8 +64,9 @@ def cast_baseline(image: Tensor, theta: Tensor, size: tuple[int, int], align_cor
 
 def contestants(device: str) -> dict[str, Sample]:
     """Return two backends of the library, and the baseline."""
-    backends = {name: partial(library, backend=name) for name in (DEFAULT[device], "reference")}
-    return {**backends, "baseline": cast_baseline}
+    default = DEFAULT[device]
+    reference = partial(library, backend="reference")
+    return {default: partial(library, backend=default), "reference": reference, "baseline": cast_baseline}
 
 
 def random_transforms(dtype: str, device: str, cases: int) -> Results:

@@ -32,12 +32,14 @@ from benchmarks.records import Measured, provenance, results_file
 from benchmarks.saving import Row, save
 from supervised_st import Glimpse, HardSwitch, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample
 from supervised_st.geometry import PARAMETERIZATIONS, distortion, window_iou
+from supervised_st.types import Parameterization
 
 Groups = list[dict[str, Any]]
 GUIDED, FREE, BATCH = 400, 400, 32
 TRAINING_SCENES, TEST_SCENES = 2048, 512
 NETWORKS = {"narrow": 6, "medium": 10, "wide": 16}  # filters of the localization network's first layer
-COMPARED, COMPARED_KINDS = "medium", ("affine", "crop3")  # with these, every way to go on is tried
+COMPARED = "medium"  # with this network and the kinds below, every way to go on is tried
+COMPARED_KINDS: tuple[Parameterization, ...] = ("affine", "crop3")
 OPTIMIZERS: dict[str, Callable[[Groups], Optimizer]] = {
     "Adam": partial(Adam, lr=2e-3),
     "AdamW": partial(AdamW, lr=1e-3),
@@ -61,7 +63,7 @@ class Setting:
     """One training with guidance, from which several others go on."""
 
     task: str
-    parameterization: str
+    parameterization: Parameterization
     network: str
     optimizer: str
     seed: int

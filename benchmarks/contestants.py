@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks.cases import Case
 from benchmarks.measure import Call
 from supervised_st import affine_sample
+from supervised_st.types import Backend
 
 # (image, theta, size, align_corners) to the sampled image
 Sample = Callable[[Tensor, Tensor, tuple[int, int], bool], Tensor]
@@ -43,7 +44,7 @@ def _is_half(case: Case) -> bool:
     return case.dtype in ("float16", "bfloat16")
 
 
-def contestants(backend: str = "auto", compiler: str = "inductor") -> list[Contestant]:
+def contestants(backend: Backend = "auto", compiler: str = "inductor") -> list[Contestant]:
     """Return all contestants, the library first; ``backend`` is the library's, ``compiler`` that of `torch.compile`."""
     own = partial(library, backend=backend)
     return [
@@ -81,7 +82,7 @@ def contestants(backend: str = "auto", compiler: str = "inductor") -> list[Conte
 
 
 def library(
-    image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool, *, backend: str = "auto"
+    image: Tensor, theta: Tensor, size: tuple[int, int], align_corners: bool, *, backend: Backend = "auto"
 ) -> Tensor:
     """Sample by `affine_sample`."""
     mean, std = (MEAN, STD) if image.dtype == torch.uint8 else (None, None)

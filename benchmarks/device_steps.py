@@ -34,6 +34,7 @@ from benchmarks.records import Measured, provenance
 from benchmarks.saving import Row, save
 from benchmarks.timing_tables import line
 from supervised_st._sampler import kernels, launches
+from supervised_st.types import Backend
 
 WARMED_IMAGES = 16  # a kernel is the same for any larger batch that 16 divides
 
@@ -43,7 +44,7 @@ class Bench:
     """What measures."""
 
     device: str
-    backend: str  #: of the library
+    backend: Backend  #: of the library
     compiler: str  #: of compiled contestants
     gauges: Gauges
     rounds: int

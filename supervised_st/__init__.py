@@ -8,6 +8,7 @@ from supervised_st.monitor import DistortionMonitor as DistortionMonitor
 from supervised_st.motion import MotionWindow as MotionWindow
 from supervised_st.motion import MotionWindowTarget as MotionWindowTarget
 from supervised_st.motion import WindowProfile as WindowProfile
+from supervised_st.pasting import paste as paste
 from supervised_st.pooling import TemporalCorrelationPooling as TemporalCorrelationPooling
 from supervised_st.sampling import affine_sample as affine_sample
 from supervised_st.schedules import Always as Always

@@ -7,10 +7,9 @@ from operator import index
 import torch
 from torch import Tensor
 
-FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-Size = int | Sequence[int]
-"""``(height, width)`` in pixels, or one number for a square."""
+from supervised_st.types import Size
 
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
 
 
@@ -68,7 +67,7 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
     shape = tuple(tensor.shape)
     if axes[0] == "...":
         axes = axes[1:]
-        shape = shape[-len(axes) :]
+        shape = shape[max(len(shape) - len(axes), 0) :]
     sizes = dict(known)
     fits = len(shape) == len(axes)
     for axis, size in zip(axes, shape, strict=False):

@@ -12,10 +12,11 @@ from supervised_st import schedules
 from supervised_st._checks import check_choice, check_floating, check_shape
 from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
-from supervised_st._sampler.tensors import give_lasting
+from supervised_st._sampler.tensors import give_lasting, has_values, is_transformed
 from supervised_st._settings import shown_settings
 from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
+from supervised_st.types import Loss
 
 if not TYPE_CHECKING:
     _MOVED = ("Schedule", "Always", "HardSwitch", "LinearAnneal", "Plateau")
@@ -34,6 +35,7 @@ class WindowLike(Protocol):
         """``[batch]``, the weight of each sample."""
 
 
+_FARTHEST = 16.0  # a target's shift, in halves of the image's side; farther ones are numbers of pixels
 _MANY_CALLS = 1000  # of `objective` without a step: far more than sub-batches are accumulated for one step
 
 Target = Tensor | WindowLike
@@ -65,11 +67,13 @@ class RegressiveGuidance(nn.Module):
     ``free_pace`` of that. Without any guidance before, a transformer moves at the full rate.
 
     Args:
-        loss: per sample; the mean over the batch is taken afterwards.
+        loss: per region; the mean over all batch axes is taken afterwards.
             ``"l1"``, the paper's: ``sum_k |theta_k - target_k|`` over the six entries;
             ``"corner_l1"``: the L1 distance between the corners of both regions, summed over the four corners;
             ``"grid_mse"``: the mean squared distance between the input points of both, over the output square:
-            ``||dA||_F^2 / 3 + ||dt||^2``, since ``E[x^2] = 1/3`` and ``E[x] = E[xy] = 0`` on ``[-1, 1]^2``.
+            ``||dA||_F^2 / 3 + ||dt||^2``, since ``E[x^2] = 1/3`` and ``E[x] = E[xy] = 0`` on ``[-1, 1]^2``;
+            or a function from theta and target, ``[... 2 3]``, to the losses ``[...]``, such as
+            ``lambda theta, target: 1 - geometry.window_iou(theta, target)``.
         schedule: how strength falls with the optimizer steps; `Always` if None.
         weight: factor of the loss at full strength, finite and not negative.
         joint: train the task too while guidance is on. The paper does not.
@@ -86,9 +90,11 @@ class RegressiveGuidance(nn.Module):
         lowers the localization network's rate at the switch, too, from 1e-3 to 1e-6.
     """
 
+    __call__: Callable[..., Tensor]  # nn.Module's call returns anything
+
     def __init__(
         self,
-        loss: str = "l1",
+        loss: Loss | Callable[[Tensor, Tensor], Tensor] = "l1",
         *,
         schedule: schedules.Schedule | None = None,
         weight: float = 1.0,
@@ -96,7 +102,8 @@ class RegressiveGuidance(nn.Module):
         free_pace: float = 0.1,
     ) -> None:
         super().__init__()
-        check_choice("loss", loss, _LOSSES)
+        if not callable(loss):
+            check_choice("loss", loss, _LOSSES)
         if not 0 <= weight < math.inf:
             raise ValueError(f"weight must be finite and not negative, got {weight}")
         self.loss, self.weight, self.joint = loss, weight, joint
@@ -164,26 +171,29 @@ class RegressiveGuidance(nn.Module):
         The mean is over the batch, not over the confidence, so that sub-batches add up to the full batch.
 
         Args:
-            theta: ``[batch 2 3]``, floating point, what the transformer predicts.
-            target: ``[batch 2 3]``, floating point, where it should look.
-            confidence: ``[batch]``, the weight of each sample; 1 if None. Samples of confidence 0 may have any target,
-                NaN too.
+            theta: ``[batch [frame] [region] 2 3]``, floating point, what the transformer predicts.
+            target: in the shape of theta, floating point, where it should look.
+            confidence: ``[batch [frame] [region]]``, the weight of each region; 1 if None. Regions of confidence 0 may
+                have any target, NaN too.
         """
         strength = self.strength
         if strength == 0:
             return theta.new_zeros(())
-        batch = check_shape("theta", theta, "batch 2 3")["batch"]
-        check_shape("target", target, "batch 2 3", batch=batch)
+        check_shape("theta", theta, "... 2 3")
         check_floating("theta", theta)
-        check_floating("target", target)
-        difference = theta - target.detach()
-        if confidence is None:
-            losses = _LOSSES[self.loss](difference)
-        else:
-            check_shape("confidence", confidence, "batch", batch=batch)
-            difference = difference.masked_fill((confidence == 0)[:, None, None], 0)  # 0 times NaN would be NaN
-            losses = _LOSSES[self.loss](difference) * confidence
-        loss = losses.sum() / max(batch, 1)
+        _check_target(target, theta)
+        target = target.detach()
+        if confidence is not None:
+            if confidence.shape != theta.shape[:-2]:
+                raise ValueError(f"confidence must have shape {tuple(theta.shape[:-2])}, got {tuple(confidence.shape)}")
+            target = torch.where((confidence == 0)[..., None, None], theta.detach(), target)  # 0 times NaN would be NaN
+        losses = self.loss(theta, target) if callable(self.loss) else _LOSSES[self.loss](theta - target)
+        if losses.shape != theta.shape[:-2]:
+            raise ValueError(
+                f"loss must return one number per region, {tuple(theta.shape[:-2])}, got {tuple(losses.shape)}"
+            )
+        weighted = losses if confidence is None else losses * confidence
+        loss = weighted.sum() / max(weighted.numel(), 1)
         if loss.requires_grad:  # a validation loss must not move the schedule
             give_lasting(self.schedule.observe, loss.detach())
         return strength * loss
@@ -209,9 +219,9 @@ class RegressiveGuidance(nn.Module):
         Args:
             transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``. Only
                 a module is slowed down. Several transformers may share one guidance, with one ``step`` for all.
-            image: ``[batch channel height width]``.
-            target: theta ``[batch 2 3]``, a `MotionWindow`, or a function without arguments that returns either. It is
-                neither read nor called while guidance is off, and may then be None.
+            image: ``[batch [frame] channel height width]``.
+            target: theta ``[batch [frame] [region] 2 3]``, a `MotionWindow`, or a function without arguments that
+                returns either. It is neither read nor called while guidance is off, and may then be None.
             task: maps the transformer's `Glimpse` to the task's loss.
         """
         if not callable(task):
@@ -221,11 +231,10 @@ class RegressiveGuidance(nn.Module):
         if self.strength == 0:
             return task(transformer(image))
         theta_and_confidence = self._resolve(target)
-        guide: Callable[..., Tensor] = self
         if not self.joint:
-            return guide(transformer.localize(image), *theta_and_confidence)
+            return self(transformer.localize(image), *theta_and_confidence)
         glimpse: Any = transformer(image)
-        return task(glimpse) + guide(glimpse.theta, *theta_and_confidence)
+        return task(glimpse) + self(glimpse.theta, *theta_and_confidence)
 
     def extra_repr(self) -> str:
         """Return the settings that differ from their defaults, and whether guidance is on and why, for ``repr``."""
@@ -289,17 +298,39 @@ class RegressiveGuidance(nn.Module):
         if isinstance(found, nn.Module):
             raise TypeError(f"target must be a window, such as lambda: target(flow), got the module {kind}")
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
-            raise TypeError(f"target must be theta, a MotionWindow or a function that returns either, got {kind}")
+            raise TypeError(
+                f"target must be a tensor theta, a MotionWindow or a function that returns either, got {kind}"
+            )
         return found.theta, found.confidence
+
+
+def _check_target(target: Tensor, theta: Tensor) -> None:
+    if isinstance(target, Tensor) and target.shape == (*theta.shape[:-2], 4):
+        raise ValueError(
+            f"target must be theta, {tuple(theta.shape)}, got windows {tuple(target.shape)}; "
+            "pass geometry.window_to_theta(windows, image_size)"
+        )
+    check_floating("target", target)
+    if target.shape != theta.shape:
+        raise ValueError(f"target must have shape {tuple(theta.shape)}, got {tuple(target.shape)}")
+    if target.device != theta.device:
+        raise ValueError(f"target must be on theta's device {theta.device}, got {target.device}")
+    if target.device.type == "cpu" and has_values(target) and not is_transformed(target):
+        farthest = target.detach()[..., 2].abs().nan_to_num(0, posinf=0).max().item() if target.numel() else 0.0
+        if farthest > _FARTHEST:
+            raise ValueError(
+                f"target must be theta, in which the image reaches from -1 to 1, got a shift of {farthest:g}; "
+                "if it is a matrix in pixels, pass geometry.matrix_to_theta(matrix, image_size, size)"
+            )
 
 
 def _grid_mse(difference: Tensor) -> Tensor:
     matrix, shift = difference[..., :2], difference[..., 2]
-    return matrix.square().sum((1, 2)) / 3 + shift.square().sum(1)
+    return matrix.square().sum((-2, -1)) / 3 + shift.square().sum(-1)
 
 
-_LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
-    "l1": lambda difference: difference.abs().sum((1, 2)),
-    "corner_l1": lambda difference: corners(difference).abs().sum((1, 2)),  # corners are linear in theta
+_LOSSES: dict[Loss, Callable[[Tensor], Tensor]] = {
+    "l1": lambda difference: difference.abs().sum((-2, -1)),
+    "corner_l1": lambda difference: corners(difference).abs().sum((-2, -1)),  # corners are linear in theta
     "grid_mse": _grid_mse,
 }

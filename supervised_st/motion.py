@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from supervised_st._checks import (
-    Size,
     check_choice,
     check_finite,
     check_floating,
@@ -30,6 +29,7 @@ from supervised_st._named_tuples import serializable
 from supervised_st._precision import check_float64
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import window_to_theta
+from supervised_st.types import Size
 
 _SMALLEST_TOTAL = 2.0**-900  # of a map that is rounded, so that the unit of rounding and its inverse are normal numbers
 _LINES = 128  # rows or columns that are summed at a time, so that they stay in the processor's cache

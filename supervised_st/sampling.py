@@ -9,7 +9,6 @@ from torch import Tensor
 
 from supervised_st._checks import (
     LONGEST_SIDE,
-    Size,
     check_choice,
     check_device,
     check_dtype,
@@ -22,18 +21,24 @@ from supervised_st._precision import check_float64
 from supervised_st._sampler import aten
 from supervised_st._sampler.antialias import affine_sample_antialiased
 from supervised_st._sampler.calls import call_of
-from supervised_st._sampler.options import IMAGE_DTYPES, MODES, PADDING_MODES, ChannelConstants, Sampling
+from supervised_st._sampler.labels import affine_sample_labels
+from supervised_st._sampler.options import (
+    BACKENDS,
+    IMAGE_DTYPES,
+    LABEL_DTYPES,
+    MODES,
+    PADDING_MODES,
+    ChannelConstants,
+    Sampling,
+)
 from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
-
-BACKENDS = ("auto", "reference", "aten", "triton")
+from supervised_st.types import Backend, Mode, PaddingMode, PerChannel, Size
 
 _HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
 
+_LARGEST_EXACT = 2.0**53  # up to here, floats hold all whole numbers
 _ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32
-
-PerChannel = float | Sequence[float] | Tensor
-"""One number, or one per channel."""
 
 
 def affine_sample(
@@ -41,14 +46,14 @@ def affine_sample(
     theta: Tensor,
     size: Size,
     *,
-    mode: str = "bilinear",
-    padding_mode: str = "zeros",
+    mode: Mode = "bilinear",
+    padding_mode: PaddingMode = "zeros",
     align_corners: bool = False,
     fill_value: PerChannel = 0.0,
     mean: PerChannel | None = None,
     std: PerChannel | None = None,
     antialias: bool = False,
-    backend: str = "auto",
+    backend: Backend = "auto",
 ) -> Tensor:
     """Sample each image at the positions that an affine transform gives the pixels of the output.
 
@@ -67,7 +72,9 @@ def affine_sample(
     float64, ``"reference"`` computes coordinates in float32: they may be off by 2^-20 of the image's side.
 
     Args:
-        image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8.
+        image: ``[batch channel height width]``, float64, float32, float16, bfloat16 or uint8; with ``mode="nearest"``
+            also bool, int8, int16, int32 or int64, for masks and labels. Or ``[channel height width]`` with theta
+            ``[2 3]``, for one image.
         theta: ``[batch 2 3]``, or ``[batch transform 2 3]`` for several transforms per image; images are not copied for
             them. Floating point, on the image's device; it is never rounded to the image's dtype.
         size: ``(h, w)`` of the output in pixels, or one number for a square.
@@ -98,7 +105,8 @@ def affine_sample(
 
     Returns:
         ``(batch, channel, h, w)``, or ``(batch, transform, channel, h, w)`` for several transforms, in the image's
-        dtype and memory layout (contiguous or channels_last). A uint8 image gives float32.
+        dtype and memory layout (contiguous or channels_last). A uint8 image gives float32. Labels are looked up and so
+        are exact; where a coordinate is NaN they are ``fill_value``. ``(channel, h, w)`` for one image.
 
     Raises:
         TypeError: if an argument has the wrong type or dtype.
@@ -118,14 +126,20 @@ def affine_sample(
             return call.sample(image, theta)
 
     sampling = check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
-    _check_tensors(image, theta)
+    check_dtype("image", image, (*IMAGE_DTYPES, *LABEL_DTYPES) if mode == "nearest" else IMAGE_DTYPES)
+    check_floating("theta", theta)
+    is_single = image.ndim == 3 and theta.ndim == 2
+    if is_single:
+        image, theta, call = image[None], theta[None], None
+    _check_shapes(image, theta)
     out_size = check_size("size", size)
     fill = _per_channel("fill_value", fill_value, image) if padding_mode == "fill" else None
-    constants = ChannelConstants(fill, *_normalization(mean, std, image))
+    constants = ChannelConstants(fill, *check_normalization(mean, std, image))
     if theta.dtype in (torch.float16, torch.bfloat16):
         theta, call = theta.float(), None
 
-    backend = _fastest_backend(image, theta, mode) if backend == "auto" else backend
+    if backend == "auto":
+        backend = _fastest_backend(image, theta, mode)
     sample = aten.affine_sample_aten if backend == "aten" else affine_sample_reference
     if backend == "triton":
         from supervised_st._sampler import fused  # Imports Triton only if it is used.
@@ -133,11 +147,15 @@ def affine_sample(
         sample = fused.affine_sample_fused
     if antialias:
         check_float64("image", image)
-        return affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
-    sampled = sample(image, theta, constants, out_size, sampling)
-    if call is not None and backend != "reference":
-        call.sample = (fused if backend == "triton" else aten).sampler(image, theta, out_size, sampling)
-    return sampled
+        sampled = affine_sample_antialiased(image, theta, constants, out_size, sampling, sample=sample)
+    elif image.dtype in LABEL_DTYPES:
+        check_float64("image", image)
+        sampled = affine_sample_labels(image, theta, fill, out_size, sampling, sample=sample)
+    else:
+        sampled = sample(image, theta, constants, out_size, sampling)
+        if call is not None and backend != "reference":
+            call.sample = (fused if backend == "triton" else aten).sampler(image, theta, out_size, sampling)
+    return sampled[0] if is_single else sampled
 
 
 def check_sampling(
@@ -161,17 +179,15 @@ def check_sampling(
     return Sampling(mode, padding_mode, align_corners)
 
 
-def _check_tensors(image: Tensor, theta: Tensor) -> None:
-    check_dtype("image", image, IMAGE_DTYPES)
+def _check_shapes(image: Tensor, theta: Tensor) -> None:
     sizes = check_shape("image", image, "batch channel height width")
-    check_floating("theta", theta)
     check_shape("theta", theta, "batch transform 2 3" if theta.ndim == 4 else "batch 2 3", batch=sizes["batch"])
     check_device("theta", theta, image)
     if min(sizes["height"], sizes["width"]) < 1 or max(sizes["height"], sizes["width"]) > LONGEST_SIDE:
         raise ValueError(f"image must have sides of 1 to {LONGEST_SIDE} pixels, got shape {tuple(image.shape)}")
 
 
-def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
+def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> Backend:
     """Return the fastest backend that supports these arguments on this device."""
     if not image.is_cuda:
         return "aten"
@@ -179,10 +195,10 @@ def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> str:
     return "triton" if has_kernel else "reference"
 
 
-def _normalization(
+def check_normalization(
     mean: PerChannel | None, std: PerChannel | None, image: Tensor
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return both as ``[channel]``, with its default for one that is not given; or None for both."""
+    """Return both, checked, as ``[channel]``, with its default for one that is not given; or None for both."""
     if mean is None and std is None:
         return None, None
     if image.dtype != torch.uint8:
@@ -190,6 +206,12 @@ def _normalization(
     mean, std = 0.0 if mean is None else mean, 1.0 if std is None else std
     if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
+    if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
+        largest = max((abs(number) for number in (*_numbers("mean", mean), *_numbers("std", std))), default=1)
+        if largest < 1:
+            raise ValueError(
+                f"mean and std must be in units of 0..255: multiply by 255, got mean={mean!r}, std={std!r}"
+            )
     return _per_channel("mean", mean, image), _per_channel("std", std, image)
 
 
@@ -204,8 +226,9 @@ def _numbers(name: str, value: float | Sequence[float]) -> list[float]:
 
 
 def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
-    """Return ``[channel]`` on the image's device, in the dtype that its values are blended in."""
-    channels, dtype = image.shape[1], torch.promote_types(image.dtype, torch.float32)
+    """Return ``[channel]`` on the image's device, in the dtype of its values when they are sampled."""
+    is_labels = image.dtype in LABEL_DTYPES
+    channels, dtype = image.shape[1], image.dtype if is_labels else torch.promote_types(image.dtype, torch.float32)
     if isinstance(value, Tensor):
         check_floating(name, value)
         check_device(name, value, image)
@@ -216,9 +239,16 @@ def _per_channel(name: str, value: PerChannel, image: Tensor) -> Tensor:
         return value.detach().to(dtype).expand(channels).contiguous()
     # Filled on the device: copying from the host would synchronize, and could not be captured in a CUDA graph.
     numbers = _numbers(name, value)
+    if is_labels and not all(_is_label(number, dtype) for number in numbers):
+        raise ValueError(f"{name} must be a label that {dtype} can hold, got {value!r}")
     if len(numbers) == 1:
         return image.new_full((channels,), numbers[0], dtype=dtype)
     if len(numbers) != channels:
         raise ValueError(f"{name} must be one number or one per channel ({channels}), got {len(numbers)}")
     # The empty tensor is for images without channels, because torch.cat needs at least one tensor.
     return torch.cat([image.new_empty(0, dtype=dtype), *(image.new_full((1,), n, dtype=dtype) for n in numbers)])
+
+
+def _is_label(number: float, dtype: torch.dtype) -> bool:
+    low, high = (0, 1) if dtype == torch.bool else (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
+    return number.is_integer() and low <= number <= high and abs(number) <= _LARGEST_EXACT

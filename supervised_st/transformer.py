@@ -3,21 +3,22 @@
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import Size, check_choice, check_dtype, check_shape, check_size
+from supervised_st._checks import check_choice, check_dtype, check_shape, check_size
 from supervised_st._deprecated import renamed_arguments
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
+from supervised_st._sampler.tensors import normalize
 from supervised_st._settings import shown_settings
 from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, theta_from_parameters
-from supervised_st.sampling import affine_sample, check_sampling
-
-_HEAD_INITS = ("level", "identity", "gaussian")
+from supervised_st.geometry.parameterizations import check_scale
+from supervised_st.sampling import affine_sample, check_normalization, check_sampling
+from supervised_st.types import Backend, HeadInit, Mode, PaddingMode, Parameterization, PerChannel, Scale, Size
 
 
 @serializable
@@ -26,6 +27,7 @@ class Glimpse(NamedTuple):
 
     image: Tensor  #: ``[batch channel height width]``, the sampled region at the output size
     theta: Tensor  #: ``[batch 2 3]``, the region: output to input coordinates, at least float32
+    # For clips and for several regions both have more batch axes: ``[batch [frame] [region] ...]``.
 
 
 class Resize(nn.Module):
@@ -33,6 +35,8 @@ class Resize(nn.Module):
 
     ``size`` is ``(height, width)`` in pixels, or one number for a square.
     """
+
+    __call__: Callable[..., Tensor]
 
     def __init__(self, size: Size) -> None:
         super().__init__()
@@ -62,6 +66,11 @@ class SupervisedSpatialTransformer(nn.Module):
         ``theta`` maps *output* to *input* coordinates, both ``(x, y)`` in ``[-1, 1]``. With ``align_corners=False`` it
         means the same region at every resolution, so it can be predicted on a small image and applied to a large one.
 
+    Images:
+        An image is ``[batch channel height width]``. Clips ``[batch frame channel height width]`` are treated frame by
+        frame. With ``regions=K`` each image has K regions. So theta is ``[batch [frame] [region] 2 3]``, and what is
+        seen is ``(batch, [frame,] [region,] channel, *size)``. uint8 images are normalized by ``mean`` and ``std``.
+
     Submodules, and so the names in a state dict, are ``downscale``, ``localization`` and ``head``. The head is a linear
     map from the features to the parameters of theta. It computes in at least float32, also under autocast. It is no
     ``nn.Linear``, so ``model.apply(init)`` with a function for linear layers leaves its start alone. If a function
@@ -71,15 +80,20 @@ class SupervisedSpatialTransformer(nn.Module):
         localization: maps the downscaled image to features ``(batch, features)``.
         size: ``(height, width)`` of the output in pixels, or one number for a square.
         features: number of features that ``localization`` returns.
+        regions: number of regions per image, None for a single one without an axis of its own. All start with the same
+            window, so each needs a target of its own, or features that differ, to become different.
         downscale: applied to the image before ``localization``, such as ``nn.MaxPool2d(4)`` or `Resize`; None: nothing.
         parameterization: the kind of ``theta``, a key of `geometry.PARAMETERIZATIONS`; the paper's is ``"affine"``.
         head_init: ``"level"`` starts with a centered window of side ``scale``, ``"identity"`` with the whole image,
             ``"gaussian"`` (the paper's) with weights of standard deviation 0.01 and zero biases.
-        scale: side of the window at the start for ``"level"``, and always for a translation, as a fraction of the
-            image's side; 224 / 896 for the paper's detail level.
+        scale: sides of the window at the start for ``"level"``, and always for a translation, as fractions of the
+            image's sides: ``(along height, along width)``, or one number for both; 224 / 896 for the paper's detail
+            level. ``crop3`` keeps their ratio. For a square window of p pixels in an image that is not square, pass
+            ``(p / height, p / width)``.
         bounds: smallest and largest side of the window, which then never leaves the image; see
             `geometry.theta_from_parameters`. The side at the start must lie strictly between them, because its
             gradient is zero at a bound.
+        mean, std: for uint8 images, in units of 0..255, as for `affine_sample`.
         mode, padding_mode, align_corners, fill_value, antialias, backend: as for `affine_sample`.
 
     Raises:
@@ -94,44 +108,52 @@ class SupervisedSpatialTransformer(nn.Module):
         position is left to learn.
     """
 
+    __call__: Callable[..., Glimpse]  # nn.Module's call returns anything
+
     def __init__(
         self,
         localization: nn.Module,
         size: Size,
         *,
         features: int,
+        regions: int | None = None,
         downscale: nn.Module | None = None,
-        parameterization: str = "affine",
-        head_init: str = "level",
-        scale: float = 1.0,
+        parameterization: Parameterization = "affine",
+        head_init: HeadInit = "level",
+        scale: Scale = 1.0,
         bounds: tuple[float, float] | None = None,
-        mode: str = "bilinear",
-        padding_mode: str = "zeros",
+        mean: PerChannel | None = None,
+        std: PerChannel | None = None,
+        mode: Mode = "bilinear",
+        padding_mode: PaddingMode = "zeros",
         align_corners: bool = False,
         fill_value: float | Sequence[float] = 0.0,
         antialias: bool = False,
-        backend: str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         super().__init__()
         check_choice("parameterization", parameterization, PARAMETERIZATIONS)
-        check_choice("head_init", head_init, _HEAD_INITS)
+        check_choice("head_init", head_init, get_args(HeadInit))
         check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
         if features < 1:
             raise ValueError(f"features must be positive, got {features}")
+        if regions is not None and regions < 1:
+            raise ValueError(f"regions must be positive, or None for a single region, got {regions}")
         self.size = check_size("size", size)
         self.parameterization, self.head_init, self.scale, self.bounds = parameterization, head_init, scale, bounds
         self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
         self.fill_value, self.antialias, self.backend = fill_value, antialias, backend
+        self.regions, self.mean, self.std = regions, mean, std
         self.downscale = nn.Identity() if downscale is None else downscale
         self.localization = localization
-        self.head = _Head(features, PARAMETERIZATIONS[parameterization])
+        self.head = _Head(features, PARAMETERIZATIONS[parameterization] * (regions or 1))
         self.reset_head()
 
     def reset_head(self) -> None:
         """Reset the head to the weights of ``head_init``."""
         bias = _initial_bias(self.head_init, self.parameterization, self.scale, self.bounds)
         with torch.no_grad():
-            self.head.bias.copy_(bias)
+            self.head.bias.copy_(bias.repeat(self.regions or 1))
         if self.head_init == "gaussian":
             nn.init.normal_(self.head.weight, std=0.01)
         else:
@@ -165,30 +187,65 @@ class SupervisedSpatialTransformer(nn.Module):
         return [{"params": rest, "lr": rate}, {"params": [self.head.bias], "lr": rate, "weight_decay": 0.0}]
 
     def localize(self, image: Tensor) -> Tensor:
-        """Predict where to look, without sampling: ``[batch channel height width]`` to theta ``[batch 2 3]``."""
-        batch = check_shape("image", image, "batch channel height width")["batch"]
-        features = self.localization(self.downscale(image))
+        """Predict where to look, without sampling.
+
+        The image is ``[batch [frame] channel height width]``, and theta ``[batch [frame] [region] 2 3]``.
+        """
+        frames = image.flatten(0, -4) if isinstance(image, Tensor) and image.ndim == 5 else image
+        batch = check_shape("image", frames, "batch channel height width")["batch"]
+        _check_channels_first(frames)
+        if frames.dtype == torch.uint8:
+            frames = normalize(frames, *check_normalization(self.mean, self.std, frames))
+        features = self.localization(self.downscale(frames))
         check_shape("localization's output", features, "batch features", batch=batch, features=self.head.in_features)
-        return theta_from_parameters(self.head(features), self.parameterization, scale=self.scale, bounds=self.bounds)
+        predicted = self.head(features)
+        if self.regions is not None:
+            predicted = predicted.reshape(batch, self.regions, PARAMETERIZATIONS[self.parameterization])
+        theta = theta_from_parameters(predicted, self.parameterization, scale=self.scale, bounds=self.bounds)
+        return theta.reshape(*image.shape[:2], *theta.shape[1:]) if image.ndim == 5 else theta
 
     def sample(self, image: Tensor, theta: Tensor) -> Tensor:
-        """Sample the region: ``[batch channel height width]``, theta ``[batch 2 3]`` to ``(batch, channel, *size)``."""
-        return affine_sample(
-            image,
-            theta,
+        """Sample regions of an image, or of feature maps of it, at the output size.
+
+        Args:
+            image: ``[batch [frame] channel height width]``.
+            theta: ``[batch [frame] [region] 2 3]``. Any number of regions may be sampled.
+
+        Returns:
+            ``(batch, [frame,] [region,] channel, *size)``.
+        """
+        is_clip = isinstance(image, Tensor) and image.ndim == 5
+        if is_clip and (not isinstance(theta, Tensor) or theta.shape[:2] != image.shape[:2]):
+            raise ValueError(
+                f"theta must be {(*image.shape[:2], 2, 3)}, or have regions before the last two axes, "
+                f"got {tuple(getattr(theta, 'shape', ()))}"
+            )
+        is_uint8 = isinstance(image, Tensor) and image.dtype == torch.uint8
+        sampled = affine_sample(
+            image.flatten(0, 1) if is_clip else image,
+            theta.flatten(0, 1) if is_clip else theta,
             self.size,
             mode=self.mode,
             padding_mode=self.padding_mode,
             align_corners=self.align_corners,
             fill_value=self.fill_value,
+            mean=self.mean if is_uint8 else None,
+            std=self.std if is_uint8 else None,
             antialias=self.antialias,
             backend=self.backend,
         )
+        return sampled.reshape(*image.shape[:2], *sampled.shape[1:]) if is_clip else sampled
 
-    def forward(self, image: Tensor) -> Glimpse:
-        """Predict where to look and sample there: ``[batch channel height width]`` to a `Glimpse`."""
+    def forward(self, image: Tensor, source: Tensor | None = None) -> Glimpse:
+        """Predict where to look and sample there.
+
+        Args:
+            image: ``[batch [frame] channel height width]``, on which to decide where to look.
+            source: what to sample there, ``[batch [frame] channel height width]``, such as feature maps of the image.
+                theta means the same region at every resolution (with ``align_corners=False``). None: the image.
+        """
         theta = self.localize(image)
-        return Glimpse(self.sample(image, theta), theta)
+        return Glimpse(self.sample(image if source is None else source, theta), theta)
 
     def extra_repr(self) -> str:
         """Return the size and the settings that differ from their defaults, for ``repr``."""
@@ -230,23 +287,34 @@ class _Head(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
+def _check_channels_first(image: Tensor) -> None:
+    """Raise ValueError for what can only be ``[batch height width channel]``."""
+    _, channels, height, width = image.shape
+    if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
+        raise ValueError(
+            f"image must be [batch channel height width], got shape {tuple(image.shape)}, which looks like "
+            "[batch height width channel]; pass image.permute(0, 3, 1, 2)"
+        )
+
+
 def _same_values(old: Tensor, new: Tensor) -> bool:
     """Compare what ``apply`` may have moved to another device or dtype; meta tensors have no values to lose."""
     return old.is_meta or new.is_meta or torch.equal(old.to(new), new)
 
 
-def _initial_bias(head_init: str, kind: str, scale: float, bounds: tuple[float, float] | None) -> Tensor:
-    if scale <= 0:
-        raise ValueError(f"scale must be positive, got {scale}")
-    side = 1.0 if head_init == "identity" else scale
-    wanted = torch.tensor([[side, 0, 0], [0, side, 0]], dtype=torch.float64, device="cpu")
+def _initial_bias(
+    head_init: HeadInit, kind: Parameterization, scale: Scale, bounds: tuple[float, float] | None
+) -> Tensor:
+    height, width = (1.0, 1.0) if head_init == "identity" else check_scale(scale)
+    wanted = torch.tensor([[width, 0, 0], [0, height, 0]], dtype=torch.float64, device="cpu")
     is_random = head_init == "gaussian"
     zeros = torch.zeros(PARAMETERIZATIONS[kind], dtype=torch.float64, device="cpu")
-    bias = zeros if is_random else parameters_from_theta(wanted, kind, bounds=bounds)
+    bias = zeros if is_random else parameters_from_theta(wanted, kind, scale=scale, bounds=bounds)
     reached = theta_from_parameters(bias, kind, scale=scale, bounds=bounds)
     if not is_random and not torch.allclose(reached, wanted, rtol=0, atol=1e-9):
+        sides = f"side {width}" if width == height else f"sides {(height, width)}"
         raise ValueError(
-            f"head_init={head_init!r} starts with side {side}; parameterization={kind!r} with scale={scale} must be "
+            f"head_init={head_init!r} starts with {sides}; parameterization={kind!r} with scale={scale} must be "
             f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient"
         )
     return bias

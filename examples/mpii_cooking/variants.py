@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Self
 
+from supervised_st.types import HeadInit
+
 
 class Modality(StrEnum):
     """What networks read."""
@@ -70,7 +72,7 @@ class Traits:
     group: Group
     phase: Phase = Phase.JOINT  # the last one of its training
     window: Window = Window.TRANSFORMER
-    head: str = "gaussian"  # how the head of its localization network starts: at random, as in the paper (sec. 4)
+    head: HeadInit = "gaussian"  # how the head of its localization network starts: at random, as in the paper (sec. 4)
     pace: float = 1.0  # multiplies the rate of its localization network in joint training
     guidance: Guidance = Guidance.OFF
     is_frozen: bool = False  # whether its transformer stays as guidance left it

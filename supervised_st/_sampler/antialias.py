@@ -4,18 +4,13 @@ The sum over a box is a difference of a summed-area table between its corners. P
 bilinear between whole pixels and bilinear sampling of it is exact, for boxes of any size at the same cost.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supervised_st._sampler.options import ChannelConstants, Sampling
+from supervised_st._sampler.options import ChannelConstants, Sampler, Sampling
 from supervised_st._sampler.reference import pixel_transform
 from supervised_st._sampler.tensors import has_values, is_transformed, lay_out, normalize
-
-Sampler = Callable[[Tensor, Tensor, ChannelConstants, tuple[int, int], Sampling], Tensor]
-"""A backend, such as :func:`supervised_st._sampler.reference.affine_sample_reference`."""
 
 # Limit of a footprint's squared side in pixels, so that areas and their derivatives are finite for every theta.
 _LARGEST_SQUARE = 1e36

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from supervised_st import RegressiveGuidance, Resize, TemporalCorrelationPooling, affine_sample
+from supervised_st import RegressiveGuidance, Resize, TemporalCorrelationPooling, affine_sample, paste
 from supervised_st.geometry import (
     PARAMETERIZATIONS,
     compose,
@@ -99,6 +99,10 @@ def test_a_nan_coordinate_still_reaches_the_gradient_of_its_own_theta_only():
 def test_geometry_and_losses(function):
     gradients(function, THETAS)
     gradients(function, THETAS.float())
+
+
+def test_pasting_where_some_regions_have_no_area():
+    gradients(lambda theta: paste(torch.ones(2, 1, 2, 2), theta, torch.zeros(2, 1, 4, 4)), THETAS[:2].float())
 
 
 @pytest.mark.parametrize("kind", PARAMETERIZATIONS)

@@ -12,12 +12,17 @@ from supervised_st import (
     SupervisedSpatialTransformer,
     TemporalCorrelationPooling,
     affine_sample,
+    paste,
 )
 from supervised_st.geometry import (
+    components_from_theta,
     compose,
     distortion,
+    matrix_to_theta,
     parameters_from_theta,
+    theta_from_components,
     theta_from_parameters,
+    theta_to_matrix,
     theta_to_window,
     window_iou,
     window_to_theta,
@@ -67,9 +72,11 @@ CALLS = {
     "antialias": lambda: affine_sample(IMAGE, THETA, 2, antialias=True),
     "fill": lambda: affine_sample(IMAGE, THETA, 2, padding_mode="fill", fill_value=(1.0, 2.0, 3.0)),
     "bytes": lambda: affine_sample(PIXELS, THETA, 2, mean=3.0, std=(1.0, 2.0, 3.0)),
+    "components": lambda: theta_from_components(components_from_theta(THETA, 6, 4), 6, 4),
     "compose": lambda: compose(THETA, THETA),
     "distortion": lambda: distortion(THETA, (6, 7), 4),
     "guidance": guided,
+    "labels": lambda: affine_sample(PIXELS.int(), THETA, 4, mode="nearest"),
     "layer": lambda: LOOK(IMAGE),
     "median_gamma": lambda: median_gamma(CLIPS),
     "monitor": lambda: DistortionMonitor(LOOK, IMAGE).history[0].motion,
@@ -81,6 +88,8 @@ CALLS = {
     "parameters": lambda: theta_from_parameters(
         parameters_from_theta(THETA, "translation", bounds=(0.1, 0.9)), "translation", scale=0.6, bounds=(0.1, 0.9)
     ),
+    "paste": lambda: paste(IMAGE, THETA, IMAGE),
+    "pixels": lambda: matrix_to_theta(theta_to_matrix(THETA, 6, 4), 6, 4),
     "pooling": lambda: TemporalCorrelationPooling("rbf", gamma=1.0)(CLIPS),
     "pooling of a clip in parts": accumulated,
     "resize": lambda: Resize(3)(IMAGE),

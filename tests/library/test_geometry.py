@@ -86,6 +86,7 @@ def test_mixing_the_conventions_drifts_by_a_fraction_of_a_pixel():
     assert drift.abs().max().item() == pytest.approx(0.749, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:windows .* reach out of the image")
 @CONVENTIONS
 @settings(max_examples=40, deadline=None)
 @given(
@@ -375,3 +376,23 @@ def test_bad_arguments_are_named(function, arguments, error, match):
 def test_impossible_bounds_are_named(kind, scale, bounds, match):
     with pytest.raises(ValueError, match=match):
         theta_from_parameters(torch.zeros(PARAMETERIZATIONS[kind]), kind, scale=scale, bounds=bounds)
+
+
+@pytest.mark.parametrize("bounds", [None, (0.1, 0.9)])
+@pytest.mark.parametrize("kind", ["crop3", "translation"])
+def test_windows_with_square_pixels_in_an_image_that_is_not_square(kind, bounds):
+    """The window (37, 20, 28, 28) of a 112 x 149 image is reached; with one number for both axes it is not."""
+    image_size, window = (112, 149), torch.tensor([37.0, 20.0, 28.0, 28.0], dtype=torch.float64)
+    theta, scale = window_to_theta(window, image_size), (28 / 112, 28 / 149)
+    parameters = parameters_from_theta(theta, kind, scale=scale, bounds=bounds)
+    torch.testing.assert_close(theta_from_parameters(parameters, kind, scale=scale, bounds=bounds), theta)
+    stretched = theta_from_parameters(parameters_from_theta(theta, kind), kind, scale=0.25)
+    assert window_iou(stretched, theta) < 0.77
+
+
+@pytest.mark.parametrize(
+    ("scale", "error"), [((1.0, 2.0, 3.0), TypeError), ("ab", TypeError), ((0.5, 0.0), ValueError), (-1.0, ValueError)]
+)
+def test_impossible_scales_are_named(scale, error):
+    with pytest.raises(error, match=r"scale must be one positive number, or two, \(along height, along width\), got"):
+        theta_from_parameters(torch.zeros(2), "translation", scale=scale)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from supervised_st.geometry import corners, window_to_theta
+from supervised_st.geometry import corners, window_iou, window_to_theta
 from supervised_st.guidance import RegressiveGuidance
 from supervised_st.schedules import HardSwitch, Plateau
 from supervised_st.transformer import SupervisedSpatialTransformer
@@ -47,7 +47,8 @@ def batch(count=4, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     image = torch.randn(count, 3, 9, 9, generator=generator, dtype=dtype)
     labels = torch.randint(0, 3, (count,), generator=generator)
-    target = window_to_theta(torch.randint(0, 5, (count, 4), generator=generator) + torch.tensor([0, 0, 4, 4]), (9, 9))
+    corner = torch.randint(0, 5, (count, 2), generator=generator)
+    target = window_to_theta(torch.cat([corner, torch.full_like(corner, 5)], 1), (9, 9))
     return image, labels, target.to(dtype)
 
 
@@ -293,7 +294,7 @@ def test_bad_options_are_named(make, match):
 @pytest.mark.parametrize(
     ("theta", "target", "confidence", "error", "match"),
     [
-        ((2, 6), (2, 6), None, ValueError, "theta must have shape (batch, 2, 3), got (2, 6)"),
+        ((2, 6), (2, 6), None, ValueError, "theta must have shape (..., 2, 3), got (2, 6)"),
         ((2, 2, 3), (1, 2, 3), None, ValueError, "target must have shape (2, 2, 3), got (1, 2, 3)"),
         ((2, 2, 3), (2, 2, 3), (2, 1), ValueError, "confidence must have shape (2,), got (2, 1)"),
     ],
@@ -311,7 +312,7 @@ def test_wrong_targets_are_named():
     with pytest.raises(ValueError, match=r"target must be given while guidance is on \(strength 1\), got None"):
         guidance.objective(model.transformer, image, target=None, task=model.task(labels))
     with pytest.raises(
-        TypeError, match="target must be theta, a MotionWindow or a function that returns either, got list"
+        TypeError, match="target must be a tensor theta, a MotionWindow or a function that returns either, got list"
     ):
         guidance.objective(model.transformer, image, target=[target], task=model.task(labels))
     with pytest.raises(TypeError, match=r"target must be .*, got torch\.int64"):
@@ -409,3 +410,41 @@ def test_auto_returns_to_the_schedule():
     guidance.auto()
     assert guidance.strength == 0
     assert "off by the schedule" in repr(guidance)
+
+
+def test_a_loss_may_be_any_function_of_theta_and_target():
+    theta = torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]], [[0.5, 0, 0.5], [0, 0.5, 0]]], requires_grad=True)
+    target = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]]).expand(2, 2, 3)
+    guidance = RegressiveGuidance(lambda theta, target: 1 - window_iou(theta, target))
+    assert guidance(theta, target).item() == pytest.approx((0 + (1 - 1 / 3)) / 2)
+    with pytest.raises(ValueError, match=r"loss must return one number per region, \(2,\), got \(\)"):
+        RegressiveGuidance(lambda theta, target: (theta - target).abs().sum())(theta, target)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_each_region_of_each_frame_is_guided(loss):
+    """The loss of K regions is the mean of the losses of each, with the confidence of each."""
+    generator = torch.Generator().manual_seed(0)
+    theta, target = torch.randn(2, 2, 3, 4, 2, 3, generator=generator).double()
+    confidence = torch.rand(2, 3, 4, generator=generator).double()
+    confidence[0, 0, 0], target[0, 0, 0] = 0, float("nan")
+    guidance = RegressiveGuidance(loss)
+    together = guidance(theta, target, confidence)
+    apart = [
+        guidance(theta[n, t, k][None], target[n, t, k][None], confidence[n, t, k][None])
+        for n in range(2) for t in range(3) for k in range(4)
+    ]  # fmt: skip
+    torch.testing.assert_close(together, torch.stack(apart).mean())
+
+
+@pytest.mark.parametrize(
+    ("target", "match"),
+    [
+        (torch.zeros(2, 4), r"target must be theta, \(2, 2, 3\), got windows \(2, 4\); pass geometry.window_to_theta"),
+        (torch.zeros(2, 2, 3, device="meta"), "target must be on theta's device cpu, got meta"),
+        (torch.tensor([[1.0, 0, 40], [0, 1, 3]]).expand(2, 2, 3), "got a shift of 40; if it is a matrix in pixels"),
+    ],
+)
+def test_natural_mistakes_with_targets_are_named(target, match):
+    with pytest.raises(ValueError, match=match):
+        RegressiveGuidance()(torch.zeros(2, 2, 3), target)

@@ -61,6 +61,11 @@ def test_errors_name_the_argument(image, theta, size, options, error, match):
         ({"mean": torch.ones(3, dtype=torch.uint8)}, TypeError, r"mean must be float64.*got torch.uint8"),
         ({"std": torch.ones(3, device="meta")}, ValueError, r"std must be on the image's device cpu, got meta"),
         ({"std": 0}, ValueError, r"std must not be zero, got 0"),
+        (
+            {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
+            ValueError,
+            r"mean and std must be in units of 0..255: multiply by 255, got mean=\(0.485, ",
+        ),
         ({"std": (1.0, 0.0, 1.0)}, ValueError, r"std must not be zero, got \(1.0, 0.0, 1.0\)"),
     ],
 )

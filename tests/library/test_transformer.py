@@ -199,7 +199,7 @@ def test_a_bounded_window_never_leaves_the_image():
         ({"parameterization": "crop5"}, "parameterization must be one of 'affine', .*, got 'crop5'"),
         ({"head_init": "zeros"}, "head_init must be one of 'level', 'identity', 'gaussian', got 'zeros'"),
         ({"size": (0, 4)}, "size must be two integers .* from 1"),
-        ({"scale": 0.0}, "scale must be positive, got 0.0"),
+        ({"scale": 0.0}, "scale must be one positive number, or two, .* got 0.0"),
         ({"bounds": (0.1, 0.9)}, "bounds need kind to be one of 'crop4', 'crop3', 'translation', got 'affine'"),
         ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds need kind to be one of"),
         (
@@ -274,3 +274,82 @@ def test_the_layer_can_be_built_without_memory():
     with torch.device("meta"):
         look = SupervisedSpatialTransformer(nn.Flatten(), (4, 4), features=48)
         assert look(torch.rand(2, 3, 4, 4)).image.shape == (2, 3, 4, 4)
+
+
+def look_at_the_brightest():
+    """Localizes the center of mass, so that thetas differ between images."""
+
+    class Mass(nn.Module):
+        def forward(self, image):
+            weights = image.flatten(1).softmax(1).reshape(image.shape).sum(1)
+            ticks = [torch.linspace(-1, 1, n) for n in weights.shape[1:]]
+            return torch.stack([(weights.sum(1) * ticks[1]).sum(1), (weights.sum(2) * ticks[0]).sum(1)], 1)
+
+    look = SupervisedSpatialTransformer(Mass(), (3, 3), features=2, parameterization="translation", scale=0.5)
+    with torch.no_grad():
+        look.head.weight.copy_(torch.eye(2))
+    return look
+
+
+def test_clips_are_seen_frame_by_frame():
+    look, clips = look_at_the_brightest(), torch.randn(2, 4, 3, 9, 9)
+    seen = look(clips)
+    assert seen.theta.shape == (2, 4, 2, 3)
+    for n in range(2):
+        apart = look(clips[n])
+        assert torch.equal(seen.image[n], apart.image)
+        assert torch.equal(seen.theta[n], apart.theta)
+
+
+def test_every_region_has_a_theta_of_its_own():
+    torch.manual_seed(0)
+    look = build(regions=3, parameterization="crop3", scale=0.5)
+    clips = torch.randn(2, 4, 3, 9, 9)
+    assert torch.equal(look(clips).theta, diagonal(0.5, batch=1).expand(2, 4, 3, 2, 3))
+    nn.init.normal_(look.head.weight)
+    seen = look(clips)
+    assert seen.image.shape == (2, 4, 3, 3, 4, 4)
+    features = look.localization(clips[1, 2][None])
+    for region in range(3):
+        rows = slice(3 * region, 3 * region + 3)
+        expected = theta_from_parameters(features @ look.head.weight[rows].T + look.head.bias[rows], "crop3")
+        torch.testing.assert_close(seen.theta[1, 2, region], expected[0])
+        alone = look.sample(clips[1, 2][None], seen.theta[1, 2, region][None])
+        torch.testing.assert_close(seen.image[1, 2, region], alone[0])
+
+
+def test_what_is_decided_on_the_image_may_be_sampled_from_features():
+    look, image = look_at_the_brightest(), torch.randn(2, 3, 16, 16)
+    features = nn.functional.avg_pool2d(image, 2).repeat(1, 5, 1, 1)
+    seen = look(image, features)
+    assert torch.equal(seen.theta, look.localize(image))
+    assert torch.equal(seen.image, look.sample(features, seen.theta))
+
+
+def test_bytes_are_normalized_once():
+    mean, std = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
+    pixels = torch.randint(0, 256, (2, 3, 9, 9), dtype=torch.uint8)
+    look = look_at_the_brightest()
+    look.mean, look.std = mean, std
+    image = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    seen, expected = look(pixels), look(image)
+    torch.testing.assert_close(seen.theta, expected.theta)
+    torch.testing.assert_close(seen.image, expected.image)
+
+
+@pytest.mark.parametrize(
+    ("image", "match"),
+    [
+        (torch.zeros(2, 48, 64, 3), r"looks like \[batch height width channel\]; pass image.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(2, 6, 48, 64, 3), "looks like"),
+        (torch.zeros(3, 9, 9), r"image must have shape \(batch, channel, height, width\), got \(3, 9, 9\)"),
+    ],
+)
+def test_other_layouts_are_refused(image, match):
+    with pytest.raises(ValueError, match=match):
+        build()(image)
+
+
+def test_thetas_of_other_clips_are_refused():
+    with pytest.raises(ValueError, match=r"theta must be \(2, 4, 2, 3\), or have regions .*, got \(2, 2, 3\)"):
+        build().sample(torch.zeros(2, 4, 3, 9, 9), torch.zeros(2, 2, 3))

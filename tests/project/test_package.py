@@ -17,14 +17,24 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 PUBLIC = {
     "Always", "DistortionMonitor", "Glimpse", "HardSwitch", "LinearAnneal", "MotionWindow", "MotionWindowTarget",
     "Plateau", "RegressiveGuidance", "Resize", "SupervisedSpatialTransformer", "TemporalCorrelationPooling",
-    "WindowProfile", "affine_sample", "geometry",
+    "WindowProfile", "affine_sample", "geometry", "paste",
 }  # fmt: skip
 
 
 def test_the_public_names_are_these():
     """A name that disappears or slips in is noticed."""
     exported = {name for name, thing in vars(supervised_st).items() if not name.startswith("_")}
-    imported = {"version", "guidance", "monitor", "motion", "pooling", "sampling", "schedules", "transformer"}
+    imported = {
+        "version",
+        "guidance",
+        "monitor",
+        "motion",
+        "pasting",
+        "pooling",
+        "sampling",
+        "schedules",
+        "transformer",
+    }
     assert exported - imported == PUBLIC
 
 

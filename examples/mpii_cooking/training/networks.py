@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from examples.mpii_cooking.config import Level, Preset
 from examples.mpii_cooking.variants import Modality
 from supervised_st import Resize, SupervisedSpatialTransformer
+from supervised_st.types import HeadInit
 
 FULL_INPUT = 224
 FULL_FC = 4096
@@ -163,7 +164,7 @@ class Networks(nn.Module):
 
 
 def transformer(
-    name: str, level: Level, modality: Modality, preset: Preset, head: str = "gaussian"
+    name: str, level: Level, modality: Modality, preset: Preset, head: HeadInit = "gaussian"
 ) -> SupervisedSpatialTransformer:
     """Build the spatial transformer of one level. Its localization network sees the whole crop at a glimpse's size."""
     glimpse, width = preset.data.glimpse, preset.training.width
