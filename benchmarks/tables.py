@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import accuracy
+from benchmarks import accuracy, host_time
 from benchmarks.attention_tables import attention_table
 from benchmarks.device_session import STEPS
-from benchmarks.records import RESULTS
+from benchmarks.records import RESULTS, origin
 from benchmarks.reliability import figures
 from benchmarks.saving import ROOT, Results
 from benchmarks.timing_tables import full_table, headline_table, pipeline_table
@@ -55,6 +55,12 @@ def static_table(results: Results) -> str:
     versions = results["versions"]
     made = f"Compiled for sm_90 with Triton {versions['triton']} and ptxas {versions['ptxas']}; {results['scenario']}."
     return f"{markdown_table([*header, 'instructions per element'], rows)}\n\n{made}"
+
+
+def host_table(results: Results) -> str:
+    """Return what ``host_time.py`` found, and where."""
+    how = f"{origin(results)}. Medians of {results['rounds']} rounds. `{results['command']}`"
+    return f"{host_time.table(results['rows'])}\n\n{how}"
 
 
 def session_table() -> str:
@@ -97,6 +103,7 @@ TABLES = {
     "accuracy": _newest(accuracy.table, "accuracy-cpu"),
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
+    "host": _newest(host_table, "host-cpu"),
     "session": session_table,
     "static": _newest(static_table, "static"),
 }

@@ -208,8 +208,8 @@ def check_normalization(
     if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
     if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
-        largest = max((abs(number) for number in (*_numbers("mean", mean), *_numbers("std", std))), default=1)
-        if largest < 1:
+        numbers = [abs(number) for number in (*_numbers("mean", mean), *_numbers("std", std))]
+        if numbers and max(numbers) < 1:
             raise ValueError(
                 f"mean and std must be in units of 0..255: multiply by 255, got mean={mean!r}, std={std!r}"
             )

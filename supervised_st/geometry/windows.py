@@ -113,7 +113,7 @@ def _warn_of_xyxy(wide: Tensor, height: int, width: int) -> None:
     x, y, w, h = wide.unbind(-1)
     leaves = (x < 0) | (y < 0) | (x + w > width) | (y + h > height)
     fits = (x >= 0) & (y >= 0) & (w > x) & (h > y) & (w <= width) & (h <= height)
-    if fits.all() and leaves.double().mean() >= 0.5:
+    if fits.all() and 2 * leaves.sum() >= leaves.numel() > 0:
         warnings.warn(
             "windows (x0, y0, width, height) reach out of the image, but as (x0, y0, x1, y1) they lie in it; "
             "pass format='xyxy' if they are that",

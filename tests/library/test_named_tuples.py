@@ -53,4 +53,10 @@ def test_every_public_named_tuple_may_go_in_and_out(kind):
 
 
 def test_the_public_named_tuples_are_these():
-    assert {kind.__name__ for kind in PUBLIC} == {"Distortion", "Glimpse", "MotionWindow", "WindowProfile"}
+    assert {kind.__name__ for kind in PUBLIC} == {
+        "Components",
+        "Distortion",
+        "Glimpse",
+        "MotionWindow",
+        "WindowProfile",
+    }

@@ -33,11 +33,14 @@ MODULES = {
 }
 SETTINGS = {
     SupervisedSpatialTransformer: {
+        "regions": 3,
         "downscale": nn.MaxPool2d(2),
         "parameterization": "crop3",
         "head_init": "gaussian",
         "scale": 0.25,
         "bounds": (0.1, 0.5),
+        "mean": 120.0,
+        "std": (60.0, 50.0, 40.0),
         "mode": "nearest",
         "padding_mode": "fill",
         "align_corners": True,

@@ -59,7 +59,7 @@ FROM_SHAPES = {
     "distortion": lambda image, theta: distortion(theta, image.shape[-2:], image.shape[-2:])[:6],
     "distortion by corners": lambda image, theta: distortion(theta, image.shape[-2:], (5, 6), align_corners=True)[:6],
     "theta_to_window": lambda image, theta: theta_to_window(theta, image.shape[-2:]),
-    "window_to_theta": lambda image, theta: window_to_theta(theta.flatten(1)[:, :4], image.shape[-2:]),
+    "window_to_theta": lambda image, theta: window_to_theta(theta.flatten(1)[:, :4].abs() + 1, image.shape[-2:]),
     "pixels": lambda image, theta: affine_sample(
         (image * 255).byte(), theta, (4, 5), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0)
     ),

@@ -34,6 +34,7 @@ def test_the_public_names_are_these():
         "sampling",
         "schedules",
         "transformer",
+        "types",
     }
     assert exported - imported == PUBLIC
 
