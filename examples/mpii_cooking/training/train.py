@@ -10,6 +10,7 @@ training ends.
 
 import logging
 import multiprocessing
+import pickle
 import signal
 import threading
 import time
@@ -20,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -110,7 +113,11 @@ def _train_in_processes(
     """Train ``todo`` in processes of their own. A run starts as soon as those that it starts from are finished."""
     context = multiprocessing.get_context("spawn")
     running: dict[Future[None], Job] = {}
-    with ProcessPoolExecutor(processes, context, _start_worker, (experiments,)) as pool, _ending_together():
+    with (
+        _in_a_file(experiments) as path,
+        ProcessPoolExecutor(processes, context, _start_worker, (path,)) as pool,
+        _ending_together(),
+    ):
         while todo or running:
             interrupts.check()
             unfinished = {*todo, *running.values()}
@@ -130,6 +137,19 @@ def _train_in_processes(
                 del running[future]
                 future.result()
                 advance()
+
+
+@contextmanager
+def _in_a_file(experiments: Sequence[Experiment]) -> Iterator[Path]:
+    """Yield a file from which workers read the experiments.
+
+    What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a pipe
+    holds, the parent waits until the process reads it, and forever if the process is killed before.
+    """
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "experiments")
+        path.write_bytes(pickle.dumps(experiments))
+        yield path
 
 
 @contextmanager
@@ -324,11 +344,11 @@ def _thetas(networks: Networks, images: Tensor) -> ThetaLists:
     return thetas
 
 
-def _start_worker(experiments: Sequence[Experiment]) -> None:
-    """Prepare a process to train runs, one after another."""
+def _start_worker(path: Path) -> None:
+    """Prepare a process to train runs of the experiments in a file, one after another."""
     global _experiments
-    _experiments = experiments
-    torch.set_num_threads(experiments[0].preset.training.threads or torch.get_num_threads())
+    _experiments = pickle.loads(path.read_bytes())  # noqa: S301 - this process's parent wrote it
+    torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     signal.signal(signal.SIGTERM, interrupts.note_sigterm)
     distributed.end_with_parent()
