@@ -347,7 +347,7 @@ def _thetas(networks: Networks, images: Tensor) -> ThetaLists:
 def _start_worker(path: Path) -> None:
     """Prepare a process to train runs of the experiments in a file, one after another."""
     global _experiments
-    _experiments = pickle.loads(path.read_bytes())  # noqa: S301 - this process's parent wrote it
+    _experiments = pickle.loads(path.read_bytes())
     torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     signal.signal(signal.SIGTERM, interrupts.note_sigterm)
