@@ -143,8 +143,8 @@ def _train_in_processes(
 def _in_a_file(experiments: Sequence[Experiment]) -> Iterator[Path]:
     """Yield a file from which workers read the experiments.
 
-    What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a pipe
-    holds, the parent waits until the process reads it, and forever if the process is killed before.
+    What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a
+    pipe holds, the parent waits until the process reads it, and forever if the process is killed before.
     """
     with TemporaryDirectory() as folder:
         path = Path(folder, "experiments")
