@@ -184,11 +184,11 @@ class RegressiveGuidance(nn.Module):
             return theta.new_zeros(())
         check_shape("theta", theta, "... 2 3")
         check_floating("theta", theta)
-        _check_target(target, theta)
+        if confidence is not None and confidence.shape != theta.shape[:-2]:
+            raise ValueError(f"confidence must have shape {tuple(theta.shape[:-2])}, got {tuple(confidence.shape)}")
+        _check_target(target, theta, confidence)
         target = target.detach()
         if confidence is not None:
-            if confidence.shape != theta.shape[:-2]:
-                raise ValueError(f"confidence must have shape {tuple(theta.shape[:-2])}, got {tuple(confidence.shape)}")
             target = torch.where((confidence == 0)[..., None, None], theta.detach(), target)  # 0 times NaN would be NaN
         losses = self.loss(theta, target) if callable(self.loss) else _LOSSES[self.loss](theta - target)
         if losses.shape != theta.shape[:-2]:
@@ -314,7 +314,8 @@ class RegressiveGuidance(nn.Module):
         return found.theta, found.confidence
 
 
-def _check_target(target: Tensor, theta: Tensor) -> None:
+def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> None:
+    """Raise an error for what cannot be a target; where there is no confidence, any numbers can."""
     if isinstance(target, Tensor) and target.shape == (*theta.shape[:-2], 4):
         raise ValueError(
             f"target must be theta, {tuple(theta.shape)}, got windows {tuple(target.shape)}; "
@@ -326,7 +327,8 @@ def _check_target(target: Tensor, theta: Tensor) -> None:
     if target.device != theta.device:
         raise ValueError(f"target must be on theta's device {theta.device}, got {target.device}")
     if target.device.type == "cpu" and has_values(target) and not is_transformed(target):
-        farthest = target.detach()[..., 2].abs().nan_to_num(0, posinf=0).max().item() if target.numel() else 0.0
+        shifts = target.detach()[..., 2] if confidence is None else target.detach()[confidence != 0][..., 2]
+        farthest = shifts.abs().nan_to_num(0, posinf=0).max().item() if shifts.numel() else 0.0
         if farthest > _FARTHEST:
             raise ValueError(
                 f"target must be theta, in which the image reaches from -1 to 1, got a shift of {farthest:g}; "

@@ -18,12 +18,12 @@ def paste(
     antialias: bool = False,
     backend: Backend = "auto",
 ) -> Tensor:
-    """Return the frame with the glimpse at the place where ``theta`` looks: sampling the result gives the glimpse.
+    """Return the frame with the glimpse at the place where ``theta`` looks.
 
-    It is the frame sampled through the inverse of ``theta``, and so differentiable in all three. A glimpse may hold
-    anything that was predicted in it, such as the probabilities of a mask; paste it into ``torch.zeros`` of the frame's
-    size. At its edges, where bilinear interpolation reads past the glimpse, it is blended with the frame. Where the
-    region has no area, nothing is pasted.
+    Sampling the result shows the glimpse again, up to interpolation. The glimpse is sampled through the inverse of
+    ``theta``, so the result is differentiable in all three. A glimpse may hold anything that was predicted in it, such
+    as the probabilities of a mask; paste it into ``torch.zeros`` of the frame's size. At its edges, where bilinear
+    interpolation reads past the glimpse, it is blended with the frame. Where the region has no area, nothing is pasted.
 
     Args:
         glimpse: ``[batch channel h w]``, floating point.

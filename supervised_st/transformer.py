@@ -25,9 +25,8 @@ from supervised_st.types import Backend, HeadInit, Mode, PaddingMode, Parameteri
 class Glimpse(NamedTuple):
     """What the transformer saw, and where it looked."""
 
-    image: Tensor  #: ``[batch channel height width]``, the sampled region at the output size
-    theta: Tensor  #: ``[batch 2 3]``, the region: output to input coordinates, at least float32
-    # For clips and for several regions both have more batch axes: ``[batch [frame] [region] ...]``.
+    image: Tensor  #: ``[batch [frame] [region] channel height width]``, the sampled region at the output size
+    theta: Tensor  #: ``[batch [frame] [region] 2 3]``, the region: output to input coordinates, at least float32
 
 
 class Resize(nn.Module):
@@ -198,7 +197,7 @@ class SupervisedSpatialTransformer(nn.Module):
 
         The image is ``[batch [frame] channel height width]``, and theta ``[batch [frame] [region] 2 3]``.
         """
-        frames = image.flatten(0, -4) if isinstance(image, Tensor) and image.ndim == 5 else image
+        frames = image.flatten(0, 1) if isinstance(image, Tensor) and image.ndim == 5 else image
         batch = check_shape("image", frames, "batch channel height width")["batch"]
         _check_channels_first(frames)
         if frames.dtype == torch.uint8:
@@ -300,7 +299,7 @@ def _check_channels_first(image: Tensor) -> None:
     if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
         raise ValueError(
             f"image must be [batch channel height width], got shape {tuple(image.shape)}, which looks like "
-            "[batch height width channel]; pass image.permute(0, 3, 1, 2)"
+            "[batch height width channel]; pass image.movedim(-1, -3)"
         )
 
 

@@ -29,8 +29,9 @@ def affine_sample_labels(
     if sampling.padding_mode != "fill":
         outside = ChannelConstants()
     read = sample(numbers.expand(batch, -1, -1, -1).contiguous(), theta, outside, size, sampling)
-    is_read = (read >= 0).reshape(batch, 1, -1)  # NaN is not
-    index = torch.where(is_read, read.reshape(batch, 1, -1), 0).long()
+    read = read.flatten(1)[:, None]
+    is_read = read >= 0  # NaN is not
+    index = torch.where(is_read, read, 0).long()
     labels = image.flatten(2).gather(2, index.expand(-1, channels, -1))
     labels = torch.where(is_read, labels, labels.new_zeros(()) if fill is None else fill[:, None])
     transforms = theta.shape[1:-2]

@@ -99,7 +99,7 @@ def parameters_from_theta(
     check_choice("kind", kind, PARAMETERIZATIONS)
     check_theta("theta", theta)
     a, b, tx, c, d, ty = theta.to(coordinate_dtype(theta)).flatten(-2).unbind(-1)
-    ry, rx = _ratio(scale)
+    ry, rx = _ratio(scale) if kind == "crop3" else (1.0, 1.0)
     families: dict[str, list[Tensor]] = {
         "affine": [a, b, tx, c, d, ty],
         "similarity": [(a + d) / 2, (c - b) / 2, tx, ty],
@@ -112,7 +112,7 @@ def parameters_from_theta(
     _check_bounds(kind, None, bounds)
     low, high = bounds
     *sides, tx, ty = families[kind]
-    sx, sy = {"crop4": sides, "crop3": [rx * side for side in sides] + [ry * side for side in sides]}.get(kind, [a, d])
+    sx, sy = (rx * sides[0], ry * sides[-1]) if sides else (a, d)
     bounded = [((side - low) / (high - low)).clamp(_SATURATION, 1 - _SATURATION).logit() for side in sides]
     return torch.stack([*bounded, _unbounded_shift(tx, sx), _unbounded_shift(ty, sy)], -1)
 

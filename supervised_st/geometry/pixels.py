@@ -175,6 +175,7 @@ def _backward(theta: Tensor, image_size: Size, size: Size, align_corners: bool) 
     check_theta("theta", theta)
     check_flag("align_corners", align_corners)
     wide = widen(theta)
+    # The sampler's own transform to pixels snaps to whole ones. This one does not, so that it has exact inverses.
     to_image = _to_pixels(wide, check_size("image_size", image_size), align_corners=align_corners)
     to_glimpse = _to_pixels(wide, check_size("size", size), align_corners=align_corners)
     return product(to_image, product(wide, inverse(to_glimpse)))

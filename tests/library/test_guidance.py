@@ -427,7 +427,7 @@ def test_each_region_of_each_frame_is_guided(loss):
     generator = torch.Generator().manual_seed(0)
     theta, target = torch.randn(2, 2, 3, 4, 2, 3, generator=generator).double()
     confidence = torch.rand(2, 3, 4, generator=generator).double()
-    confidence[0, 0, 0], target[0, 0, 0] = 0, float("nan")
+    confidence[0, 0, :2], target[0, 0, 0], target[0, 0, 1] = 0, float("nan"), 1e9
     guidance = RegressiveGuidance(loss)
     together = guidance(theta, target, confidence)
     apart = [

@@ -47,6 +47,14 @@ def test_labels_are_the_fill_where_nothing_is_read():
         assert sampled.unique().tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("image", "theta"), [((0, 3, 4, 5), (0, 2, 3)), ((2, 0, 4, 5), (2, 2, 3)), ((2, 3, 4, 5), (2, 0, 2, 3))]
+)
+def test_nothing_is_sampled_from_nothing(image, theta):
+    sampled = affine_sample(torch.zeros(image, dtype=torch.int32), torch.zeros(theta), (6, 7), mode="nearest")
+    assert sampled.shape == (image[0], *theta[1:-2], image[1], 6, 7)
+
+
 def test_labels_keep_the_memory_layout():
     labels = torch.ones(2, 3, 4, 4, dtype=torch.int32).to(memory_format=torch.channels_last)
     sampled = affine_sample(labels, torch.eye(2, 3).repeat(2, 1, 1), 4, mode="nearest")

@@ -340,7 +340,7 @@ def test_bytes_are_normalized_once():
 @pytest.mark.parametrize(
     ("image", "match"),
     [
-        (torch.zeros(2, 48, 64, 3), r"looks like \[batch height width channel\]; pass image.permute\(0, 3, 1, 2\)"),
+        (torch.zeros(2, 48, 64, 3), r"looks like \[batch height width channel\]; pass image.movedim\(-1, -3\)"),
         (torch.zeros(2, 6, 48, 64, 3), "looks like"),
         (torch.zeros(3, 9, 9), r"image must have shape \(batch, channel, height, width\), got \(3, 9, 9\)"),
     ],
