@@ -1,8 +1,7 @@
 """The annotations of MPII Cooking: what they hold, their splits, and every row that is wrong."""
 
-from collections import Counter
-
 import re
+from collections import Counter
 
 import pytest
 

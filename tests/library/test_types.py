@@ -58,7 +58,9 @@ CASES = {
     "bounds[1] must be a number, got '1'": lambda: look(parameterization="crop3", bounds=(0.1, "1")),
     "lr must be a number, got '1e-3'": lambda: look().parameter_groups("1e-3"),
     "localization must be a number, got None": lambda: look().parameter_groups(1e-3, localization=None),
-    "scale must be one positive number, or two, (along height, along width), got None": lambda: theta_from_parameters(torch.zeros(2), "translation", scale=None),
+    "scale must be one positive number, or two, (along height, along width), got None": lambda: theta_from_parameters(
+        torch.zeros(2), "translation", scale=None
+    ),
     "align_corners must be True or False, got 'no'": lambda: window_to_theta(
         THETA[0, 0, :1].expand(4), 8, align_corners="no"
     ),
