@@ -4,6 +4,7 @@ On a CPU ``F.grid_sample`` reads and writes out of bounds for half-precision ima
 coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither is ever passed to it.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -20,6 +21,7 @@ _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` has second derivatives (https://github.com/pytorch/pytorch/pull/177487)."""
 
 _LARGEST_ENTRY = 256.0  # of theta; larger ones, which may reach 768 half image sizes, go to the reference
+_FARTHEST = 3 * _LARGEST_ENTRY  # coordinate, in half image sizes, that ``F.grid_sample`` is given in a graph
 _FEW = 48  # numbers; Python has read them by the time that a reduction starts
 _LARGEST_FILL = 256.0  # larger ones would cost the image precision in ``F.grid_sample``
 _LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 cannot represent
@@ -34,10 +36,12 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
-    # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
-    has_usual_fill = fill is None or (has_values(fill) and _is_within(_LARGEST_FILL, fill))
-    if has_values(theta) and not is_transformed(image, theta) and has_usual_fill and _is_sampled(image, theta):
-        return _sample_unless_far(image, theta, fill, size, sampling)
+    if not is_transformed(image, theta) and _is_sampled(image, theta):
+        if not has_values(theta):
+            return _sample_in_graph(image, theta, fill, size, sampling)
+        # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
+        if fill is None or _is_within(_LARGEST_FILL, fill):
+            return _sample_unless_far(image, theta, fill, size, sampling)
     return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
 
 
@@ -71,6 +75,41 @@ def _sample_unless_far(
     sampled = _sample_image(image, theta, fill, size, sampling)
     if theta.ndim == 4:
         sampled = sampled.unflatten(2, (-1, size[0]))
+    return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
+
+
+def _sample_in_graph(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
+) -> Tensor:
+    """Sample with operators that are safe for every theta: a graph is traced once, for all numbers.
+
+    Where an entry that multiplies coordinates is infinite, all coordinates are NaN, as in the reference.
+    """
+    values = image.float() if image.itemsize == 2 else image
+    is_padded = sampling.padding_mode in ("zeros", "fill")
+    options = _options(sampling._replace(padding_mode="zeros") if is_padded else sampling)
+    # Entries that multiply coordinates must be finite; shifts must not be NaN.
+    largest = torch.finfo(theta.dtype).max
+    is_usable = theta.abs() <= theta.new_tensor((largest, largest, math.inf))
+    is_defined = is_usable.all(-1, keepdim=True).all(-2, keepdim=True)  # [batch [transform] 1 1]
+    safe = torch.where(is_defined, theta, _FARTHEST)
+    grid = _grid(safe, size, sampling.align_corners, 1, values.dtype, _new_axes).clamp(-_FARTHEST, _FARTHEST)
+    sampled = torch.grid_sampler(values, grid, *options)
+    if fill is not None:
+        in_bounds = torch.grid_sampler(values.new_ones(()).expand(len(values), 1, *values.shape[2:]), grid, *options)
+        fraction = 1 - in_bounds
+        # Inside of the image it is rounding only, which infinite fills must not see.
+        is_outside = fraction.abs() > 16 * torch.finfo(values.dtype).eps
+        sampled = sampled + torch.where(is_outside, fraction * fill[:, None, None], 0.0)
+    if theta.ndim == 4:
+        sampled = sampled.unflatten(2, (-1, size[0]))
+    # The factor puts the NaN into theta's gradient, and into that of no other theta, not even on the way.
+    nan = theta.sum((-2, -1), keepdim=True) * torch.where(is_defined, 1.0, math.nan)
+    nan = nan if nan.dtype == values.dtype else nan.to(values.dtype)
+    if is_padded:  # Nothing was read for these thetas, and a sum takes a third of the time.
+        sampled = sampled + torch.where(is_defined, 0.0, nan).unsqueeze(1)
+    else:
+        sampled = torch.where(is_defined.unsqueeze(1), sampled, nan.unsqueeze(1))
     return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
 
 
@@ -111,14 +150,39 @@ def _groups(values: Tensor) -> int:
     return groups if is_large and values.is_cpu and values.is_contiguous() else 1
 
 
-def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, groups: int, values_dtype: torch.dtype) -> Tensor:
+@lru_cache(maxsize=16)
+def _axes(
+    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return `_new_axes`, which are kept."""
+    with lasting():
+        return _new_axes(size, dtype, device, align_corners)
+
+
+def _new_axes(
+    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
+    ends = (0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n for n in size)
+    y, x = (torch.linspace(-end, end, n, dtype=dtype, device=device) for end, n in zip(ends, size, strict=True))
+    return x, y.unsqueeze(1)
+
+
+def _grid(
+    theta: Tensor,
+    size: tuple[int, int],
+    align_corners: bool,
+    groups: int,
+    values_dtype: torch.dtype,
+    axes: Callable[[tuple[int, int], torch.dtype, torch.device, bool], tuple[Tensor, Tensor]] = _axes,
+) -> Tensor:
     """``F.affine_grid`` of all transforms, one below the other, and again for each group of channels.
 
     It is ``(batch * group, [transform *] h, w, (x, y))``. Storing x and y separately takes half the time of storing
     pairs (x, y). They are computed by elementwise operations, which neither autocast nor TF32 affect.
     """
     dtype = torch.promote_types(theta.dtype, values_dtype)
-    x, y = _axes(size, dtype, theta.device, align_corners)
+    x, y = axes(size, dtype, theta.device, align_corners)
     rows = theta if theta.dtype == dtype else theta.to(dtype)
     if theta.ndim == 4:
         rows = rows.transpose(1, 2)
@@ -165,20 +229,6 @@ class _Grid(torch.autograd.Function):
         if ctx.is_several:
             of_theta = of_theta.transpose(1, 2)
         return of_theta if ctx.dtype == dtype else of_theta.to(ctx.dtype), None, None, None, None
-
-
-@lru_cache(maxsize=16)
-def _axes(
-    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
-    axes = []
-    with lasting():
-        for n in size:
-            end = 0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n
-            axes.append(torch.linspace(-end, end, n, dtype=dtype, device=device))
-    y, x = axes
-    return x, y.unsqueeze(1)
 
 
 def _options(sampling: Sampling) -> tuple[int, int, bool]:
