@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supervised_st._checks import LONGEST_SIDE
 from supervised_st._precision import widen
 from supervised_st._sampler.options import MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference, sample_at
@@ -88,15 +89,19 @@ def _sample_in_graph(
     values = image.float() if image.itemsize == 2 else image
     is_padded = sampling.padding_mode in ("zeros", "fill")
     options = _options(sampling._replace(padding_mode="zeros") if is_padded else sampling)
-    # Entries that multiply coordinates must be finite; shifts must not be NaN.
-    largest = torch.finfo(theta.dtype).max
-    is_usable = theta.abs() <= theta.new_tensor((largest, largest, math.inf))
-    is_defined = is_usable.all(-1, keepdim=True).all(-2, keepdim=True)  # [batch [transform] 1 1]
-    safe = torch.where(is_defined, theta, _FARTHEST)
-    grid = _grid(safe, size, sampling.align_corners, 1, values.dtype, _new_axes).clamp(-_FARTHEST, _FARTHEST)
+    largest = torch.finfo(theta.dtype).max  # An infinite shift is out of bounds; infinity times a coordinate is NaN.
+    is_row_defined = (theta.abs() <= theta.new_tensor((largest, largest, math.inf))).all(-1, keepdim=True)
+    is_defined = is_row_defined.all(-2, keepdim=True)  # [batch [transform] 1 1]
+    # Row by row: with more reads for each coordinate, the compiler for CPUs stores what it needs for it one by one.
+    safe = torch.where(is_row_defined, theta, theta.new_tensor((0.0, 0.0, _FARTHEST)))
+    grid = _grid(safe, size, sampling.align_corners, 1, values.dtype, _centered_axes)
+    if sampling.padding_mode == "reflection":
+        grid = _reflect_infinity(grid, values, sampling.align_corners)
+    else:
+        grid = grid.clamp(-_FARTHEST, _FARTHEST)
     sampled = torch.grid_sampler(values, grid, *options)
     if fill is not None:
-        in_bounds = torch.grid_sampler(values.new_ones(()).expand(len(values), 1, *values.shape[2:]), grid, *options)
+        in_bounds = torch.grid_sampler(values.new_ones(()).expand(values.shape[0], 1, *values.shape[2:]), grid, *options)
         fraction = 1 - in_bounds
         # Inside of the image it is rounding only, which infinite fills must not see.
         is_outside = fraction.abs() > 16 * torch.finfo(values.dtype).eps
@@ -106,11 +111,22 @@ def _sample_in_graph(
     # The factor puts the NaN into theta's gradient, and into that of no other theta, not even on the way.
     nan = theta.sum((-2, -1), keepdim=True) * torch.where(is_defined, 1.0, math.nan)
     nan = nan if nan.dtype == values.dtype else nan.to(values.dtype)
-    if is_padded:  # Nothing was read for these thetas, and a sum takes a third of the time.
+    if is_padded and not sampling.align_corners:  # Nothing was read for these, and a sum takes a third of the time.
         sampled = sampled + torch.where(is_defined, 0.0, nan).unsqueeze(1)
     else:
         sampled = torch.where(is_defined.unsqueeze(1), sampled, nan.unsqueeze(1))
     return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
+
+
+def _reflect_infinity(grid: Tensor, values: Tensor, align_corners: bool) -> Tensor:
+    """Replace coordinates that are too far away by what the reference reads there: a pixel `FAR` away, mirrored."""
+    near = []
+    for c, length in zip(grid.unbind(-1), (values.shape[3], values.shape[2]), strict=True):
+        # One is measured in halves of the image's side, so every four of them return to the same place.
+        side, edge = (torch.sym_max(length - 1, 1), 0) if align_corners else (length, 1)
+        low, high = ((edge + sign * 2 * LONGEST_SIDE) % (4 * side) / side - 1 for sign in (-1, 1))
+        near.append(torch.where(c.abs() <= _FARTHEST, c, torch.where(c > 0, high, low)))
+    return torch.stack(near, -1)
 
 
 def _sample_image(
@@ -154,17 +170,23 @@ def _groups(values: Tensor) -> int:
 def _axes(
     size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return `_new_axes`, which are kept."""
+    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
+    axes = []
     with lasting():
-        return _new_axes(size, dtype, device, align_corners)
+        for n in size:
+            end = 0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n
+            axes.append(torch.linspace(-end, end, n, dtype=dtype, device=device))
+    y, x = axes
+    return x, y.unsqueeze(1)
 
 
-def _new_axes(
+def _centered_axes(
     size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
-    ends = (0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n for n in size)
-    y, x = (torch.linspace(-end, end, n, dtype=dtype, device=device) for end, n in zip(ends, size, strict=True))
+    """Return the coordinates of `_axes`, of which the middle one is exactly 0: theta may be huge."""
+    y, x = (
+        torch.arange(1 - n, n, 2, dtype=dtype, device=device) / (max(n - 1, 1) if align_corners else n) for n in size
+    )
     return x, y.unsqueeze(1)
 
 
