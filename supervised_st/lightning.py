@@ -10,8 +10,8 @@ from supervised_st.guidance import RegressiveGuidance
 class GuidanceSteps(Callback):
     """Calls ``step`` of every `RegressiveGuidance` inside a module after each of its optimizer steps.
 
-    These are fewer than its batches if gradients are accumulated. A resumed run continues where the checkpoint was made,
-    since the state of guidance is part of the module's. Not for manual optimization with several steps for each batch.
+    These are fewer than its batches if gradients are accumulated. The state of guidance is part of the module's, so a
+    resumed run continues with it. Not for manual optimization with several steps in one batch.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -82,36 +82,38 @@ def _sample_unless_far(
 def _sample_in_graph(
     image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
 ) -> Tensor:
-    """Sample with operators that are safe for every theta: a graph is traced once, for all numbers.
+    """Sample with operators that are safe for every theta, since a graph is traced once for all of them.
 
-    Where an entry that multiplies coordinates is infinite, all coordinates are NaN, as in the reference.
+    As in the reference, an infinite shift is far away, and an infinite factor of coordinates gives NaN.
     """
     values = image.float() if image.itemsize == 2 else image
-    is_padded = sampling.padding_mode in ("zeros", "fill")
+    is_padded, align_corners = sampling.padding_mode in ("zeros", "fill"), sampling.align_corners
     options = _options(sampling._replace(padding_mode="zeros") if is_padded else sampling)
-    largest = torch.finfo(theta.dtype).max  # An infinite shift is out of bounds; infinity times a coordinate is NaN.
+
+    largest = torch.finfo(theta.dtype).max
     is_row_defined = (theta.abs() <= theta.new_tensor((largest, largest, math.inf))).all(-1, keepdim=True)
     is_defined = is_row_defined.all(-2, keepdim=True)  # [batch [transform] 1 1]
     # Row by row: with more reads for each coordinate, the compiler for CPUs stores what it needs for it one by one.
     safe = torch.where(is_row_defined, theta, theta.new_tensor((0.0, 0.0, _FARTHEST)))
-    grid = _grid(safe, size, sampling.align_corners, 1, values.dtype, _centered_axes)
+    grid = _grid(safe, size, align_corners, 1, values.dtype, _centered_axes)
     if sampling.padding_mode == "reflection":
-        grid = _reflect_infinity(grid, values, sampling.align_corners)
+        grid = _reflect_infinity(grid, values, align_corners)
     else:
         grid = grid.clamp(-_FARTHEST, _FARTHEST)
+
     sampled = torch.grid_sampler(values, grid, *options)
     if fill is not None:
-        in_bounds = torch.grid_sampler(values.new_ones(()).expand(values.shape[0], 1, *values.shape[2:]), grid, *options)
-        fraction = 1 - in_bounds
-        # Inside of the image it is rounding only, which infinite fills must not see.
-        is_outside = fraction.abs() > 16 * torch.finfo(values.dtype).eps
-        sampled = sampled + torch.where(is_outside, fraction * fill[:, None, None], 0.0)
+        ones = values.new_ones(()).expand(values.shape[0], 1, *values.shape[2:])
+        outside = 1 - torch.grid_sampler(ones, grid, *options)
+        is_rounding = outside.abs() <= 16 * torch.finfo(values.dtype).eps  # It must not see infinite fills.
+        sampled = sampled + torch.where(is_rounding, 0.0, outside * fill[:, None, None])
     if theta.ndim == 4:
         sampled = sampled.unflatten(2, (-1, size[0]))
+
     # The factor puts the NaN into theta's gradient, and into that of no other theta, not even on the way.
     nan = theta.sum((-2, -1), keepdim=True) * torch.where(is_defined, 1.0, math.nan)
     nan = nan if nan.dtype == values.dtype else nan.to(values.dtype)
-    if is_padded and not sampling.align_corners:  # Nothing was read for these, and a sum takes a third of the time.
+    if is_padded and not align_corners:  # Nothing was read for these, and a sum takes a third of the time.
         sampled = sampled + torch.where(is_defined, 0.0, nan).unsqueeze(1)
     else:
         sampled = torch.where(is_defined.unsqueeze(1), sampled, nan.unsqueeze(1))
