@@ -74,7 +74,7 @@ def test_exported_programs_are_as_safe_as_the_call(mode, padding_mode, align_cor
     exported = torch.export.export(Sample(**options), inputs(0)).module()
     assert torch.ops.aten.grid_sampler.default in {node.target for node in exported.graph.nodes}
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=12, deadline=None)
     @given(thetas())
     def check(given):
         assert_same(exported, *given, **options)
@@ -103,6 +103,8 @@ def test_compiled_and_traced_graphs_are_as_safe_as_the_call(how, padding_mode):
 @pytest.mark.parametrize("pixel", [NAN, INF, 1e30])
 def test_pixels_that_are_not_finite_or_huge_count_as_in_the_call(pixel, padding_mode):
     options = options_of("bilinear", padding_mode, False)
+    if padding_mode == "fill":
+        options["fill_value"] = (0.5, -3.0)  # With large ones, the call goes to the reference.
     image, theta = inputs(2)
     image[:, :, 2, 3] = pixel
     exported = torch.export.export(Sample(**options), (image, theta)).module()
@@ -129,15 +131,15 @@ def test_other_dtypes_and_layouts_are_those_of_the_call(dtype):
     assert got.stride() == want.stride()
 
 
-MEAN_AND_STD = [
-    ((110.0, 120.0), (50.0, 60.0)),
-    (110.0, 60.0),
-    (torch.tensor([110.0, 120.0]), torch.tensor([50.0, 60.0])),
-]
-
-
-@pytest.mark.parametrize(("mean", "std"), MEAN_AND_STD, ids=["tuples", "numbers", "tensors"])
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize(
+    ("mean", "std", "dynamic"),
+    [
+        ((110.0, 120.0), (50.0, 60.0), True),
+        (110.0, 60.0, False),
+        (torch.tensor([110.0, 120.0]), torch.tensor([50.0, 60.0]), True),
+    ],
+    ids=["tuples", "numbers", "tensors"],
+)
 def test_bytes_are_normalized_in_whole_graphs(mean, std, dynamic):
     image, theta = inputs(4)
     image = image.mul(50).add(128).clamp(0, 255).byte()
