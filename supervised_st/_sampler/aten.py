@@ -37,11 +37,11 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
-    if not is_transformed(image, theta) and _is_sampled(image, theta):
+    if not is_transformed(image, theta) and _has_exact_positions(image):
         if not has_values(theta):
             return _sample_in_graph(image, theta, fill, size, sampling)
         # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
-        if fill is None or _is_within(_LARGEST_FILL, fill):
+        if _has_numbers(image, theta) and (fill is None or _is_within(_LARGEST_FILL, fill)):
             return _sample_unless_far(image, theta, fill, size, sampling)
     return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
 
@@ -50,21 +50,19 @@ def sampler(
     image: Tensor, theta: Tensor, size: tuple[int, int], sampling: Sampling
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     """Return how to sample any image and theta of this kind that nobody observes; None where only the long way can."""
-    if image.dtype == torch.uint8 or not (has_values(theta) and _is_sampled(image, theta)):
+    if image.dtype == torch.uint8 or not (has_values(theta) and _has_exact_positions(image)):
         return None
-    return partial(_sample_unless_far, fill=None, size=size, sampling=sampling)
+    return partial(_sample_unless_far, fill=None, size=size, sampling=sampling) if _has_numbers(image, theta) else None
 
 
-def _is_sampled(image: Tensor, theta: Tensor) -> bool:
-    """Return whether ``F.grid_sample`` handles images of this kind.
+def _has_exact_positions(image: Tensor) -> bool:
+    """Return whether the image's dtype tells its last pixel, to which ``F.grid_sample`` clamps, from the next one."""
+    return image.dtype == torch.float64 or max(image.shape[2:]) <= _LONGEST_SIDE
 
-    It clamps to the last pixel in the image's dtype, in which the last pixel of a long axis may round to the next one.
-    """
-    return (
-        image.numel() > 0
-        and theta.numel() > 0
-        and (image.dtype == torch.float64 or max(image.shape[2:]) <= _LONGEST_SIDE)
-    )
+
+def _has_numbers(image: Tensor, theta: Tensor) -> bool:
+    """Return whether there is something to sample. Graphs must not ask: their sizes may depend on data."""
+    return image.numel() > 0 and theta.numel() > 0
 
 
 def _sample_unless_far(

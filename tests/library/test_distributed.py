@@ -1,6 +1,5 @@
 """Training on two processes, wrapped as the documentation says, gives what one process gives; so do its checkpoints."""
 
-import multiprocessing
 import warnings
 
 import pytest
@@ -78,12 +77,7 @@ def work(rank, folder):
 
 
 def test_wrapped_models_learn_what_one_process_learns(tmp_path):
-    processes = [multiprocessing.get_context("fork").Process(target=work, args=(rank, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
+    torch.multiprocessing.spawn(work, (tmp_path,), nprocs=2)
     one = Training()
     train(one, one.guidance, slice(None))
     assert one.guidance.steps == 6

@@ -169,3 +169,18 @@ def test_programs_with_dynamic_sizes_can_be_saved(padding_mode):
     loaded = torch.export.load(file).module()
     image, theta = torch.randn(5, 2, 11, 3), inputs(7, batch=5)[1]
     torch.testing.assert_close(loaded(image, theta), sample(image, theta), rtol=1e-4, atol=1e-4)
+
+
+class SampleSome(Sample):
+    def forward(self, image, theta, chosen):
+        rows = chosen.nonzero()[:, 0]
+        return super().forward(image[rows], theta[rows])
+
+
+def test_the_number_of_images_may_depend_on_data():
+    image, theta = inputs(8, batch=4)
+    exported = torch.export.export(SampleSome(), (image, theta, torch.tensor([1, 0, 1, 1]))).module()
+    for chosen in ([0, 1, 0, 1], [0, 0, 0, 0]):
+        chosen = torch.tensor(chosen, dtype=torch.bool)
+        want = affine_sample(image[chosen], theta[chosen], SIZE)
+        torch.testing.assert_close(exported(image, theta, chosen.long()), want, rtol=1e-4, atol=1e-4)
