@@ -73,7 +73,7 @@ def measured(kind: str, shape: tuple[int, ...], size: tuple[int, int], rounds: i
     torch.compiler.reset()
     image, theta = torch.randn(shape), 0.6 * torch.eye(2, 3) + torch.randn(shape[0], 2, 3) * 0.1
     samples = {"ours": library, "pair": baseline}
-    graphs = {name: KINDS[kind](_Sample(sample, size), (image, theta)) for name, sample in samples.items()}
+    graphs = {name: KINDS[kind](_Sample(sample, size).eval(), (image, theta)) for name, sample in samples.items()}
     calls: dict[str, dict[str, Call]] = {
         "forward": {name: partial(graph, image, theta) for name, graph in graphs.items()}
     }
