@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking import run_all
-from examples.mpii_cooking.config import PRESETS, SeedPlan
+from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data import mpii, preparation
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, ClipCell, FrameCell
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.tables import baseline_table, frame_table
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.runs import all_runs, extra_runs
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
