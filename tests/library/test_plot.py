@@ -85,7 +85,8 @@ class TestWindows:
         ]  # fmt: skip
 
     def test_windows_that_are_not_finite_are_left_out(self):
-        theta = torch.stack([turned(), turned() * math.nan, turned() * math.inf])
+        theta = torch.stack([turned(), turned() * math.inf, turned()])
+        theta[2, 0, 2] = math.nan
         assert len(outlines(plot.windows(IMAGE, theta))) == 1
         assert outlines(plot.windows(IMAGE, {"lost": theta[1:]})) == []
         assert outlines(plot.windows(IMAGE, theta[:0])) == []
