@@ -4,8 +4,9 @@ Convention:
     Boxes and points are in pixels of the image, as windows and points of `supervised_st.geometry` are: the point
     ``(0, 0)`` is the center of the top-left pixel. Sizes are ``(height, width)`` in pixels, or one number for a square.
 
-    What is missing has confidence 0. Guidance ignores it, and its ``theta`` is NaN. All functions accept any number of
-    leading batch axes: ``[batch ...]`` for one region per image, ``[batch K ...]`` for K of them, and so for clips.
+    Boxes and points that are missing have confidence 0, so that guidance ignores them, and their ``theta`` is NaN. All
+    functions accept any number of leading batch axes: ``[batch ...]`` for one region per image, ``[batch region ...]``
+    for several, and so for clips.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
