@@ -320,7 +320,7 @@ def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> N
     if isinstance(target, Tensor) and target.shape == (*theta.shape[:-2], 4):
         raise ValueError(
             f"target must be theta, {tuple(theta.shape)}, got windows {tuple(target.shape)}; "
-            "pass geometry.window_to_theta(windows, image_size)"
+            "pass targets.from_boxes(windows, image_size)"
         )
     check_floating("target", target)
     if target.shape != theta.shape:
