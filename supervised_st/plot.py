@@ -17,7 +17,7 @@ Raises:
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -80,9 +80,11 @@ def windows(
         for region, color in zip(theta.reshape(-1, 2, 3), cycle(colors), strict=False):
             outline(axes, region, image_size, color=color, align_corners=align_corners)
         return axes
+    named: list[Polygon] = []
     for (name, regions), color in zip(theta.items(), cycle(colors), strict=False):
-        outline(axes, regions, image_size, color=color, label=name, align_corners=align_corners)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(theta), frameon=False, borderaxespad=0.2)
+        named += outline(axes, regions, image_size, color=color, label=name, align_corners=align_corners)[:1]
+    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    axes.legend(handles=named, ncols=max(len(named), 1), frameon=False, **above)
     return axes
 
 
