@@ -24,15 +24,15 @@ if not TYPE_CHECKING:
 
 
 class WindowLike(Protocol):
-    """A target with a confidence per sample, such as a `MotionWindow`."""
+    """A target with a confidence per region, such as a `MotionWindow` or what `supervised_st.targets` makes."""
 
     @property
     def theta(self) -> Tensor:
-        """``[batch 2 3]``, the window to look at."""
+        """``[batch [frame] [region] 2 3]``, the window to look at."""
 
     @property
     def confidence(self) -> Tensor:
-        """``[batch]``, the weight of each sample."""
+        """``[batch [frame] [region]]``, the weight of each region."""
 
 
 _FARTHEST = 16.0  # a target's shift, in halves of the image's side; farther ones are numbers of pixels
@@ -223,8 +223,9 @@ class RegressiveGuidance(nn.Module):
             transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``. Only
                 a module is slowed down. Several transformers may share one guidance, with one ``step`` for all.
             image: ``[batch [frame] channel height width]``.
-            target: theta ``[batch [frame] [region] 2 3]``, a `MotionWindow`, or a function without arguments that
-                returns either. It is neither read nor called while guidance is off, and may then be None.
+            target: theta ``[batch [frame] [region] 2 3]``, what a function of `supervised_st.targets` or a
+                `MotionWindowTarget` returns, or a function without arguments that returns one of these. It is neither
+                read nor called while guidance is off, and may then be None.
             task: maps the transformer's `Glimpse` to the task's loss.
         """
         if not callable(task):

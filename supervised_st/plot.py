@@ -215,7 +215,8 @@ def distortion(monitor: DistortionMonitor, *, figure: "Figure | None" = None) ->
     panels = figure.subplots(2, 3, sharex=True)
 
     def curve(name: str) -> Tensor:
-        return _without_infinity(torch.tensor([getattr(record, name) for record in monitor.history]))
+        values = [getattr(record, name) for record in monitor.history]
+        return _without_infinity(torch.tensor(values, device="cpu"))
 
     for panel, (name, title) in zip(panels.flat, _MEASURES.items(), strict=False):
         panel.plot(steps, curve(name).numpy(), color="C0", linewidth=2)

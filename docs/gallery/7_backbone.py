@@ -21,15 +21,16 @@ MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet, in units o
 photo = torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None]
 views = torch.cat([torch.rand(24, 2) * torch.tensor([340, 127]), torch.full((24, 2), 300)], 1)
 backgrounds = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 448)[0].byte()
-plates = torch.tensor(load_digits().images * 15.9).byte().repeat_interleave(3, 1).repeat_interleave(3, 2)  # 24 x 24
+digits = torch.tensor(load_digits().images / 16).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]  # 32 x 32
+plates = torch.lerp(torch.tensor([190.0, 0, 140])[:, None, None], torch.tensor(255.0), digits.float()).byte()
 
 
 def make_frames(count):
-    """Return frames (N, 3, 448, 448) of bytes, each with a plate of 24 pixels, and the windows around the plates."""
-    frames, corner = backgrounds[torch.randperm(24)[:count]], torch.randint(44, 448 - 24 - 44, (count, 2))
+    """Return frames (N, 3, 448, 448) of bytes, each with a plate of 32 pixels, and the windows around the plates."""
+    frames, corner = backgrounds[torch.randperm(24)[:count]], torch.randint(16, 448 - 48, (count, 2))
     for frame, (x, y) in zip(frames, corner, strict=True):
-        frame[:, y : y + 24, x : x + 24] = plates[torch.randint(len(plates), ())]
-    return frames, window_to_theta(torch.cat([corner - 44, torch.full((count, 2), 112)], 1), 448)
+        frame[:, y : y + 32, x : x + 32] = plates[torch.randint(len(plates), ())]
+    return frames, window_to_theta(torch.cat([corner - 16, torch.full((count, 2), 64)], 1), 448)
 
 
 # %%
@@ -52,11 +53,11 @@ class Model(nn.Module):
                 *(nn.Conv2d(3, 16, 5, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()),
                 *(nn.Conv2d(32, 32, 3, 2), nn.ReLU(), nn.Flatten()),
             ),
-            size=112,
+            size=64,
             features=32 * 10 * 10,
             downscale=Resize(96),
             parameterization="translation",
-            scale=112 / 448,
+            scale=64 / 448,
             mean=MEAN,
             std=STD,
         )
@@ -70,7 +71,7 @@ class Model(nn.Module):
 model = Model()
 guidance = RegressiveGuidance()
 optimizer = torch.optim.Adam(model.look.parameters(), lr=2e-3)
-for _ in range(200):
+for _ in range(250):
     frames, targets = make_frames(8)
     loss = guidance.objective(model.look, frames, target=targets, task=lambda glimpse: model.backbone(glimpse.image).mean())
     optimizer.zero_grad()
@@ -79,7 +80,7 @@ for _ in range(200):
     guidance.step()
 
 # %%
-# Below each frame: the same frame, shrunk to the backbone's 112 pixels; and what the transformer gives it instead.
+# Below each frame: the same frame, shrunk to the backbone's 64 pixels; and what the transformer gives it instead.
 
 frames, _ = make_frames(4)
 with torch.no_grad():
@@ -88,9 +89,9 @@ with torch.no_grad():
 figure, panels = plt.subplots(3, 4, figsize=(10, 7.6), layout="constrained")
 for column, frame, region in zip(panels.T, frames, theta, strict=True):
     plot.windows(frame, region, axes=column[0])
-    column[1].imshow(Resize(112)(frame[None])[0].movedim(0, -1).numpy())
-    column[2].imshow(affine_sample(frame, region, 112).movedim(0, -1).div(255).numpy())
-    for panel, name in zip(column, ("frame, 448 pixels", "shrunk to 112", "looked at, 112"), strict=True):
+    column[1].imshow(Resize(64)(frame[None])[0].movedim(0, -1).numpy())
+    column[2].imshow(affine_sample(frame, region, 64).movedim(0, -1).div(255).numpy())
+    for panel, name in zip(column, ("frame, 448 pixels", "shrunk to 64", "looked at, 64"), strict=True):
         panel.set_title(name, fontsize=10)
         panel.axis("off")
 plt.show()

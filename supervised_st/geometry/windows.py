@@ -37,28 +37,13 @@ def window_to_theta(
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
     check_shape("window", window, "... 4")
-    check_flag("align_corners", align_corners)
+    check_choice("format", format, get_args(WindowFormat))
+    size = check_size("image_size", image_size)
     if window.is_complex() or window.dtype == torch.bool:
         raise TypeError(f"window must be integer or floating point, got {window.dtype}")
-    check_choice("format", format, get_args(WindowFormat))
-    height, width = check_size("image_size", image_size)
-    edge = int(align_corners)
-    wide = widen(window)
-    if format == "xyxy":
-        wide = torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)
     if window.device.type == "cpu" and has_values(window) and not is_transformed(window):
-        _check_sides(wide, window, format)
-        if format == "xywh":
-            _warn_of_xyxy(wide, height, width)
-    x0, y0, window_width, window_height = wide.unbind(-1)
-
-    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        span = max(pixels - edge, 1)
-        return (extent - edge) / span, (2 * start + extent - edge - span) / span
-
-    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
-    zero = torch.zeros_like(sx)
-    theta = make_theta(sx, zero, tx, zero, sy, ty)
+        check_windows("window", window, size, format)
+    theta = theta_of_windows(window, size, format, align_corners=align_corners)
     return theta if window.dtype == torch.float64 else theta.float()
 
 
@@ -97,25 +82,49 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     return iou.to(torch.promote_types(coordinate_dtype(theta), other.dtype))
 
 
-def _check_sides(wide: Tensor, window: Tensor, format: str) -> None:
+def theta_of_windows(
+    window: Tensor, image_size: tuple[int, int], format: WindowFormat = "xywh", *, align_corners: bool
+) -> Tensor:
+    """Return the ``theta`` of windows that were checked, in the widest dtype."""
+    check_flag("align_corners", align_corners)
+    edge = int(align_corners)
+    x0, y0, window_width, window_height = _as_xywh(window, format).unbind(-1)
+
+    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
+        span = max(pixels - edge, 1)
+        return (extent - edge) / span, (2 * start + extent - edge - span) / span
+
+    height, width = image_size
+    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
+    zero = torch.zeros_like(sx)
+    return make_theta(sx, zero, tx, zero, sy, ty)
+
+
+def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format: WindowFormat) -> None:
+    """Raise ValueError for windows without an area, and warn of those that only make sense in the other format."""
+    wide = _as_xywh(window, format)
     empty = ~(wide[..., 2:] > 0).all(-1).flatten()
     if empty.any():
         first = first_true(empty)
         sides = "positive width and height" if format == "xywh" else "x1 > x0 and y1 > y0"
         raise ValueError(
-            f"window must have {sides}, since format is {format!r}; "
+            f"{name} must have {sides}, since format is {format!r}; "
             f"got {window.reshape(-1, 4)[first].tolist()} in window {first}"
         )
-
-
-def _warn_of_xyxy(wide: Tensor, height: int, width: int) -> None:
-    """Warn of windows that only make sense in the other format."""
+    if format == "xyxy":
+        return
+    height, width = image_size
     x, y, w, h = wide.unbind(-1)
     leaves = (x < 0) | (y < 0) | (x + w > width) | (y + h > height)
     fits = (x >= 0) & (y >= 0) & (w > x) & (h > y) & (w <= width) & (h <= height)
     if fits.all() and 2 * leaves.sum() >= leaves.numel() > 0:
         warnings.warn(
-            "windows (x0, y0, width, height) reach out of the image, but as (x0, y0, x1, y1) they lie in it; "
+            f"{name} (x0, y0, width, height) reach out of the image, but as (x0, y0, x1, y1) they lie in it; "
             "pass format='xyxy' if they are that",
             stacklevel=3,
         )
+
+
+def _as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
+    wide = widen(window)
+    return wide if format == "xywh" else torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)

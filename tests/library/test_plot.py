@@ -243,6 +243,14 @@ def test_distortion_shows_every_measure_of_the_history():
     ]  # fmt: skip
 
 
+def test_a_default_device_is_not_asked():
+    monitor = monitor_of(*MOMENTS)
+    with torch.device("meta"):
+        plot.distortion(monitor)
+        plot.drift(monitor)
+        plot.windows(IMAGE, MOMENTS[0])
+
+
 def test_without_matplotlib_an_error_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r"plot needs matplotlib: run pip install 'supervised-st\[plot\]'"):
