@@ -47,10 +47,11 @@ sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "tutorials",
     "filename_pattern": r"\.py",  # all are run
+    "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "image_scrapers": ("matplotlib",),
-    "matplotlib_animations": False,
+    "image_srcset": ["2x"],  # sharp on dense displays
     "min_reported_time": 1000,
     "remove_config_comments": True,
     "show_signature": False,

@@ -85,4 +85,4 @@ plt.show()
 # %%
 # Everything is trained at one rate. Once guidance has ended, :class:`RegressiveGuidance` slows the transformer down, so
 # that its windows stay where guidance brought them; see :doc:`/attention`. How to guide with something else than boxes:
-# :doc:`4_targets`. Which kinds of windows there are: :doc:`/howto/parameterization`.
+# :doc:`04_targets`. Which kinds of windows there are: :doc:`/howto/parameterization`.

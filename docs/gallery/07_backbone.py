@@ -4,8 +4,8 @@ In front of a backbone
 
 .. currentmodule:: supervised_st
 
-A backbone takes small images, but what matters is small in large ones. The transformer decides on a copy of 96 pixels,
-and cuts what the backbone sees from 448. Frames stay bytes until they are sampled.
+A backbone takes small images, but what matters may be a small part of large ones. The transformer decides on a copy of
+64 pixels, and cuts what the backbone sees out of the frame. Frames stay bytes until then.
 """
 
 import matplotlib.pyplot as plt
@@ -20,17 +20,17 @@ torch.manual_seed(0)
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet, in units of 0..255
 photo = torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None]
 views = torch.cat([torch.rand(24, 2) * torch.tensor([340, 127]), torch.full((24, 2), 300)], 1)
-backgrounds = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 448)[0].byte()
-digits = torch.tensor(load_digits().images / 16).repeat_interleave(4, 1).repeat_interleave(4, 2)[:, None]  # 32 x 32
+backgrounds = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 256)[0].byte()
+digits = torch.tensor(load_digits().images / 16).repeat_interleave(3, 1).repeat_interleave(3, 2)[:, None]  # 24 x 24
 plates = torch.lerp(torch.tensor([190.0, 0, 140])[:, None, None], torch.tensor(255.0), digits.float()).byte()
 
 
 def make_frames(count):
-    """Return frames (N, 3, 448, 448) of bytes, each with a plate of 32 pixels, and the windows around the plates."""
-    frames, corner = backgrounds[torch.randperm(24)[:count]], torch.randint(16, 448 - 48, (count, 2))
+    """Return frames (N, 3, 256, 256) of bytes, each with a plate of 24 pixels, and the windows around the plates."""
+    frames, corner = backgrounds[torch.randperm(24)[:count]], torch.randint(12, 256 - 36, (count, 2))
     for frame, (x, y) in zip(frames, corner, strict=True):
-        frame[:, y : y + 32, x : x + 32] = plates[torch.randint(len(plates), ())]
-    return frames, window_to_theta(torch.cat([corner - 16, torch.full((count, 2), 64)], 1), 448)
+        frame[:, y : y + 24, x : x + 24] = plates[torch.randint(len(plates), ())]
+    return frames, window_to_theta(torch.cat([corner - 12, torch.full((count, 2), 48)], 1), 256)
 
 
 # %%
@@ -38,7 +38,7 @@ def make_frames(count):
 # ``timm.create_model("resnet18", pretrained=True, num_classes=10)``.
 
 backbone = nn.Sequential(
-    *(nn.Conv2d(3, 16, 7, 4), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()),
+    *(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()),
     *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10)),
 )
 
@@ -50,14 +50,14 @@ class Model(nn.Module):
         super().__init__()
         self.look = SupervisedSpatialTransformer(
             nn.Sequential(
-                *(nn.Conv2d(3, 16, 5, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()),
-                *(nn.Conv2d(32, 32, 3, 2), nn.ReLU(), nn.Flatten()),
+                *(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()),
+                *(nn.Conv2d(32, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()),
             ),
-            size=64,
-            features=32 * 10 * 10,
-            downscale=Resize(96),
+            size=48,
+            features=32 * 8 * 8,
+            downscale=nn.AvgPool2d(4),
             parameterization="translation",
-            scale=64 / 448,
+            scale=48 / 256,
             mean=MEAN,
             std=STD,
         )
@@ -70,9 +70,9 @@ class Model(nn.Module):
 
 model = Model()
 guidance = RegressiveGuidance()
-optimizer = torch.optim.Adam(model.look.parameters(), lr=2e-3)
-for _ in range(250):
-    frames, targets = make_frames(8)
+optimizer = torch.optim.Adam(model.look.parameters(), lr=1e-3)
+for _ in range(300):
+    frames, targets = make_frames(16)
     loss = guidance.objective(model.look, frames, target=targets, task=lambda glimpse: model.backbone(glimpse.image).mean())
     optimizer.zero_grad()
     loss.backward()
@@ -80,7 +80,7 @@ for _ in range(250):
     guidance.step()
 
 # %%
-# Below each frame: the same frame, shrunk to the backbone's 64 pixels; and what the transformer gives it instead.
+# Below each frame: the same frame, shrunk to the backbone's 48 pixels; and what the transformer gives it instead.
 
 frames, _ = make_frames(4)
 with torch.no_grad():
@@ -89,9 +89,9 @@ with torch.no_grad():
 figure, panels = plt.subplots(3, 4, figsize=(10, 7.6), layout="constrained")
 for column, frame, region in zip(panels.T, frames, theta, strict=True):
     plot.windows(frame, region, axes=column[0])
-    column[1].imshow(Resize(64)(frame[None])[0].movedim(0, -1).numpy())
-    column[2].imshow(affine_sample(frame, region, 64).movedim(0, -1).div(255).numpy())
-    for panel, name in zip(column, ("frame, 448 pixels", "shrunk to 64", "looked at, 64"), strict=True):
+    column[1].imshow(Resize(48)(frame[None])[0].movedim(0, -1).numpy())
+    column[2].imshow(affine_sample(frame, region, 48).movedim(0, -1).div(255).numpy())
+    for panel, name in zip(column, ("frame, 256 pixels", "shrunk to 48", "looked at, 48"), strict=True):
         panel.set_title(name, fontsize=10)
         panel.axis("off")
 plt.show()
