@@ -1,4 +1,4 @@
-"""How the documentation is built: `python -m sphinx -W docs docs/_build`. It needs no network, and nor do its readers."""
+"""How the documentation is built: `python -m sphinx -W docs docs/_build`. It needs no network, nor do its readers."""
 
 from importlib.metadata import version as version_of
 

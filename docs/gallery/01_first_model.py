@@ -4,8 +4,9 @@ A first model
 
 .. currentmodule:: supervised_st
 
-Each photograph has a plate with a digit somewhere. A network is to read the digit, so it has to find the plate first.
-Its transformer is guided by the plates' boxes, for 200 steps. Then guidance ends, and only the labels count.
+Each photograph has a plate with a digit somewhere. A network is to read the digit, so it has to
+find the plate first. Its transformer is guided by the plates' boxes, for 200 steps. Then
+guidance ends, and only the labels count.
 """
 
 import matplotlib.pyplot as plt
@@ -14,22 +15,35 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits, load_sample_image
 from torch import nn
 
-from supervised_st import HardSwitch, RegressiveGuidance, SupervisedSpatialTransformer, affine_sample, paste, plot
+from supervised_st import (
+    HardSwitch,
+    RegressiveGuidance,
+    SupervisedSpatialTransformer,
+    affine_sample,
+    paste,
+    plot,
+)
 from supervised_st.geometry import window_iou, window_to_theta
 
 torch.manual_seed(0)
-photo = F.avg_pool2d(torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None] / 255, 2)  # (1, 3, 213, 320)
-digits, labels = torch.tensor(load_digits().images).float()[:, None] / 16, torch.tensor(load_digits().target)
+photo = F.avg_pool2d(
+    torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None] / 255, 2
+)  # (1, 3, 213, 320)
+digits, labels = (
+    torch.tensor(load_digits().images).float()[:, None] / 16,
+    torch.tensor(load_digits().target),
+)
 
 
 def make_scenes(count, first, last):
-    """Return photographs (N, 3, 64, 64), the boxes of their plates as (x0, y0, width, height), and the labels."""
+    """Return photographs (N, 3, 64, 64), the plates' (x0, y0, width, height), and labels."""
     which = torch.randint(first, last, (count,))
     corner = (torch.rand(count, 2) * torch.tensor([320 - 64, 213 - 64])).long()
-    views = window_to_theta(torch.cat([corner, torch.full((count, 2), 64)], 1), photo.shape[-2:])
-    background = affine_sample(photo, views[None], 64)[0]
+    views = torch.cat([corner, torch.full((count, 2), 64)], 1)
+    background = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 64)[0]
     boxes = torch.cat([torch.randint(64 - 20, (count, 2)), torch.full((count, 2), 20)], 1)
-    return paste(digits[which].expand(-1, 3, -1, -1), window_to_theta(boxes, 64), background), boxes, labels[which]
+    plates = digits[which].expand(-1, 3, -1, -1)
+    return paste(plates, window_to_theta(boxes, 64), background), boxes, labels[which]
 
 
 def convolution(channels, filters, stride):
@@ -38,16 +52,22 @@ def convolution(channels, filters, stride):
 
 
 # %%
-# The localization network decides on the whole image. The classifier sees only the window, 16 x 16 pixels.
+# The localization network decides on the whole image. The classifier sees only the window, 16 x
+# 16 pixels.
 
-localization = nn.Sequential(convolution(3, 16, 2), convolution(16, 32, 2), convolution(32, 32, 2), nn.Flatten())
+localization = nn.Sequential(
+    convolution(3, 16, 2), convolution(16, 32, 2), convolution(32, 32, 2), nn.Flatten()
+)
 look = SupervisedSpatialTransformer(localization, 16, features=32 * 8 * 8, scale=20 / 64)
-classify = nn.Sequential(convolution(3, 16, 1), convolution(16, 32, 2), nn.Flatten(), nn.Linear(32 * 8 * 8, 10))
+classify = nn.Sequential(
+    convolution(3, 16, 1), convolution(16, 32, 2), nn.Flatten(), nn.Linear(32 * 8 * 8, 10)
+)
 guidance = RegressiveGuidance(schedule=HardSwitch(200))
 optimizer = torch.optim.Adam([*look.parameters(), *classify.parameters()], lr=3e-3)
 
 # %%
-# One line gives the loss in both phases. Guidance computes no label loss, and afterward no target is needed.
+# One line gives the loss in both phases. Guidance computes no label loss, and afterward no
+# target is needed.
 
 scenes, boxes, answers = make_scenes(256, 1400, 1797)  # digits that training never sees
 found = {}
@@ -57,7 +77,7 @@ for step in range(501):
             found[step] = look(scenes)
             right = (classify(found[step].image).argmax(1) == answers).float().mean()
         overlap = window_iou(found[step].theta, window_to_theta(boxes, 64)).mean()
-        print(f"step {step:3}: windows overlap the boxes by {overlap:.2f}, {right:.0%} of the digits are read right")
+        print(f"step {step:3}: overlap {overlap:.2f}, {right:.0%} of the digits are read")
     images, targets, numbers = make_scenes(32, 0, 1400)
     loss = guidance.objective(
         look,
@@ -71,18 +91,26 @@ for step in range(501):
     guidance.step()
 
 # %%
-# Where the transformer looks at the start, when guidance ends, and at the end; below, what the classifier sees then.
+# Where the transformer looks at the start, when guidance ends, and at the end; below, what the
+# classifier sees then.
 
-figure, panels = plt.subplots(2, 6, figsize=(12, 4.6), layout="constrained", subplot_kw={"xticks": [], "yticks": []})
+figure, panels = plt.subplots(
+    2, 6, figsize=(12, 4.6), layout="constrained", subplot_kw={"xticks": [], "yticks": []}
+)
 for n, (panel, below) in enumerate(zip(*panels, strict=True)):
     names = {"start": found[0], "guided": found[200], "free": found[500]}
-    plot.windows(scenes[n], {name: glimpse.theta[n] for name, glimpse in names.items()}, axes=panel)
+    plot.windows(
+        scenes[n], {name: glimpse.theta[n] for name, glimpse in names.items()}, axes=panel
+    )
     panel.get_legend().remove()
     below.imshow(found[500].image[n].movedim(0, -1).clamp(0, 1).numpy())
-figure.legend(*panel.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False)
+figure.legend(
+    *panel.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False
+)
 plt.show()
 
 # %%
-# Everything is trained at one rate. Once guidance has ended, :class:`RegressiveGuidance` slows the transformer down, so
-# that its windows stay where guidance brought them; see :doc:`/attention`. How to guide with something else than boxes:
-# :doc:`04_targets`. Which kinds of windows there are: :doc:`/howto/parameterization`.
+# Everything is trained at one rate. Once guidance has ended, :class:`RegressiveGuidance` slows
+# the transformer down, so that its windows stay where guidance brought them; see
+# :doc:`/attention`. How to guide with something else than boxes: :doc:`04_targets`. Which kinds
+# of windows there are: :doc:`/howto/parameterization`.

@@ -4,8 +4,8 @@ Beyond the edge, and far away
 
 .. currentmodule:: supervised_st
 
-A window may leave the image, and it may be much larger than the output. ``padding_mode`` decides what is read outside.
-``antialias`` averages the pixels that would otherwise be skipped.
+A window may leave the image, and it may be much larger than the output. ``padding_mode``
+decides what is read outside. ``antialias`` averages the pixels that would otherwise be skipped.
 """
 
 import matplotlib.pyplot as plt

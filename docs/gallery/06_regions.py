@@ -4,8 +4,9 @@ Several regions, in clips
 
 .. currentmodule:: supervised_st
 
-Two disks move through clips. With ``regions=2`` a transformer looks at two places of each frame, and each of them is
-guided on its own: the first region to the red disk, the second to the blue one.
+Two disks move through clips. With ``regions=2`` a transformer looks at two places of each
+frame, and each of them is guided on its own: the first region to the red disk, the second to
+the blue one.
 """
 
 import matplotlib.pyplot as plt
@@ -22,9 +23,13 @@ colors = torch.tensor([[0.9, 0.2, 0.2], [0.2, 0.4, 1.0]])[:, :, None, None]
 
 
 def make_clips(count):
-    """Return clips (N, 5, 3, 48, 48), and theta of the windows around both disks (N, 5, 2, 2, 3)."""
-    start, end = (8 + torch.rand(2, count, 1, 2, 2) * (SIDE - 16)).unbind()  # (x, y) of both disks
-    centers = torch.lerp(start, end, torch.linspace(0, 1, FRAMES)[:, None, None])  # (N, 5, 2, 2)
+    """Return clips (N, 5, 3, 48, 48), and theta around both disks (N, 5, 2, 2, 3)."""
+    start, end = (
+        8 + torch.rand(2, count, 1, 2, 2) * (SIDE - 16)
+    ).unbind()  # (x, y) of both disks
+    centers = torch.lerp(
+        start, end, torch.linspace(0, 1, FRAMES)[:, None, None]
+    )  # (N, 5, 2, 2)
     x, y = centers[..., None, None].unbind(3)
     clips = 0.6 * torch.rand(count, FRAMES, 1, SIDE, SIDE).expand(-1, -1, 3, -1, -1)
     for disk in range(2):
@@ -39,13 +44,20 @@ localization = nn.Sequential(
     *(nn.Flatten(), nn.Linear(32 * 7 * 7, 64), nn.ReLU()),
 )
 look = SupervisedSpatialTransformer(
-    localization, WINDOW, features=64, regions=2, parameterization="translation", scale=WINDOW / SIDE
+    localization,
+    WINDOW,
+    features=64,
+    regions=2,
+    parameterization="translation",
+    scale=WINDOW / SIDE,
 )
 guidance = RegressiveGuidance()
 optimizer = torch.optim.Adam(look.parameters(), lr=3e-3)
 for _ in range(350):
     clips, targets = make_clips(8)
-    loss = guidance.objective(look, clips, target=targets, task=lambda glimpse: glimpse.image.mean())
+    loss = guidance.objective(
+        look, clips, target=targets, task=lambda glimpse: glimpse.image.mean()
+    )
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -4,8 +4,9 @@ Registration by second-order optimization
 
 .. currentmodule:: supervised_st
 
-Two pictures of one place: which transform takes one to the other? The sampler can be differentiated twice, so Newton's
-method applies. It arrives within a dozen steps, where gradient descent needs hundreds.
+Two pictures of one place: which transform takes one to the other? The sampler can be
+differentiated twice, so Newton's method applies. It arrives within a dozen steps, where
+gradient descent needs hundreds.
 """
 
 import matplotlib.pyplot as plt
@@ -18,7 +19,9 @@ from supervised_st import affine_sample, plot
 
 photo = torch.tensor(load_sample_image("china.jpg")).double().mean(-1)[None, None] / 255
 small = affine_sample(photo, torch.eye(2, 3)[None], (107, 160), antialias=True)
-moving = F.avg_pool2d(small, 9, stride=1)  # blurred, so that the picture leads the way from farther off
+moving = F.avg_pool2d(
+    small, 9, stride=1
+)  # blurred, so that the picture leads the way from farther off
 true = torch.tensor([[0.55, 0.06, -0.22], [-0.08, 0.52, 0.1]], dtype=torch.float64)
 fixed = affine_sample(moving, true[None], (48, 72))
 
@@ -29,12 +32,14 @@ def difference(theta):
 
 
 def newton(theta, steps, damping=1e-3):
-    """Take steps of Newton's method, damped more after a step that did not help. Return theta after each."""
+    """Take steps of Newton's method, more damped after a bad one. Return all thetas."""
     thetas = [theta]
     for _ in range(steps):
         slope, curvature = jacobian(difference, theta), hessian(difference, theta)
         values, vectors = torch.linalg.eigh(curvature)
-        step = vectors @ ((vectors.T @ slope) / (values.abs() + damping))  # downhill, also where it is not convex
+        step = vectors @ (
+            (vectors.T @ slope) / (values.abs() + damping)
+        )  # downhill, also where it is not convex
         helps = difference(theta - step) < difference(theta)
         theta, damping = (theta - step, damping / 10) if helps else (theta, damping * 10)
         thetas.append(theta)
@@ -42,7 +47,7 @@ def newton(theta, steps, damping=1e-3):
 
 
 def descent(theta, steps):
-    """Take steps of Adam. Return theta after each."""
+    """Take steps of Adam. Return all thetas."""
     theta, thetas = theta.clone().requires_grad_(), [theta]
     optimizer = torch.optim.Adam([theta], lr=0.01)
     for _ in range(steps):
@@ -57,14 +62,24 @@ start = torch.tensor([0.6, 0, -0.15, 0, 0.6, 0.05], dtype=torch.float64)
 by_newton, by_adam = newton(start, 20), descent(start, 150)
 found = by_newton[-1]
 errors = {
-    name: (thetas - true.flatten()).abs().amax(1) for name, thetas in (("Newton", by_newton), ("Adam", by_adam))
+    name: (thetas - true.flatten()).abs().amax(1)
+    for name, thetas in (("Newton", by_newton), ("Adam", by_adam))
 }
 for name, error in errors.items():
-    print(f"{name}: theta is off by {error[12]:.0e} after 12 steps, and by {error[-1]:.0e} after {len(error) - 1}")
+    print(f"{name}: off by {error[12]:.0e} after 12 steps, by {error[-1]:.0e} at the end")
 
-figure, (left, before, after, curve) = plt.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
-plot.windows(moving[0], {"true": true, "start": start.reshape(2, 3), "found": found.reshape(2, 3)}, axes=left)
-for panel, theta, name in ((before, start, "difference at the start"), (after, found, "difference at the end")):
+figure, (left, before, after, curve) = plt.subplots(
+    1, 4, figsize=(13, 3.2), layout="constrained"
+)
+plot.windows(
+    moving[0],
+    {"true": true, "start": start.reshape(2, 3), "found": found.reshape(2, 3)},
+    axes=left,
+)
+for panel, theta, name in (
+    (before, start, "difference at the start"),
+    (after, found, "difference at the end"),
+):
     seen = affine_sample(moving, theta.reshape(1, 2, 3), (48, 72))
     panel.imshow((seen - fixed)[0, 0].numpy(), cmap="RdBu", vmin=-0.5, vmax=0.5)
     panel.set_title(name)

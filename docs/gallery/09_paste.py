@@ -4,8 +4,8 @@ A glimpse back into the frame
 
 .. currentmodule:: supervised_st
 
-What was computed in a glimpse goes back to its place with :func:`paste`: a mask, or here the glimpse itself, without its
-face. It can be differentiated, too.
+What was computed in a glimpse goes back to its place with :func:`paste`: a mask, or here the
+glimpse itself, without its face. It can be differentiated, too.
 """
 
 import math
@@ -19,7 +19,9 @@ from supervised_st import affine_sample, paste, plot
 from supervised_st.geometry import Components, theta_from_components
 
 with get_sample_data("grace_hopper.jpg") as file:
-    portrait = torch.tensor(plt.imread(file, "jpg")).movedim(-1, 0)[None] / 255  # (1, 3, 600, 512)
+    portrait = (
+        torch.tensor(plt.imread(file, "jpg")).movedim(-1, 0)[None] / 255
+    )  # (1, 3, 600, 512)
 components = Components(
     angle=torch.tensor(math.radians(12)),
     scale=torch.tensor([1.0, 1.0]),

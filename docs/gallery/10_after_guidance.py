@@ -4,12 +4,12 @@ When guidance ends
 
 .. currentmodule:: supervised_st
 
-When guidance ends, the classifier knows nothing yet, and its gradients are noise. At the full rate, they drive the
-windows out of the image. :class:`RegressiveGuidance` therefore slows the transformer down then. A monitor shows both.
+When guidance ends, the classifier knows nothing yet, and its gradients are noise. At the full
+rate, they drive the windows out of the image. :class:`RegressiveGuidance` therefore slows the
+transformer down then. A monitor shows both.
 """
 
 import warnings
-from copy import deepcopy
 
 import matplotlib.pyplot as plt
 import torch
@@ -17,27 +17,46 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import nn
 
-from supervised_st import DistortionMonitor, HardSwitch, RegressiveGuidance, SupervisedSpatialTransformer, plot
+from supervised_st import (
+    DistortionMonitor,
+    HardSwitch,
+    RegressiveGuidance,
+    SupervisedSpatialTransformer,
+    plot,
+)
 from supervised_st.geometry import window_to_theta
 
 GUIDED, FREE, SIDE = 150, 100, 40
-digits, labels = torch.tensor(load_digits().images / 16).float(), torch.tensor(load_digits().target)
+digits, labels = (
+    torch.tensor(load_digits().images / 16).float(),
+    torch.tensor(load_digits().target),
+)
 
 
 def make_scenes(count):
-    """Return noise with a digit (N, 1, 40, 40), theta of the windows around the digits, and the labels."""
+    """Return noise with a digit (N, 1, 40, 40), theta of windows around digits, and labels."""
     image, which = 0.5 * torch.rand(count, 1, SIDE, SIDE), torch.randint(len(digits), (count,))
     corner = torch.randint(SIDE - 12, (count, 2))
     for scene, (x, y), digit in zip(image, corner, digits[which], strict=True):
         scene[0, y + 2 : y + 10, x + 2 : x + 10] = digit
-    return image, window_to_theta(torch.cat([corner, torch.full((count, 2), 12)], 1), SIDE), labels[which]
+    return (
+        image,
+        window_to_theta(torch.cat([corner, torch.full((count, 2), 12)], 1), SIDE),
+        labels[which],
+    )
 
 
 def train(free_pace):
     """Train with guidance, then without, and return the monitor."""
     torch.manual_seed(0)
     localization = nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+        *(
+            nn.Conv2d(1, 16, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(16, 32, 3, 2, 1),
+            nn.ReLU(),
+            nn.Flatten(),
+        ),
         *(nn.Linear(32 * 10 * 10, 64), nn.ReLU()),
     )
     look = SupervisedSpatialTransformer(localization, 12, features=64, scale=12 / SIDE)
@@ -67,7 +86,8 @@ for name, monitor in runs.items():
     print(f"{name}: {monitor.describe()}\n")
 
 # %%
-# Four images, with their windows when guidance ends and 40 steps later, and how far all windows move from then on.
+# Four images, with their windows when guidance ends and 40 steps later, and how far all windows
+# move from then on.
 
 END = GUIDED // 10  # the monitor measures every ten steps
 figure = plt.figure(figsize=(12, 5.6), layout="constrained")
@@ -75,7 +95,11 @@ for part, (name, monitor) in zip(figure.subfigures(2, 1), runs.items(), strict=T
     part.suptitle(name)
     *panels, curves = part.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.8])
     for n, panel in enumerate(panels):
-        plot.windows(monitor.images[n], {"guided": monitor.thetas[END][n], "free": monitor.thetas[END + 4][n]}, axes=panel)
+        plot.windows(
+            monitor.images[n],
+            {"guided": monitor.thetas[END][n], "free": monitor.thetas[END + 4][n]},
+            axes=panel,
+        )
         panel.get_legend().set(in_layout=False, visible=n == 0)
     plot.drift(monitor, since=GUIDED, axes=curves)
 plt.show()
