@@ -38,7 +38,7 @@ class WindowLike(Protocol):
 _FARTHEST = 16.0  # a target's shift, in halves of the image's side; farther ones are numbers of pixels
 _MANY_CALLS = 1000  # of `objective` without a step: far more than sub-batches are accumulated for one step
 
-Target = Tensor | WindowLike
+TargetLike = Tensor | WindowLike
 _GlimpseT = TypeVar("_GlimpseT")
 _GlimpseT_co = TypeVar("_GlimpseT_co", covariant=True)
 
@@ -206,7 +206,7 @@ class RegressiveGuidance(nn.Module):
         transformer: SpatialTransformerLike[_GlimpseT],
         image: Tensor,
         *,
-        target: Target | Callable[[], Target] | None,
+        target: TargetLike | Callable[[], TargetLike] | None,
         task: Callable[[_GlimpseT], Tensor],
     ) -> Tensor:
         """Return the one loss to train with, so that a training loop needs no case distinction.
@@ -298,7 +298,7 @@ class RegressiveGuidance(nn.Module):
                 stacklevel=3,
             )
 
-    def _resolve(self, target: Target | Callable[[], Target] | None) -> tuple[Tensor, Tensor | None]:
+    def _resolve(self, target: TargetLike | Callable[[], TargetLike] | None) -> tuple[Tensor, Tensor | None]:
         """Return theta and confidence of a target, which is computed here if it is a function."""
         if target is None:
             raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
@@ -320,7 +320,7 @@ def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> N
     if isinstance(target, Tensor) and target.shape == (*theta.shape[:-2], 4):
         raise ValueError(
             f"target must be theta, {tuple(theta.shape)}, got windows {tuple(target.shape)}; "
-            "pass geometry.window_to_theta(windows, image_size)"
+            "pass targets.from_boxes(windows, image_size)"
         )
     check_floating("target", target)
     if target.shape != theta.shape:

@@ -57,6 +57,7 @@ def windows(
     axes: "Axes | None" = None,
     colors: Sequence[str] = COLORS,
     limits: tuple[float, float] | None = None,
+    legend: bool = True,
     align_corners: bool = False,
 ) -> "Axes":
     """Draw an image, and over it the regions that ``theta`` samples, whole: the axes grow where they leave the image.
@@ -70,8 +71,11 @@ def windows(
         colors: of the regions or names, in order; they repeat.
         limits: the floating-point values that are black and white. None: 0 and 1, or the lowest and highest value if
             they are lower or higher. For uint8 they are 0 and 255.
+        legend: of names, above the axes. For one legend of a figure, leave it out here, and pass
+            ``axes.get_legend_handles_labels()`` to ``figure.legend``.
         align_corners: the convention of ``theta``.
     """
+    check_flag("legend", legend)
     axes = _new_axes() if axes is None else axes
     _show(axes, "image", image, _limits({"image": image}, limits))
     image_size = (image.shape[-2], image.shape[-1])
@@ -83,8 +87,9 @@ def windows(
     named: list[Polygon] = []
     for (name, regions), color in zip(theta.items(), cycle(colors), strict=False):
         named += outline(axes, regions, image_size, color=color, label=name, align_corners=align_corners)[:1]
-    above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-    axes.legend(handles=named, ncols=max(len(named), 1), frameon=False, **above)
+    if legend:
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        axes.legend(handles=named, ncols=max(len(named), 1), frameon=False, **above)
     return axes
 
 

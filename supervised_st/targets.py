@@ -4,8 +4,9 @@ Convention:
     Boxes and points are in pixels of the image, as windows and points of `supervised_st.geometry` are: the point
     ``(0, 0)`` is the center of the top-left pixel. Sizes are ``(height, width)`` in pixels, or one number for a square.
 
-    What is missing has confidence 0. Guidance ignores it, and its ``theta`` is NaN. All functions accept any number of
-    leading batch axes: ``[batch ...]`` for one region per image, ``[batch K ...]`` for K of them, and so for clips.
+    Boxes and points that are missing have confidence 0, so that guidance ignores them, and their ``theta`` is NaN. All
+    functions accept any number of leading batch axes: ``[batch ...]`` for one region per image, ``[batch region ...]``
+    for several, and so for clips.
 
 Raises:
     TypeError: by every function, if an argument does not have the type or dtype that is described.
@@ -13,7 +14,7 @@ Raises:
         devices than the CPU, and in traced graphs, are not checked, except those of score maps.
 """
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from supervised_st._checks import check_choice, check_finite, check_shape, check
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import check_float64, widen
 from supervised_st._sampler.tensors import has_values, is_transformed
-from supervised_st.geometry.windows import check_windows, theta_of_windows
+from supervised_st.geometry.windows import FORMATS, check_windows, theta_of_windows
 from supervised_st.motion import MotionWindow, best_window, window_profile, window_scores
 from supervised_st.types import Size, WindowFormat
 
@@ -54,7 +55,7 @@ def from_boxes(
         align_corners: the convention of ``theta``.
     """
     check_shape("boxes", boxes, "... 4")
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, FORMATS)
     size = check_size("image_size", image_size)
     weights = _weights("boxes", boxes, confidence, ~boxes.isnan().any(-1))
     if _has_numbers(boxes):

@@ -27,7 +27,7 @@ import tyro
 
 from examples.mpii_cooking import distributed, plan, storage
 from examples.mpii_cooking import study as studies
-from examples.mpii_cooking.config import PRESETS, Preset, SeedPlan
+from examples.mpii_cooking.config import Preset, SeedPlan
 from examples.mpii_cooking.data import kitchen, mpii
 from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Split
@@ -44,6 +44,7 @@ from examples.mpii_cooking.evaluation.scores import compute_scores
 from examples.mpii_cooking.evaluation.study_results import Kind
 from examples.mpii_cooking.evaluation.visibility import compute_shown
 from examples.mpii_cooking.made_by import made_by
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import page, provenance
 from examples.mpii_cooking.training.experiment import TRAINING, Experiment
 from examples.mpii_cooking.training.train import TrainingDivergedError, WorkerLostError, train_all

@@ -12,6 +12,8 @@ from supervised_st._sampler.tensors import has_values, is_transformed
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, hull, make_theta, spans
 from supervised_st.types import Size, WindowFormat
 
+FORMATS = get_args(WindowFormat)
+
 
 def window_to_theta(
     window: Tensor, image_size: Size, *, format: WindowFormat = "xywh", align_corners: bool = False
@@ -37,7 +39,7 @@ def window_to_theta(
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
     check_shape("window", window, "... 4")
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, FORMATS)
     size = check_size("image_size", image_size)
     if window.is_complex() or window.dtype == torch.bool:
         raise TypeError(f"window must be integer or floating point, got {window.dtype}")
@@ -56,7 +58,7 @@ def theta_to_window(
     """
     check_theta("theta", theta)
     check_flag("align_corners", align_corners)
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, FORMATS)
     size = check_size("image_size", image_size)
     low, high = hull(widen(theta))
     span = spans(low, size, align_corners=align_corners)
@@ -87,15 +89,10 @@ def theta_of_windows(
 ) -> Tensor:
     """Return the ``theta`` of windows that were checked, in the widest dtype."""
     check_flag("align_corners", align_corners)
-    edge = int(align_corners)
+    (height, width), edge = image_size, int(align_corners)
     x0, y0, window_width, window_height = _as_xywh(window, format).unbind(-1)
-
-    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        span = max(pixels - edge, 1)
-        return (extent - edge) / span, (2 * start + extent - edge - span) / span
-
-    height, width = image_size
-    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
+    sx, tx = _scale_and_center(x0, window_width, width, edge)
+    sy, ty = _scale_and_center(y0, window_height, height, edge)
     zero = torch.zeros_like(sx)
     return make_theta(sx, zero, tx, zero, sy, ty)
 
@@ -119,10 +116,15 @@ def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format
     fits = (x >= 0) & (y >= 0) & (w > x) & (h > y) & (w <= width) & (h <= height)
     if fits.all() and 2 * leaves.sum() >= leaves.numel() > 0:
         warnings.warn(
-            f"{name} (x0, y0, width, height) reach out of the image, but as (x0, y0, x1, y1) they lie in it; "
+            "windows (x0, y0, width, height) reach out of the image, but as (x0, y0, x1, y1) they lie in it; "
             "pass format='xyxy' if they are that",
             stacklevel=3,
         )
+
+
+def _scale_and_center(start: Tensor, extent: Tensor, pixels: int, edge: int) -> tuple[Tensor, Tensor]:
+    span = max(pixels - edge, 1)
+    return (extent - edge) / span, (2 * start + extent - edge - span) / span
 
 
 def _as_xywh(window: Tensor, format: WindowFormat) -> Tensor:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
 from examples.mpii_cooking.evaluation.tables import clip_ceilings, frame_ceilings
 from examples.mpii_cooking.formats import duration
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import page, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
 from examples.mpii_cooking.report.headline import headline

@@ -12,12 +12,12 @@ import pytest
 from scipy import stats
 
 from examples.mpii_cooking import run_all, study
-from examples.mpii_cooking.config import PRESETS, STUDIES
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.samples import chunks
 from examples.mpii_cooking.evaluation.significance import Verdict
 from examples.mpii_cooking.evaluation.stored import ResultsError
 from examples.mpii_cooking.evaluation.study_results import StudyResults
+from examples.mpii_cooking.presets import PRESETS, STUDIES
 from examples.mpii_cooking.report import docs_record, figures_study, study_page, study_text
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Phase, Variant

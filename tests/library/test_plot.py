@@ -84,8 +84,14 @@ class TestWindows:
             plot.COLORS[0], plot.COLORS[1], plot.COLORS[1],
         ]  # fmt: skip
 
+    def test_a_legend_may_be_left_to_the_figure(self):
+        axes = plot.windows(IMAGE, {"target": MOMENTS[0], "guided": MOMENTS[1]}, legend=False)
+        assert axes.get_legend() is None
+        assert axes.get_legend_handles_labels() == ([axes.patches[0], axes.patches[2]], ["target", "guided"])
+
     def test_windows_that_are_not_finite_are_left_out(self):
-        theta = torch.stack([turned(), turned() * math.nan, turned() * math.inf])
+        theta = torch.stack([turned(), turned() * math.inf, turned()])
+        theta[2, 0, 2] = math.nan
         assert len(outlines(plot.windows(IMAGE, theta))) == 1
         assert outlines(plot.windows(IMAGE, {"lost": theta[1:]})) == []
         assert outlines(plot.windows(IMAGE, theta[:0])) == []

@@ -148,7 +148,7 @@ class TestFromBoxes:
 
     def test_warns_of_the_other_format_by_the_boxes_that_are_there(self):
         boxes = torch.tensor([[20.0, 10, 38, 28], *[[NAN] * 4] * 5])
-        with pytest.warns(UserWarning, match=r"boxes \(x0, y0, width, height\) reach out of the image, but as") as told:
+        with pytest.warns(UserWarning, match=r"windows \(x0, y0, width, height\) reach out of the image") as told:
             targets.from_boxes(boxes, SIZE)
         assert told[0].filename == __file__
         with warnings.catch_warnings():
