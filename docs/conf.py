@@ -33,9 +33,10 @@ autodoc_default_options = {"exclude-members": "extra_repr, get_extra_state, set_
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
 python_maximum_signature_line_length = 100
 napoleon_google_docstring = True
-napoleon_custom_sections = [("Convention", "notes_style"), ("Reference", "notes_style")]
+napoleon_custom_sections = [(name, "notes_style") for name in ("Convention", "Images", "Reference")]
 
 # The few names of other projects that signatures mention. These lists are read, not their whole inventories.
 intersphinx_mapping = {

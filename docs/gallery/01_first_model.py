@@ -94,19 +94,15 @@ for step in range(501):
 # Where the transformer looks at the start, when guidance ends, and at the end; below, what the
 # classifier sees then.
 
-figure, panels = plt.subplots(
-    2, 6, figsize=(12, 4.6), layout="constrained", subplot_kw={"xticks": [], "yticks": []}
-)
+figure, panels = plt.subplots(2, 4, figsize=(9, 5), layout="constrained")
 for n, (panel, below) in enumerate(zip(*panels, strict=True)):
     names = {"start": found[0], "guided": found[200], "free": found[500]}
-    plot.windows(
-        scenes[n], {name: glimpse.theta[n] for name, glimpse in names.items()}, axes=panel
-    )
-    panel.get_legend().remove()
+    windows = {name: glimpse.theta[n] for name, glimpse in names.items()}
+    plot.windows(scenes[n], windows, axes=panel, legend=False)
     below.imshow(found[500].image[n].movedim(0, -1).clamp(0, 1).numpy())
-figure.legend(
-    *panel.get_legend_handles_labels(), loc="outside upper left", ncols=3, frameon=False
-)
+    below.axis("off")
+names = panel.get_legend_handles_labels()
+figure.legend(*names, loc="outside upper left", ncols=3, frameon=False)
 plt.show()
 
 # %%

@@ -46,11 +46,11 @@ thetas = {
     "beyond the edge": torch.tensor([[0.4, 0, 0.75], [0, 0.4, -0.2]]),
 }
 
-figure = plt.figure(figsize=(12, 8.6), layout="constrained")
+figure = plt.figure(figsize=(10, 7.2), layout="constrained")
 for part, (name, theta) in zip(figure.subfigures(2, 4).flat, thetas.items(), strict=True):
     above, below = part.subplots(2, 1)
     plot.windows(photo, theta, axes=above)
     below.imshow(affine_sample(photo, theta, size).movedim(0, -1).numpy())
     below.axis("off")
-    part.suptitle(name, fontsize=11)
+    part.suptitle(name, fontsize=10)
 plt.show()

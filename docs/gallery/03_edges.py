@@ -27,7 +27,7 @@ seen['"fill", fill_value=(1, 0.5, 0.05)'] = affine_sample(
 seen["280 to 56 pixels, every fifth"] = affine_sample(photo, large, 56)
 seen["antialias=True"] = affine_sample(photo, large, 56, antialias=True)
 
-figure = plt.figure(figsize=(12, 5.4), layout="constrained")
+figure = plt.figure(figsize=(11, 5), layout="constrained")
 left, right = figure.subfigures(1, 2, width_ratios=[5, 7])
 plot.windows(photo, {"outside": outside, "large": large}, axes=left.subplots())
 for panel, (name, picture) in zip(right.subplots(2, 3).flat, seen.items(), strict=True):

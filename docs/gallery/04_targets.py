@@ -85,7 +85,7 @@ with torch.no_grad():
     activations = network(image).softmax(1)[:, 1]  # (1, 52, 79)
 by_class = targets.from_map(activations, (14, 14))
 
-figure, panels = plt.subplots(1, 4, figsize=(13, 2.6), layout="constrained")
+figure, panels = plt.subplots(2, 2, figsize=(8.6, 6.2), layout="constrained")
 found = {
     "a box": by_box,
     "gaze": by_gaze,
@@ -93,10 +93,10 @@ found = {
     "class activations": by_class,
 }
 shown = (image[0], image[0], saliency[0] / saliency.max(), activations[0])
-for panel, picture, (name, target) in zip(panels, shown, found.items(), strict=True):
+for panel, picture, (name, target) in zip(panels.flat, shown, found.items(), strict=True):
     plot.windows(picture, target.theta, axes=panel)
     panel.set_title(name)
-panels[1].plot(*gaze[0], "o", color="white", markeredgecolor="black")
+panels[0, 1].plot(*gaze[0], "o", color="white", markeredgecolor="black")
 plt.show()
 
 # %%

@@ -65,7 +65,7 @@ window = MotionWindowTarget(112, bound=bound)(stored)
 exact = MotionWindowTarget(112)(flow)
 print(f"window {window.window[0].tolist()} from bytes, {exact.window[0].tolist()} from floats")
 
-figure, (first, second, third) = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+figure, (first, second, third) = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
 plot.windows(frames[3], window.theta, axes=first)
 second.imshow(motion_map(stored, bound=bound)[0].sqrt().numpy(), cmap="magma")
 plot.outline(second, window.theta, frames.shape[-2:])

@@ -70,5 +70,5 @@ with torch.no_grad():
 print(f"glimpses {tuple(glimpse.image.shape)}, theta {tuple(glimpse.theta.shape)}")
 print(f"overlap with the targets {window_iou(glimpse.theta, targets).mean():.2f}")
 frames = type(glimpse)(*(field[0] for field in glimpse))  # of the only clip
-plot.glimpses(clips[0], frames, figure=plt.figure(figsize=(10, 6.2), layout="constrained"))
+plot.glimpses(clips[0], frames, figure=plt.figure(figsize=(9, 5.6), layout="constrained"))
 plt.show()

@@ -110,7 +110,7 @@ frames, _ = make_frames(4)
 with torch.no_grad():
     print(f"scores {tuple(model(frames).shape)}")
     theta = model.look.localize(frames)
-figure, panels = plt.subplots(3, 4, figsize=(10, 7.6), layout="constrained")
+figure, panels = plt.subplots(3, 4, figsize=(8.6, 6.7), layout="constrained")
 for column, frame, region in zip(panels.T, frames, theta, strict=True):
     plot.windows(frame, region, axes=column[0])
     column[1].imshow(Resize(48)(frame[None])[0].movedim(0, -1).numpy())

@@ -68,21 +68,13 @@ errors = {
 for name, error in errors.items():
     print(f"{name}: off by {error[12]:.0e} after 12 steps, by {error[-1]:.0e} at the end")
 
-figure, (left, before, after, curve) = plt.subplots(
-    1, 4, figsize=(13, 3.2), layout="constrained"
-)
-plot.windows(
-    moving[0],
-    {"true": true, "start": start.reshape(2, 3), "found": found.reshape(2, 3)},
-    axes=left,
-)
-for panel, theta, name in (
-    (before, start, "difference at the start"),
-    (after, found, "difference at the end"),
-):
-    seen = affine_sample(moving, theta.reshape(1, 2, 3), (48, 72))
+figure, ((left, curve), below) = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
+windows = {"start": start.reshape(2, 3), "found": found.reshape(2, 3)}
+plot.windows(moving[0], windows, axes=left)
+for panel, (name, theta) in zip(below, windows.items(), strict=True):
+    seen = affine_sample(moving, theta[None], (48, 72))
     panel.imshow((seen - fixed)[0, 0].numpy(), cmap="RdBu", vmin=-0.5, vmax=0.5)
-    panel.set_title(name)
+    panel.set_title(f"{name}: difference from the fixed picture")
     panel.axis("off")
 for name, error in errors.items():
     curve.semilogy(error.clamp_min(1e-16).numpy(), label=name, linewidth=2)

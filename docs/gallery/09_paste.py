@@ -33,7 +33,7 @@ glimpse = affine_sample(portrait, theta, (240, 192))
 blocks = F.interpolate(F.avg_pool2d(glimpse, 12), (240, 192))
 framed = paste(blocks, theta, portrait)
 
-figure, panels = plt.subplots(1, 4, figsize=(12, 3.8), layout="constrained")
+figure, panels = plt.subplots(1, 4, figsize=(10, 3.2), layout="constrained")
 plot.windows(portrait[0], theta[0], axes=panels[0])
 names = ("frame", "glimpse", "changed", "pasted")
 for panel, picture, name in zip(panels, (None, glimpse, blocks, framed), names, strict=True):

@@ -90,16 +90,14 @@ for name, monitor in runs.items():
 # move from then on.
 
 END = GUIDED // 10  # the monitor measures every ten steps
-figure = plt.figure(figsize=(12, 5.6), layout="constrained")
+figure = plt.figure(figsize=(11, 5.4), layout="constrained")
 for part, (name, monitor) in zip(figure.subfigures(2, 1), runs.items(), strict=True):
     part.suptitle(name)
     *panels, curves = part.subplots(1, 5, width_ratios=[1, 1, 1, 1, 1.8])
     for n, panel in enumerate(panels):
-        plot.windows(
-            monitor.images[n],
-            {"guided": monitor.thetas[END][n], "free": monitor.thetas[END + 4][n]},
-            axes=panel,
-        )
-        panel.get_legend().set(in_layout=False, visible=n == 0)
+        windows = {"guided": monitor.thetas[END][n], "free": monitor.thetas[END + 4][n]}
+        plot.windows(monitor.images[n], windows, axes=panel, legend=False)
     plot.drift(monitor, since=GUIDED, axes=curves)
+names = panels[0].get_legend_handles_labels()
+figure.legend(*names, loc="upper left", ncols=2, frameon=False)
 plt.show()
