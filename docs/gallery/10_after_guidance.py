@@ -65,7 +65,7 @@ def train(free_pace):
     optimizer = torch.optim.Adam([*look.parameters(), *classify.parameters()], lr=3e-3)
     monitor = DistortionMonitor(look, make_scenes(8)[0])
     for _ in range(GUIDED + FREE):
-        image, target, label = make_scenes(32)
+        image, target, label = make_scenes(16)
         loss = guidance.objective(
             look,
             image,
