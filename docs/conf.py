@@ -49,6 +49,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "tutorials",
     "filename_pattern": r"\.py",  # all are run
     "abort_on_example_error": True,
+    "backreferences_dir": "api/tutorials",  # which tutorials use a name
+    "doc_module": "supervised_st",
     "within_subsection_order": "FileNameSortKey",
     "download_all_examples": False,
     "image_scrapers": ("matplotlib",),

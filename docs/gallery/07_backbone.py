@@ -114,7 +114,8 @@ figure, panels = plt.subplots(3, 4, figsize=(8.6, 6.7), layout="constrained")
 for column, frame, region in zip(panels.T, frames, theta, strict=True):
     plot.windows(frame, region, axes=column[0])
     column[1].imshow(Resize(48)(frame[None])[0].movedim(0, -1).numpy())
-    column[2].imshow(affine_sample(frame, region, 48).movedim(0, -1).div(255).clamp(0, 1).numpy())
+    seen = affine_sample(frame, region, 48).movedim(0, -1) / 255
+    column[2].imshow(seen.clamp(0, 1).numpy())
     for panel, name in zip(
         column, ("frame, 256 pixels", "shrunk to 48", "looked at, 48"), strict=True
     ):
