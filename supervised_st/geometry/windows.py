@@ -52,9 +52,9 @@ def window_to_theta(
 def theta_to_window(
     theta: Tensor, image_size: Size, *, format: WindowFormat = "xywh", align_corners: bool = False
 ) -> Tensor:
-    """Return the smallest upright window around the region that ``theta`` samples: ``[... 4]``, in fractional pixels.
+    """Return the smallest upright window around the region that ``theta`` samples, in fractional pixels.
 
-    For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
+    It is ``[... 4]``. For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
     """
     check_theta("theta", theta)
     check_flag("align_corners", align_corners)
