@@ -30,6 +30,7 @@ from examples.mpii_cooking.training.weights import RANDOM
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
 
+FILE = "report.html"
 TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}  # the page's colors; others are gray
 REGION_TONES = {Region.LEARNED: "sstn", Region.HARD_CODED: "r_h"}
 
@@ -59,7 +60,7 @@ def write_report(results: Results, folder: Path) -> Path:
         duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
     widths = figures.draw_all(results, folder)
-    path = folder / "report.html"
+    path = folder / FILE
     with written_aside(path) as aside:
         text = environment.get_template("page.html.jinja").render(_context(results), widths=widths)
         aside.write_text(text, encoding="utf-8")

@@ -30,7 +30,7 @@ def write_page(study: StudyResults, folder: Path) -> Path:
         "width": round(PIXELS * figures_study.WIDTH),
         "where_from": where_from(study.timings, study.environment),
     }
-    path = folder / "report.html"
+    path = folder / page.FILE
     with written_aside(path) as aside:
         aside.write_text(page.templates().get_template("study.html.jinja").render(context), encoding="utf-8")
     return path
