@@ -28,6 +28,7 @@ EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions whic
 SHOWN = 4  # frames of each level: few, so that they are large
 TILE = 2.4  # inches: the side of a tile's frame
 GAP = 0.09  # inches between the regions under it
+EDGE = 0.025  # inches around them, for their lines
 FARTHEST = 0.25  # of the frame's side: regions that go farther beyond it are cut
 
 
@@ -151,8 +152,9 @@ def drift(thetas: Thetas, side: float) -> NDArray[np.float64]:
 
 
 def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> None:
-    axes.plot(distances, color=EPOCH_COLORS["middle"], linewidth=0.8, alpha=0.6)
-    axes.plot(distances.mean(1), color=EPOCH_COLORS["end"], linewidth=2.2, marker="o", markersize=3)
+    color = VARIANT_COLORS[Variant.SSTN]
+    axes.plot(distances, color=color, linewidth=0.8, alpha=0.35)
+    axes.plot(distances.mean(1), color=color, linewidth=2.2, marker="o", markersize=3)
     axes.set_ylim(0, max(1.1 * highest, 1))
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
 
@@ -165,8 +167,8 @@ def tile_name(probe: ProbeFrames, index: int) -> str:
 def tile(results: Results, probe: ProbeFrames, index: int, folder: Path) -> Figure:
     """Draw a frame with the three windows after joint training, and under it what the classifier sees in each."""
     windows = windows_shown(results, probe)
-    small = (TILE - GAP * (len(windows) - 1)) / len(windows)
-    height = TILE + GAP + small
+    small = (TILE - 2 * EDGE - GAP * (len(windows) - 1)) / len(windows)
+    height = TILE + GAP + small + 2 * EDGE
     figure = Figure(figsize=(TILE, height))
     frame = figure.add_axes((0, 1 - TILE / height, 1, TILE / height))
     shown = np.array(shown_frames(results))
@@ -178,7 +180,8 @@ def tile(results: Results, probe: ProbeFrames, index: int, folder: Path) -> Figu
     seen = _picture(folder, probe, index)
     for place, (variant, thetas) in enumerate(windows.items()):
         _outline(frame, thetas[index], side, VARIANT_COLORS[variant])
-        panel = figure.add_axes((place * (small + GAP) / TILE, 0, small / TILE, small / height))
+        left = EDGE + place * (small + GAP)
+        panel = figure.add_axes((left / TILE, EDGE / height, small / TILE, small / height))
         panel.imshow(glimpse(seen, thetas[index], results.settings.data.glimpse), interpolation="none")
         panel.set(xticks=[], yticks=[])
         panel.spines[:].set(visible=True, color=VARIANT_COLORS[variant], linewidth=3)

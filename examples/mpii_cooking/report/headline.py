@@ -88,11 +88,7 @@ def shortfall(results: Results, pairs: Sequence[Pair], subject: str, baseline: s
     if mean.value >= 0:
         return ""
     chance = "beyond chance" if mean.verdict is Verdict.FAILS else "which may be chance"
-    low, high = mean.interval
-    return (
-        f"Here {subject} {-mean.value:.1f} points below {baseline}, {chance} (95 % interval of the difference "
-        f"{low:+.1f} to {high:+.1f})."
-    )
+    return f"{subject} {-mean.value:.1f} points below {baseline}, {chance}."
 
 
 def _points(found: Comparison) -> str:

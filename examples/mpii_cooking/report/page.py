@@ -74,11 +74,7 @@ def write_report(results: Results, folder: Path) -> Path:
     """Draw the figures and write ``report.html`` into ``folder``, which has the images of the probe frames."""
     environment = templates()
     environment.filters.update(
-        counted=counted,
-        duration=duration,
-        format_p=verdicts.format_p,
-        place=place,
-        embed=lambda file: embed(folder / file),
+        duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
     widths = figures.draw_all(results, folder)
     path = folder / FILE
@@ -90,7 +86,7 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def templates() -> jinja2.Environment:
     """Return what renders this folder's templates."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -98,6 +94,8 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=with_minus,
     )
+    environment.filters["counted"] = counted
+    return environment
 
 
 def with_minus(value: object) -> object:
@@ -192,9 +190,9 @@ def _context(results: Results) -> dict[str, object]:
         "class_shown": partial(figures_windows.class_shown, results),
         "offsets": partial(figures_windows.offsets, results),
         "behind": {
-            "STN": shortfall(results, [beats(results, Variant.STN)], "it is", "the plain one"),
+            "STN": shortfall(results, [beats(results, Variant.STN)], "It is", "the plain one"),
             "R_h": " ".join(filter(None, behind_windows)),
-            "fused": shortfall(results, [(fused[0], fused[1])], "they are", "the hard-coded windows"),
+            "fused": shortfall(results, [(fused[0], fused[1])], "They are", "the hard-coded windows"),
         },
         "judgments": judgments,
         "reach": max(1, *ends),
