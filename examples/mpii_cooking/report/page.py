@@ -42,7 +42,7 @@ WORDS = {
     "STN": "a plain spatial transformer network; it learns where to look from the classes alone",
     "SSTN": "a supervised one; it is guided to the window with the most motion first, then set free",
     "R_h": "the hard-coded window with the most motion",
-    "R_d": "the region that the SSTN has learned to look at",
+    "R_d": "the region that the guided transformer has learned to look at",
     "S+T": "the spatial stream, which reads frames, and the temporal one, which reads optical flow, together",
     "mAP": "mean average precision over the classes, in percent",
     "IoU": "the area that two windows share, divided by the area of both together",
