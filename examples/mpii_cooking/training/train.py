@@ -200,9 +200,10 @@ def _ending_together() -> Iterator[None]:
 
 def train(experiment: Experiment, run: Run, note: Note) -> None:
     """Train ``run``, or resume it, and note how far it is. What it starts from must be finished."""
+    started = time.monotonic()
     networks, unit, samples = experiment.untrained(run), experiment.unit(run), partial(experiment.training_samples, run)
     frames = experiment.followed_frames(run.level).image.to(experiment.device) if experiment.follows(run) else None
-    fit(run, networks, experiment.preset, unit, samples, seed=experiment.seed, frames=frames, note=note)
+    fit(run, networks, experiment.preset, unit, samples, experiment.seed, frames, note, started)
     if run.phase is Phase.GUIDANCE and distributed.is_main():
         warn_of_collapse(run, networks, experiment.followed_frames(run.level, run.modality).image.to(experiment.device))
 
@@ -213,26 +214,26 @@ def fit(
     preset: Preset,
     unit: Unit,
     samples: Callable[[int], ClipSamples],
-    *,
     seed: int = 0,
     frames: Tensor | None = None,
     note: Note = lambda epochs, seconds: None,
+    began: float | None = None,
 ) -> None:
     """Train ``networks`` until the run's phase is over, from the unit's checkpoint on if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints. ``samples`` maps an epoch to its samples.
     ``frames`` are images on which theta is logged before the first epoch and after each. ``note`` is called after each
-    step.
+    step. ``began`` is when work on the run began, on the monotonic clock; now by default.
 
     After SIGTERM to any rank, all finish the step, rank 0 saves it, and this raises ``interrupts.Stopped``. If weights
     or too many losses or gradients are not finite, it raises TrainingDivergedError, and the last checkpoint stays.
     """
+    settings, started = run.settings(preset), began or time.monotonic()
     optimizer = make_optimizer(run, networks, preset)
     rates = [group["lr"] for group in optimizer.param_groups]
     history = _restored(unit, networks, optimizer)
     if frames is not None and not history.windows:
         history = replace(history, windows=(_thetas(networks, frames),))
-    settings, started = run.settings(preset), time.monotonic()
 
     def note_step(history: History, steps: int) -> None:
         note(history.epochs + history.steps / steps, history.seconds + time.monotonic() - started)
@@ -247,14 +248,14 @@ def fit(
             history = replace(history, windows=windows, is_finished=is_over(settings, history.loss))
         seconds = time.monotonic() - started
         if distributed.is_main() and (history.is_finished or is_stopped or seconds > CHECKPOINT_SECONDS):
-            history = replace(history, seconds=history.seconds + seconds)
+            history, started = replace(history, seconds=history.seconds + seconds), time.monotonic()
             if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
                 raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
             checkpoints.save(unit, networks, optimizer, history)
-            started = time.monotonic()
         if is_stopped:
             distributed.barrier()  # a rank that ended earlier would have rank 0 killed while it saves
             raise interrupts.Stopped
+    note_step(history, 1)  # with the time that saving took
     distributed.barrier()  # runs that start from this one find it complete
 
 
