@@ -172,7 +172,7 @@ def test_every_section_explains_its_abbreviations(written):
     text = re.sub(r"<(style|title)>.*?</\1>", "", written[0].read_text(encoding="utf-8"), flags=re.DOTALL)
     for section in re.sub(r'data:image[^"]*', "", text).split("<h2 "):
         plain = section.replace("<dfn>", "").replace("</dfn>", "")
-        used = re.findall(r"\b(STN|SSTN|R_d|R_h|S\+T|mAP|IoU|VGG)(?!\w)", plain)
+        used = re.findall(r"\b(STN|SSTN|R_d|R_h|S\+T|mAP|IoU|VGG|FC6|FC7)(?!\w)", plain)
         assert {*used} <= {*re.findall(r"<dfn>(.*?)</dfn>", section)}, section[:80]
 
 

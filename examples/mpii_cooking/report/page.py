@@ -47,6 +47,8 @@ WORDS = {
     "mAP": "mean average precision over the classes, in percent",
     "IoU": "the area that two windows share, divided by the area of both together",
     "top-1": "the share of test clips whose class has the highest score",
+    "FC6": "the values of a network's first fully connected layer",
+    "FC7": "those of its second one",
     "VGG": "a family of networks; the larger the number, the more layers, except for F (fast) and M (medium)",
 }
 """What the page's abbreviations mean. Each section explains its own."""
