@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from examples.mpii_cooking.config import PAPER, QUICK, SMOKE, Preset
+from examples.mpii_cooking.config import Preset
+from examples.mpii_cooking.presets import PAPER, QUICK, SMOKE
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from importlib.metadata import version
 
 from supervised_st import geometry as geometry
+from supervised_st import plot as plot
+from supervised_st import targets as targets
 from supervised_st.guidance import RegressiveGuidance as RegressiveGuidance
 from supervised_st.monitor import DistortionMonitor as DistortionMonitor
 from supervised_st.motion import MotionWindow as MotionWindow

@@ -24,21 +24,21 @@ if not TYPE_CHECKING:
 
 
 class WindowLike(Protocol):
-    """A target with a confidence per sample, such as a `MotionWindow`."""
+    """A target with a confidence per region, such as a `MotionWindow` or what `supervised_st.targets` makes."""
 
     @property
     def theta(self) -> Tensor:
-        """``[batch 2 3]``, the window to look at."""
+        """``[batch [frame] [region] 2 3]``, the window to look at."""
 
     @property
     def confidence(self) -> Tensor:
-        """``[batch]``, the weight of each sample."""
+        """``[batch [frame] [region]]``, the weight of each region."""
 
 
 _FARTHEST = 16.0  # a target's shift, in halves of the image's side; farther ones are numbers of pixels
 _MANY_CALLS = 1000  # of `objective` without a step: far more than sub-batches are accumulated for one step
 
-Target = Tensor | WindowLike
+TargetLike = Tensor | WindowLike
 _GlimpseT = TypeVar("_GlimpseT")
 _GlimpseT_co = TypeVar("_GlimpseT_co", covariant=True)
 
@@ -206,7 +206,7 @@ class RegressiveGuidance(nn.Module):
         transformer: SpatialTransformerLike[_GlimpseT],
         image: Tensor,
         *,
-        target: Target | Callable[[], Target] | None,
+        target: TargetLike | Callable[[], TargetLike] | None,
         task: Callable[[_GlimpseT], Tensor],
     ) -> Tensor:
         """Return the one loss to train with, so that a training loop needs no case distinction.
@@ -223,8 +223,9 @@ class RegressiveGuidance(nn.Module):
             transformer: a `SupervisedSpatialTransformer`, or any object with the same call and ``localize``. Only
                 a module is slowed down. Several transformers may share one guidance, with one ``step`` for all.
             image: ``[batch [frame] channel height width]``.
-            target: theta ``[batch [frame] [region] 2 3]``, a `MotionWindow`, or a function without arguments that
-                returns either. It is neither read nor called while guidance is off, and may then be None.
+            target: theta ``[batch [frame] [region] 2 3]``, what a function of `supervised_st.targets` or a
+                `MotionWindowTarget` returns, or a function without arguments that returns one of these. It is neither
+                read nor called while guidance is off, and may then be None.
             task: maps the transformer's `Glimpse` to the task's loss.
         """
         if not callable(task):
@@ -297,7 +298,7 @@ class RegressiveGuidance(nn.Module):
                 stacklevel=3,
             )
 
-    def _resolve(self, target: Target | Callable[[], Target] | None) -> tuple[Tensor, Tensor | None]:
+    def _resolve(self, target: TargetLike | Callable[[], TargetLike] | None) -> tuple[Tensor, Tensor | None]:
         """Return theta and confidence of a target, which is computed here if it is a function."""
         if target is None:
             raise ValueError(f"target must be given while guidance is on (strength {self.strength:g}), got None")
@@ -319,7 +320,7 @@ def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> N
     if isinstance(target, Tensor) and target.shape == (*theta.shape[:-2], 4):
         raise ValueError(
             f"target must be theta, {tuple(theta.shape)}, got windows {tuple(target.shape)}; "
-            "pass geometry.window_to_theta(windows, image_size)"
+            "pass targets.from_boxes(windows, image_size)"
         )
     check_floating("target", target)
     if target.shape != theta.shape:

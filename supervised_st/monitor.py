@@ -56,6 +56,7 @@ class DistortionMonitor:
 
     Attributes:
         history: the `DistortionRecord` of each measurement, the oldest first.
+        thetas: where the windows were at each measurement, ``[batch [region] 2 3]``, float64 on the CPU.
         steps: number of optimizer steps so far.
 
     Args:
@@ -82,16 +83,16 @@ class DistortionMonitor:
         self.look, self.images, self.every = look, images, every
         self.steps = 0
         self._warned = False
-        self._theta = self._localize()
-        self.history = [self._measure(self._theta)]
+        self.thetas = [self._localize()]
+        self.history = [self._measure(self.thetas[0])]
 
     def step(self) -> None:
         """Count an optimizer step, and measure if it is time."""
         self.steps += 1
         if self.steps % self.every:
             return
-        before, self._theta = self._theta, self._localize()
-        self.history.append(self._measure(before))
+        self.thetas.append(self._localize())
+        self.history.append(self._measure(self.thetas[-2]))
         if self.history[-1].lost >= _SHARE and not self._warned:
             self._warned = True
             warnings.warn(self.describe(), stacklevel=2)
@@ -113,7 +114,7 @@ class DistortionMonitor:
             return self.look.localize(self.images).cpu().double()  # the only wait for the device
 
     def _measure(self, before: Tensor) -> DistortionRecord:
-        theta, look, image_size = self._theta, self.look, (self.images.shape[-2], self.images.shape[-1])
+        theta, look, image_size = self.thetas[-1], self.look, (self.images.shape[-2], self.images.shape[-1])
         measured = distortion(theta, image_size, look.size, align_corners=look.align_corners)
         whole = distortion(theta, image_size, (1, 1), align_corners=look.align_corners)
         narrow_side = whole.minification / whole.anisotropy  # in pixels: here, one step crosses the whole window

@@ -40,11 +40,11 @@ _TIE = 1e-6  # relative to the best score; in float32 flow of a uniform motion, 
 
 @serializable
 class MotionWindow(NamedTuple):
-    """The window with the most motion, relative to the crop that was searched; one per sample."""
+    """The window with the most motion, or the highest sum of other scores, relative to the crop that was searched."""
 
     theta: Tensor  #: ``[batch 2 3]`` float32, maps output to the crop's normalized coordinates
     window: Tensor  #: ``[batch 4]`` int64, ``(x0, y0, width, height)`` in the crop's pixels
-    score: Tensor  #: ``[batch]`` float64, sum of the motion map in the best window
+    score: Tensor  #: ``[batch]`` float64, sum of the map in the best window
     confidence: Tensor  #: ``[batch]`` float32, 1; with ``fallback="invalid"`` 0 where there is no motion
 
 
@@ -137,6 +137,39 @@ def window_profile(scores: Tensor) -> WindowProfile:
     return WindowProfile(best, topmost, scores.amin(1))
 
 
+@torch.no_grad()
+def best_window(
+    profile: WindowProfile, size: Size, map_size: Size, *, fallback: str = "center", align_corners: bool = False
+) -> MotionWindow:
+    """Return the best window of all that a profile was made of: the search of every kind of target.
+
+    Args:
+        profile: from `window_profile`, of all windows of this size in maps of that.
+        size: of the windows.
+        map_size: of the maps.
+        fallback: as for `MotionWindowTarget`, which also says what counts as no motion.
+        align_corners: the convention of ``theta``, see `supervised_st.geometry`.
+    """
+    check_choice("fallback", fallback, ("center", "invalid"))
+    (height, width), (map_height, map_width) = check_size("size", size), check_size("map_size", map_size)
+    columns = check_shape("profile.score", profile.score, "batch column")["column"]
+    if columns != map_width - width + 1 or height > map_height:
+        raise ValueError(
+            f"size and map_size must be those of the profile with {columns} columns, got {(height, width)} and "
+            f"{(map_height, map_width)}"
+        )
+    score = profile.score.amax(1)
+    has_motion = score > 0
+    if profile.lowest is not None:
+        has_motion &= score - profile.lowest.amin(1) > _TIE * score
+    middle = profile.row.new_tensor([(map_width - width) // 2, (map_height - height) // 2])
+    corner = torch.where(has_motion[:, None], _topmost_then_leftmost(profile, score), middle)
+    window = torch.cat([corner, corner.new_tensor([width, height]).expand_as(corner)], 1)
+    theta = window_to_theta(window, (map_height, map_width), align_corners=align_corners)
+    confidence = has_motion.float() if fallback == "invalid" else torch.ones_like(score, dtype=torch.float32)
+    return MotionWindow(theta, window, score, confidence)
+
+
 class MotionWindowTarget(nn.Module):
     """Find the window of one size that holds the most motion, exactly, as a target ``theta``.
 
@@ -188,7 +221,7 @@ class MotionWindowTarget(nn.Module):
         """
         scores = self._scores(flow)
         crops = self._crops(crop, flow)
-        return self._best(window_profile(_windows_inside(scores, crops, self.size)), crops)
+        return self._best(window_profile(_windows_inside(scores, crops, self.size)), crops.size)
 
     @torch.no_grad()
     def profile(self, flow: Tensor) -> WindowProfile:
@@ -229,7 +262,7 @@ class MotionWindowTarget(nn.Module):
             profile.row.gather(1, columns),
             None if profile.lowest is None else profile.lowest.gather(1, columns),
         )
-        return self._best(inside, crops)
+        return self._best(inside, crops.size)
 
     def extra_repr(self) -> str:
         """Return the size and the settings that differ from their defaults, for ``repr``."""
@@ -237,6 +270,9 @@ class MotionWindowTarget(nn.Module):
 
     def _scores(self, flow: Tensor) -> Tensor:
         return window_scores(motion_map(flow, bound=self.bound), self.size)
+
+    def _best(self, profile: WindowProfile, crop_size: tuple[int, int]) -> MotionWindow:
+        return best_window(profile, self.size, crop_size, fallback=self.fallback, align_corners=self.align_corners)
 
     def _crops(self, crop: Tensor | tuple[int, int, int, int] | None, flow: Tensor) -> "_Crops":
         batch, (frame_height, frame_width) = flow.shape[0], flow.shape[-2:]
@@ -252,21 +288,6 @@ class MotionWindowTarget(nn.Module):
         crops = _Crops(boxes[:, :2], (height, width))
         crops.check((frame_height, frame_width), self.size)
         return crops
-
-    def _best(self, profile: WindowProfile, crops: "_Crops") -> MotionWindow:
-        """Choose among the columns of the crops' own profiles."""
-        score = profile.score.amax(1)
-        has_motion = score > 0
-        if profile.lowest is not None:
-            has_motion &= score - profile.lowest.amin(1) > _TIE * score
-        height, width = self.size
-        middle = crops.origin.new_tensor([(crops.size[1] - width) // 2, (crops.size[0] - height) // 2])
-        best = _topmost_then_leftmost(profile, score)
-        corner = torch.where(has_motion[:, None], best, middle)
-        window = torch.cat([corner, corner.new_tensor([width, height]).expand_as(corner)], 1)
-        theta = window_to_theta(window, crops.size, align_corners=self.align_corners)
-        confidence = has_motion.float() if self.fallback == "invalid" else torch.ones_like(score, dtype=torch.float32)
-        return MotionWindow(theta, window, score, confidence)
 
 
 class _Crops(NamedTuple):

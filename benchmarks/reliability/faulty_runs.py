@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.reliability import faults, figures, runs
 
-STARTS, SHORT_STARTS = 30, 2
+STARTS, SHORT_STARTS = 30, 1
 LAST_OPERATION = 400  # of a process, at which a fault may come
 EXIT_CODE = 2
 

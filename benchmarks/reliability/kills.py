@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.reliability import figures, runs
 
-KILLS, SHORT_KILLS = 100, 2
+KILLS, SHORT_KILLS = 100, 1
 LATEST = 0.3  # of the time of an undisturbed run, after which a start is killed
 
 ANCHOR = (

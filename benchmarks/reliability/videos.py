@@ -2,8 +2,9 @@
 
     PUBLIC_VIDEOS=FOLDER python benchmarks/reliability/videos.py [--short]
 
-Videos that are made here show their numbers, so it is known which frames must come out, and which way up. Of the public
-ones, which are no part of the project, there is a table of what ffprobe counts. Without the folder they are left out.
+Videos that are made here show their numbers, so it is known which frames must come out, and which way up. The public
+ones are no part of the project: of them there is a table of what OpenCV's reader counts. Without the folder they are
+left out.
 """
 
 import os
@@ -159,7 +160,7 @@ def _public(folder: Path) -> figures.Figure:
         if found != expected:
             failures.append(f"{name}: {found}")
     return figures.Figure(
-        "public test videos (torchcodec, decord, mmaction2, moviepy): frames and size as ffprobe says, or refused",
+        "public test videos (torchcodec, decord, mmaction2, moviepy): frames and size as in OpenCV, or refused",
         len(PUBLIC) - len(failures), len(PUBLIC), failures=tuple(failures),
     )  # fmt: skip
 

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from examples.mpii_cooking.config import PRESETS, KitchenSize
+from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import kitchen, preparation, video
 from examples.mpii_cooking.evaluation import results
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import docs_record, provenance
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.workspace import Unit

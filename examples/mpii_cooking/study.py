@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from examples.mpii_cooking import distributed
-from examples.mpii_cooking.config import STUDIES, KitchenSize, Preset, Scope, SeedPlan, StudySettings, TrainingSettings
+from examples.mpii_cooking.config import KitchenSize, Preset, Scope, SeedPlan, StudySettings, TrainingSettings
 from examples.mpii_cooking.data import kitchen
 from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
@@ -28,6 +28,7 @@ from examples.mpii_cooking.evaluation.visibility import compute_shown, load_show
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.plan import check_disk, training_seconds
+from examples.mpii_cooking.presets import STUDIES
 from examples.mpii_cooking.report import provenance, study_page
 from examples.mpii_cooking.training.experiment import TRAINING, Experiment
 from examples.mpii_cooking.training.runs import planned_runs

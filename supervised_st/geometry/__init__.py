@@ -40,6 +40,7 @@ from supervised_st.geometry.pixels import points_in_image as points_in_image
 from supervised_st.geometry.pixels import theta_to_matrix as theta_to_matrix
 from supervised_st.geometry.pixels import window_in_glimpse as window_in_glimpse
 from supervised_st.geometry.pixels import window_in_image as window_in_image
+from supervised_st.geometry.transforms import at_scales as at_scales
 from supervised_st.geometry.transforms import compose as compose
 from supervised_st.geometry.transforms import corners as corners
 from supervised_st.geometry.transforms import flip_theta as flip_theta

@@ -90,11 +90,11 @@ def theta_from_parameters(
 def parameters_from_theta(
     theta: Tensor, kind: Parameterization, *, scale: Scale = 1.0, bounds: tuple[float, float] | None = None
 ) -> Tensor:
-    """Return the parameters ``[... count]`` of ``theta``: the inverse of `theta_from_parameters`.
+    """Return the parameters of ``theta``: the inverse of `theta_from_parameters`.
 
-    A ``theta`` that the kind cannot express is first projected onto it (least squares over the entries). With
-    ``bounds``, a side or shift at or beyond its bound is moved inside by 1e-6 of the range, so that its parameter is
-    finite.
+    They are ``[... count]``. A ``theta`` that the kind cannot express is first projected onto it (least squares over
+    the entries). With ``bounds``, a side or shift at or beyond its bound is moved inside by 1e-6 of the range, so that
+    its parameter is finite.
     """
     check_choice("kind", kind, PARAMETERIZATIONS)
     check_theta("theta", theta)

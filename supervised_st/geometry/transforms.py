@@ -1,8 +1,12 @@
-"""Theta as a transform: composed, inverted, mirrored, and its corners."""
+"""Theta as a transform: composed, inverted, mirrored, at several scales, and its corners."""
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from supervised_st._checks import check_number
 from supervised_st._precision import widen
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, inverse, make_theta, product
 
@@ -26,6 +30,32 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     check_theta("outer", outer)
     check_theta("inner", inner)
     return product(widen(outer), widen(inner)).to(torch.promote_types(coordinate_dtype(outer), inner.dtype))
+
+
+def at_scales(theta: Tensor, factors: Sequence[float]) -> Tensor:
+    """Return regions with the same center and orientation as ``theta``, one for each factor of its sides.
+
+    ``at_scales(theta, (1, 2))`` is the region and one that is twice as wide and high: ``A' = factor A`` and ``t' = t``.
+    So a transformer that predicts one region can look at it in several scales, and guidance of the one region guides
+    all of them: ``look.sample(images, at_scales(theta, (1, 2)))`` is ``(batch, 2, channel, *size)``.
+
+    Args:
+        theta: ``[... 2 3]``.
+        factors: positive and finite, at least one.
+
+    Returns:
+        ``[... factor 2 3]``.
+    """
+    check_theta("theta", theta)
+    for factor in factors:
+        check_number("factors", factor)
+        if not 0 < factor < math.inf:
+            raise ValueError(f"factors must be positive and finite, got {factor}")
+    if not factors:
+        raise ValueError("factors must hold at least one number, got none")
+    wide = widen(theta)
+    scaled = [torch.cat([wide[..., :2] * factor, wide[..., 2:]], -1) for factor in factors]
+    return torch.stack(scaled, -3).to(coordinate_dtype(theta))
 
 
 def invert(theta: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from supervised_st._sampler.tensors import has_values, is_transformed
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, hull, make_theta, spans
 from supervised_st.types import Size, WindowFormat
 
+FORMATS = get_args(WindowFormat)
+
 
 def window_to_theta(
     window: Tensor, image_size: Size, *, format: WindowFormat = "xywh", align_corners: bool = False
@@ -37,41 +39,26 @@ def window_to_theta(
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
     """
     check_shape("window", window, "... 4")
-    check_flag("align_corners", align_corners)
+    check_choice("format", format, FORMATS)
+    size = check_size("image_size", image_size)
     if window.is_complex() or window.dtype == torch.bool:
         raise TypeError(f"window must be integer or floating point, got {window.dtype}")
-    check_choice("format", format, get_args(WindowFormat))
-    height, width = check_size("image_size", image_size)
-    edge = int(align_corners)
-    wide = widen(window)
-    if format == "xyxy":
-        wide = torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)
     if window.device.type == "cpu" and has_values(window) and not is_transformed(window):
-        _check_sides(wide, window, format)
-        if format == "xywh":
-            _warn_of_xyxy(wide, height, width)
-    x0, y0, window_width, window_height = wide.unbind(-1)
-
-    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        span = max(pixels - edge, 1)
-        return (extent - edge) / span, (2 * start + extent - edge - span) / span
-
-    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
-    zero = torch.zeros_like(sx)
-    theta = make_theta(sx, zero, tx, zero, sy, ty)
+        check_windows("window", window, size, format)
+    theta = theta_of_windows(window, size, format, align_corners=align_corners)
     return theta if window.dtype == torch.float64 else theta.float()
 
 
 def theta_to_window(
     theta: Tensor, image_size: Size, *, format: WindowFormat = "xywh", align_corners: bool = False
 ) -> Tensor:
-    """Return the smallest upright window around the region that ``theta`` samples: ``[... 4]``, in fractional pixels.
+    """Return the smallest upright window around the region that ``theta`` samples, in fractional pixels.
 
-    For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
+    It is ``[... 4]``. For upright windows it is the inverse of `window_to_theta`, which explains the arguments.
     """
     check_theta("theta", theta)
     check_flag("align_corners", align_corners)
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, FORMATS)
     size = check_size("image_size", image_size)
     low, high = hull(widen(theta))
     span = spans(low, size, align_corners=align_corners)
@@ -97,19 +84,33 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     return iou.to(torch.promote_types(coordinate_dtype(theta), other.dtype))
 
 
-def _check_sides(wide: Tensor, window: Tensor, format: str) -> None:
+def theta_of_windows(
+    window: Tensor, image_size: tuple[int, int], format: WindowFormat = "xywh", *, align_corners: bool
+) -> Tensor:
+    """Return the ``theta`` of windows that were checked, in the widest dtype."""
+    check_flag("align_corners", align_corners)
+    (height, width), edge = image_size, int(align_corners)
+    x0, y0, window_width, window_height = _as_xywh(window, format).unbind(-1)
+    sx, tx = _scale_and_center(x0, window_width, width, edge)
+    sy, ty = _scale_and_center(y0, window_height, height, edge)
+    zero = torch.zeros_like(sx)
+    return make_theta(sx, zero, tx, zero, sy, ty)
+
+
+def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format: WindowFormat) -> None:
+    """Raise ValueError for windows without an area, and warn of those that only make sense in the other format."""
+    wide = _as_xywh(window, format)
     empty = ~(wide[..., 2:] > 0).all(-1).flatten()
     if empty.any():
         first = first_true(empty)
         sides = "positive width and height" if format == "xywh" else "x1 > x0 and y1 > y0"
         raise ValueError(
-            f"window must have {sides}, since format is {format!r}; "
+            f"{name} must have {sides}, since format is {format!r}; "
             f"got {window.reshape(-1, 4)[first].tolist()} in window {first}"
         )
-
-
-def _warn_of_xyxy(wide: Tensor, height: int, width: int) -> None:
-    """Warn of windows that only make sense in the other format."""
+    if format == "xyxy":
+        return
+    height, width = image_size
     x, y, w, h = wide.unbind(-1)
     leaves = (x < 0) | (y < 0) | (x + w > width) | (y + h > height)
     fits = (x >= 0) & (y >= 0) & (w > x) & (h > y) & (w <= width) & (h <= height)
@@ -119,3 +120,13 @@ def _warn_of_xyxy(wide: Tensor, height: int, width: int) -> None:
             "pass format='xyxy' if they are that",
             stacklevel=3,
         )
+
+
+def _scale_and_center(start: Tensor, extent: Tensor, pixels: int, edge: int) -> tuple[Tensor, Tensor]:
+    span = max(pixels - edge, 1)
+    return (extent - edge) / span, (2 * start + extent - edge - span) / span
+
+
+def _as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
+    wide = widen(window)
+    return wide if format == "xywh" else torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)

@@ -34,7 +34,7 @@ def test_wrong_results_are_seen(place, wrong, monkeypatch):
     function = place.rpartition(".")[2]
     right = getattr(getattr(random_cases, module), function)
     monkeypatch.setattr(getattr(random_cases, module), function, wrong(right))
-    assert try_cases(Chunk(name, 0), 50).failures
+    assert try_cases(Chunk(name, 0), 200).failures
 
 
 def test_damage_is_what_the_edits_say():

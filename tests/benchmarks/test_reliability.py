@@ -8,21 +8,62 @@ from dataclasses import asdict
 
 import pytest
 
-from benchmarks.reliability import damage, faults, runs
+from benchmarks.reliability import damage, faults, faulty_runs, kills, ranks, runs, two_starts
 from benchmarks.reliability.figures import Figure, table
 from tests.helpers.programs import ROOT, run_python
+from tests.helpers.sharing import made_once
 
 FOLDER = ROOT / "benchmarks" / "reliability"
-SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "figures.run(__file__" in path.read_text())
+SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "figures.run(__file__" in path.read_text())
+OF_RUNS = {  # these start runs of the example
+    script.__name__.rpartition(".")[2]: script for script in (damage, faulty_runs, kills, ranks, two_starts)
+}
+NEEDS_LINUX = {
+    "faults": "lets the disk fail by a library in front of libc: needs Linux and a C compiler",
+    "faulty_runs": "lets the disk fail by a library in front of libc: needs Linux and a C compiler",
+    "ranks": "reads from /proc whether processes have ended: needs Linux",
+}
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_the_short_form_reaches_every_goal(script, tmp_path):
-    if script.stem == "faults" and not (sys.platform == "linux" and shutil.which("cc")):
-        pytest.skip("lets the disk fail by a library in front of libc: needs Linux and a C compiler")
-    done = run_python(script, "--short", "--json", tmp_path / "figures.json")
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in OF_RUNS])
+def test_the_short_form_reaches_every_goal(name, tmp_path):
+    skip_what_cannot_run(name)
+    done = run_python(FOLDER / f"{name}.py", "--short", "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert json.loads((tmp_path / "figures.json").read_text())["rows"]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """A finished run, and the seconds that it took."""
+
+    def make(folder):
+        _, seconds = runs.undisturbed(folder / "run", short=True)
+        (folder / "seconds").write_text(str(seconds))
+
+    folder = made_once(tmp_path_factory, "undisturbed", make)
+    return folder / "run", float((folder / "seconds").read_text())
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_the_short_form_with_runs_reaches_every_goal(name, undisturbed, monkeypatch):
+    skip_what_cannot_run(name)
+    finished, seconds = undisturbed
+
+    def copied(output, *, short):
+        assert short
+        shutil.copytree(finished, output)
+        return runs.outcome(output), seconds
+
+    monkeypatch.setattr(runs, "undisturbed", copied)
+    figures = [*OF_RUNS[name].measure(short=True)]
+    assert figures
+    assert all(figure.is_reached for figure in figures), figures
+
+
+def skip_what_cannot_run(name):
+    if name in NEEDS_LINUX and not (sys.platform == "linux" and shutil.which("cc")):
+        pytest.skip(NEEDS_LINUX[name])
 
 
 @pytest.mark.parametrize(("held", "tried", "goal", "is_reached"), [

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from examples.mpii_cooking.config import PRESETS, SeedPlan
+from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data.dataset import Clip
 from examples.mpii_cooking.data.samples import FrameSamples
 from examples.mpii_cooking.evaluation import features, predictions
 from examples.mpii_cooking.evaluation.features import Shard, Stream
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.objectives import evaluation_windows
 from examples.mpii_cooking.training.runs import Run, build

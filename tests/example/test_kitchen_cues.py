@@ -8,11 +8,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from examples.mpii_cooking.config import PRESETS, KitchenSize
+from examples.mpii_cooking.config import KitchenSize
 from examples.mpii_cooking.data import kitchen
 from examples.mpii_cooking.data.caches import resize
 from examples.mpii_cooking.data.kitchen import MOVEMENTS, THINGS
 from examples.mpii_cooking.data.kitchen_scene import Scene, draw_thing
+from examples.mpii_cooking.presets import PRESETS
 from supervised_st import affine_sample
 
 SIZE = KitchenSize(classes=8, clips=1, frames=16)

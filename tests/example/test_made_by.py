@@ -90,6 +90,7 @@ def test_each_stage_depends_on_what_it_uses():
 
     prepared, trained, scored = names("data.preparation"), names("training.train"), names("evaluation.scores")
     assert {"data.video", "data.flow", "supervised_st.motion"} <= prepared
+    assert "presets" not in prepared | trained | scored, "what matters of them is in the keys of the units"
     others = ("training", "evaluation", "supervised_st._sampler.kernels")
     assert not [name for name in prepared if name.startswith(others)]
     assert {"training.networks", "data.samples", "data.caches", "supervised_st._sampler.fused"} <= trained

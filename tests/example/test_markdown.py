@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.tables import clip_ceilings, frame_ceilings
 from examples.mpii_cooking.formats import markdown_table
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import docs_record, markdown
 from examples.mpii_cooking.report.verdicts import judge
 from examples.mpii_cooking.typed_json import encode

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from examples.mpii_cooking.config import PRESETS
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.networks import Backbone, Classifier, Positions, transformer
 from examples.mpii_cooking.variants import Modality
 

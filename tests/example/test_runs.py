@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from examples.mpii_cooking.config import PRESETS, SeedPlan
+from examples.mpii_cooking.config import SeedPlan
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.runs import Run, all_runs, build, extra_runs, planned_runs
 from examples.mpii_cooking.variants import Group, Modality, Phase, Variant, Window
 from tests.helpers.made_up_samples import CLASSES, DETAIL, PRESET, made_up, variant_of

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from examples.mpii_cooking import interrupts
-from examples.mpii_cooking.config import PRESETS, PhaseSettings, SeedPlan
+from examples.mpii_cooking.config import PhaseSettings, SeedPlan
 from examples.mpii_cooking.data.dataset import Dataset
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training import steps, train
 from examples.mpii_cooking.training.checkpoints import load_history
 from examples.mpii_cooking.training.experiment import Experiment

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 
 from benchmarks.reliability import weight_corpus
 from examples.mpii_cooking import plan, run_all
-from examples.mpii_cooking.config import PRESETS, SeedPlan
+from examples.mpii_cooking.config import SeedPlan
 from examples.mpii_cooking.data.dataset import DataError, Dataset
 from examples.mpii_cooking.data.samples import RGB_MEAN
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training import weight_files, weights
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Backbone, Networks

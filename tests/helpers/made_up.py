@@ -7,10 +7,10 @@ import matplotlib.image
 import numpy as np
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, POOLING_CELL, FrameCell
 from examples.mpii_cooking.evaluation.results import Results
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.weights import RANDOM
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 

@@ -4,8 +4,9 @@ import dataclasses
 
 import torch
 
-from examples.mpii_cooking.config import PRESETS, PhaseSettings
+from examples.mpii_cooking.config import PhaseSettings
 from examples.mpii_cooking.data.samples import Sample
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training.runs import Run
 from examples.mpii_cooking.training.steps import sub_batches
 from examples.mpii_cooking.variants import Modality, Phase, Variant

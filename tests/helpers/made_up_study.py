@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.evaluation.cells import FrameCell
 from examples.mpii_cooking.evaluation.schema import FrameAnswers
 from examples.mpii_cooking.evaluation.study_results import Condition, StudyResults
+from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.variants import Phase, Variant
 from tests.helpers.made_up import made_up_results
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import torch
 
-from examples.mpii_cooking.config import PRESETS
 from examples.mpii_cooking.data import video
+from examples.mpii_cooking.presets import PRESETS
 
 PRESET = PRESETS["smoke"]
 DETAIL = PRESET.data.levels[2]

@@ -13,8 +13,10 @@ from supervised_st import (
     TemporalCorrelationPooling,
     affine_sample,
     paste,
+    targets,
 )
 from supervised_st.geometry import (
+    at_scales,
     components_from_theta,
     compose,
     distortion,
@@ -71,6 +73,10 @@ CALLS = {
     "affine_sample": lambda: [affine_sample(IMAGE, THETA, 4, backend=backend) for backend in BACKENDS[:2]],
     "antialias": lambda: affine_sample(IMAGE, THETA, 2, antialias=True),
     "fill": lambda: affine_sample(IMAGE, THETA, 2, padding_mode="fill", fill_value=(1.0, 2.0, 3.0)),
+    "at_scales": lambda: at_scales(THETA, (1, 2)),
+    "from_boxes": lambda: targets.from_boxes(WINDOW, (6, 7), confidence=torch.tensor(0.5, device="cpu")),
+    "from_map": lambda: targets.from_map(IMAGE, 3),
+    "from_points": lambda: targets.from_points(WINDOW[:2], (6, 7), 3),
     "bytes": lambda: affine_sample(PIXELS, THETA, 2, mean=3.0, std=(1.0, 2.0, 3.0)),
     "components": lambda: theta_from_components(components_from_theta(THETA, 6, 4), 6, 4),
     "compose": lambda: compose(THETA, THETA),

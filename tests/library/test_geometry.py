@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from supervised_st import affine_sample
 from supervised_st.geometry import (
     PARAMETERIZATIONS,
+    at_scales,
     compose,
     corners,
     distortion,
@@ -159,6 +160,24 @@ def test_composition_has_an_identity_is_associative_and_broadcasts():
     assert torch.equal(compose(identity, a), a)
     torch.testing.assert_close(compose(compose(a, b), c), compose(a, compose(b, c)), rtol=1e-12, atol=1e-12)
     assert compose(a.float(), b.half()).dtype == torch.float32
+
+
+def test_scales_keep_the_center_and_multiply_the_sides():
+    windows = torch.tensor([[[20, 30, 8, 4], [18, 29, 12, 6], [16, 28, 16, 8], [12, 26, 24, 12]]], dtype=torch.float64)
+    thetas = window_to_theta(windows, (64, 80))
+    torch.testing.assert_close(at_scales(thetas[:, 0], (1, 1.5, 2, 3)), thetas, rtol=0, atol=1e-15)
+    turned = torch.randn(2, 3, 2, 3, dtype=torch.float64)
+    scaled = at_scales(turned, (0.5, 7))
+    assert torch.equal(scaled[:, :, 0, :, :2], turned[..., :2] / 2)
+    assert torch.equal(scaled[:, :, 1, :, :2], turned[..., :2] * 7)
+    assert torch.equal(scaled[..., 2], turned[..., None, :, 2].expand(2, 3, 2, 2))
+    assert at_scales(turned.half(), (1,)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("factors", [(), (0,), (1, -1), (math.inf,), (math.nan,)])
+def test_impossible_factors_are_named(factors):
+    with pytest.raises(ValueError, match="factors must"):
+        at_scales(torch.eye(2, 3), factors)
 
 
 def test_corners_are_where_theta_sends_the_square():

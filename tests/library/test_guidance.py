@@ -440,7 +440,7 @@ def test_each_region_of_each_frame_is_guided(loss):
 @pytest.mark.parametrize(
     ("target", "match"),
     [
-        (torch.zeros(2, 4), r"target must be theta, \(2, 2, 3\), got windows \(2, 4\); pass geometry.window_to_theta"),
+        (torch.zeros(2, 4), r"target must be theta, \(2, 2, 3\), got windows \(2, 4\); pass targets.from_boxes"),
         (torch.zeros(2, 2, 3, device="meta"), "target must be on theta's device cpu, got meta"),
         (torch.tensor([[1.0, 0, 40], [0, 1, 3]]).expand(2, 2, 3), "got a shift of 40; if it is a matrix in pixels"),
     ],

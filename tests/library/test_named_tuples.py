@@ -58,5 +58,6 @@ def test_the_public_named_tuples_are_these():
         "Distortion",
         "Glimpse",
         "MotionWindow",
+        "Target",
         "WindowProfile",
     }

@@ -13,10 +13,12 @@ from supervised_st import (
     SupervisedSpatialTransformer,
     TemporalCorrelationPooling,
     affine_sample,
+    targets,
 )
 from supervised_st._precision import widest
 from supervised_st._sampler.options import MODES, PADDING_MODES
 from supervised_st.geometry import (
+    at_scales,
     compose,
     corners,
     distortion,
@@ -73,7 +75,10 @@ def guided():
 RUN = {
     "bytes": lambda: affine_sample(torch.ones(2, 3, 6, 7).byte(), leaf(2, 2, 3), 4, mean=3.0, backend="reference"),
     "compose": lambda: compose(leaf(2, 2, 3), leaf(2, 2, 3)),
+    "at_scales": lambda: at_scales(leaf(2, 2, 3), (1, 2)),
     "corners": lambda: corners(leaf(2, 2, 3)),
+    "from_boxes": lambda: targets.from_boxes(leaf(2, 4), (6, 7)).theta,
+    "from_points": lambda: targets.from_points(leaf(2, 2), (6, 7), 3).theta,
     "flip_theta": lambda: flip_theta(leaf(2, 2, 3)),
     "guidance": guided,
     "parameters_from_theta": lambda: parameters_from_theta(leaf(2, 2, 3), "crop3", bounds=(0.1, 0.9)),
@@ -113,6 +118,7 @@ NEED_FLOAT64 = {
     "flow": lambda: MotionWindowTarget(4)(leaf(2, 1, 2, 6, 7)),
     "flow of a map": lambda: motion_map(leaf(2, 1, 2, 6, 7)),
     "motion": lambda: window_scores(leaf(2, 6, 7), 3),
+    "score_map": lambda: targets.from_map(leaf(2, 6, 7), 3),
     "features": lambda: TemporalCorrelationPooling("distance")(leaf(2, 6, 7)),
     "features of a set": lambda: median_gamma(leaf(2, 6, 7)),
     "image": lambda: affine_sample(leaf(2, 3, 6, 7), leaf(2, 2, 3), 5, antialias=True),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from supervised_st import MotionWindowTarget, Resize, SupervisedSpatialTransformer, affine_sample
+from supervised_st import MotionWindowTarget, Resize, SupervisedSpatialTransformer, affine_sample, targets
 from supervised_st.geometry import distortion, theta_to_window, window_to_theta
 from supervised_st.motion import window_scores
 
@@ -23,6 +23,9 @@ TAKE_SIZES = {
     "affine_sample": lambda size: affine_sample(IMAGE, THETA, size),
     "distortion of an image": lambda size: distortion(THETA, size, (5, 6)),
     "distortion of an output": lambda size: distortion(THETA, (5, 6), size),
+    "from_boxes": lambda size: targets.from_boxes(WINDOW, size).theta,
+    "from_map": lambda size: targets.from_map(FLOW.abs(), size).theta,
+    "from_points": lambda size: targets.from_points(WINDOW[:2], size, size).theta,
     "from_profile": from_profile,
     "MotionWindowTarget": lambda size: MotionWindowTarget(size)(FLOW),
     "Resize": lambda size: Resize(size)(IMAGE),

@@ -1,38 +1,90 @@
 """The documents are true: their code runs, the docs build, links lead somewhere, and versions agree."""
 
+import doctest
+import io
 import re
+import shutil
 import tomllib
+from contextlib import redirect_stdout
 from importlib.metadata import version
+from types import ModuleType
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 
+import supervised_st
 from tests.helpers.programs import ROOT, run_python
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 
 
 # From torch's own exporter and Lightning; and because theta is a view of what the head returns.
 @pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module:UserWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_on_the_page_runs(page, tmp_path, monkeypatch):
+def test_code_on_the_page_runs_and_prints_what_the_page_says(page, tmp_path, monkeypatch):
     if page.stem == "lightning":
         pytest.importorskip("lightning")
     monkeypatch.chdir(tmp_path)
-    for example in Sybil(parsers=[PythonCodeBlockParser()]).parse(page).examples():
-        example.evaluate()
+    printed = io.StringIO()
+
+    def compare(example):
+        """Compare an "output" block with what was printed since the one before; ... stands for anything."""
+        flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        same = doctest.OutputChecker().check_output(example.parsed, printed.getvalue(), flags)
+        assert same, f"{example.parsed!r} should be {printed.getvalue()!r}"
+        printed.seek(0)
+        printed.truncate()
+
+    output = CodeBlockParser(language="output", evaluator=compare)
+    with redirect_stdout(printed):
+        for example in Sybil(parsers=[PythonCodeBlockParser(), output]).parse(page).examples():
+            example.evaluate()
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path):
-    done = run_python("-m", "sphinx", "-W", "-q", ROOT / "docs", tmp_path)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as a browser gets it. All tutorials have been run, and nothing gave a warning."""
+    folder = tmp_path_factory.mktemp("site")
+    made = shutil.ignore_patterns("_build", "api", "tutorials")
+    shutil.copytree(ROOT / "docs", folder / "docs", ignore=made)
+    done = run_python("-m", "sphinx", "-W", "-q", folder / "docs", folder / "pages", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
+    return folder / "pages"
+
+
+def test_each_tutorial_has_one_picture(site):
+    pictures = sorted(path.name for path in (site / "_images").glob("sphx_glr_*_2_00x.png"))
+    assert pictures == [f"sphx_glr_{path.stem}_001_2_00x.png" for path in TUTORIALS]
+
+
+def test_pages_need_no_network(site):
+    pages = {path.relative_to(site): path.read_text() for path in site.rglob("*.html")}
+    loaded = re.compile(r'<(?:script|img)[^>]+src="(?:https?:)?//|<link[^>]+stylesheet[^>]+href="(?:https?:)?//')
+    assert not [name for name, page in pages.items() if loaded.search(page)]
+    assert "<math" in (site / "conventions.html").read_text()  # formulas need no script
+
+
+def test_the_reference_has_every_public_name():
+    listed = set(re.findall(r"^   (?:\w+\.)*(\w+)$", (ROOT / "docs" / "api.md").read_text(), re.M))
+    modules = [value for name, value in vars(supervised_st).items() if isinstance(value, ModuleType) and name[0] != "_"]
+    public = {
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", "").startswith(module.__name__) and not name.startswith(("_", "check_"))
+    }
+    assert public - listed == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_to_files_of_the_project_lead_somewhere(page):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    # Tutorials are made from the scripts in the gallery.
+    targets = [re.sub(r"tutorials/(\w+)\.rst", r"gallery/\1.py", target) for target in targets]
+    targets = [target.replace("gallery/index.py", "gallery/GALLERY_HEADER.rst") for target in targets]
     assert not [target for target in targets if not (page.parent / target).exists()]
 
 

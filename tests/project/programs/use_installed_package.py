@@ -1,8 +1,8 @@
-"""Use the package as installed, where there is no Triton."""
+"""Use the package as installed, where there is neither Triton nor matplotlib."""
 
 import sys
 
-sys.modules["triton"] = None  # so that importing it fails
+sys.modules["triton"] = sys.modules["matplotlib"] = None  # so that importing them fails
 
 import torch
 
