@@ -12,7 +12,11 @@ from torch import nn
 import supervised_st
 from supervised_st import Glimpse, SupervisedSpatialTransformer
 
-MODULES = [importlib.import_module(f"supervised_st.{it.name}") for it in pkgutil.iter_modules(supervised_st.__path__)]
+MODULES = [
+    importlib.import_module(f"supervised_st.{it.name}")
+    for it in pkgutil.iter_modules(supervised_st.__path__)
+    if it.name != "lightning"  # needs a package that may be absent, and has no tuples
+]
 PUBLIC = {
     thing
     for module in MODULES
