@@ -258,3 +258,13 @@ def test_a_decoder_serves_again_unless_an_answer_was_left_unread(tmp_path, start
     assert started[0].poll() is not None
     assert len(list(video.decode(path))) == 60
     assert len(started) == 2
+
+
+def test_a_decoder_ends_whether_its_files_are_closed_or_not(tmp_path, started):
+    """When Python ends with an error, files are closed in any order."""
+    path = encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg")
+    frames = video.decode(path)
+    next(frames)
+    started[0].stdin.close()
+    frames.close()
+    assert started[0].poll() is not None

@@ -136,9 +136,12 @@ class _Decoder:
         return bytes(content).decode()
 
     def end(self) -> None:
-        """End the process."""
+        """End the process. When Python itself ends, its files may be closed already."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        with suppress(BrokenPipeError):  # of a request that was not sent
+            self._requests.close()
+        self._messages.close()
         self._complaints.close()
 
     def _read(self, size: int) -> NDArray[np.uint8]:
