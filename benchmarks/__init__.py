@@ -2,7 +2,8 @@
 
 Results are JSON files in ``results/``, written by ``saving``; the tables of the docs come from them.
 
-The commands, each ``python benchmarks/NAME.py``, and the files that only they use (``accuracy`` has none):
+The commands, each ``python benchmarks/NAME.py``, and the files that only they use (``accuracy`` and ``graphs`` have
+none):
 
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
 - ``attention``: ``attention_scenes``, ``attention_tables``; ``attention_picture`` draws one of its settings.

@@ -30,6 +30,7 @@ templates_path = ["_templates"]
 default_role = "py:obj"  # names that are documented become links
 
 autodoc_default_options = {"exclude-members": "extra_repr, get_extra_state, set_extra_state"}
+autodoc_mock_imports = ["lightning"]  # it need not be installed
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True

@@ -100,8 +100,8 @@ def affine_sample(
         backend: ``"reference"`` (the definition, any device), ``"aten"`` (``F.grid_sample`` behind guards, which
             synchronize with the device), ``"triton"`` (one fused kernel on CUDA and ROCm, without a grid; only its
             inputs are kept for the backward pass) or ``"auto"``. On a GPU, ``"auto"`` is Triton, or the reference for
-            bicubic, for ``torch.onnx.export``, and where Triton is not installed. Elsewhere it is ATen, which uses the
-            reference inside traced graphs. For ``torch.func`` transforms and forward-mode differentiation it is the
+            bicubic and where Triton is not installed. Elsewhere, and for ``torch.onnx.export``, it is ATen; its guards
+            become a part of traced graphs. For ``torch.func`` transforms and forward-mode differentiation it is the
             reference on every device.
 
     Returns:
@@ -190,9 +190,9 @@ def _check_shapes(image: Tensor, theta: Tensor) -> None:
 
 def _fastest_backend(image: Tensor, theta: Tensor, mode: str) -> Backend:
     """Return the fastest backend that supports these arguments on this device."""
-    if not image.is_cuda:
+    if not image.is_cuda or is_exporting_to_onnx():
         return "aten"
-    has_kernel = mode != "bicubic" and _HAS_TRITON and not is_exporting_to_onnx() and not is_transformed(image, theta)
+    has_kernel = mode != "bicubic" and _HAS_TRITON and not is_transformed(image, theta)
     return "triton" if has_kernel else "reference"
 
 

@@ -4,6 +4,7 @@ On a CPU ``F.grid_sample`` reads and writes out of bounds for half-precision ima
 coordinates that are not finite (https://github.com/pytorch/pytorch/issues/24823), so neither is ever passed to it.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supervised_st._checks import LONGEST_SIDE
 from supervised_st._precision import widen
 from supervised_st._sampler.options import MODES, PADDING_MODES, ChannelConstants, Sampling
 from supervised_st._sampler.reference import affine_sample_reference, sample_at
@@ -20,6 +22,7 @@ _DIFFERENTIATES_TWICE = torch.__version__ >= "2.13"
 """Whether ``F.grid_sample`` has second derivatives (https://github.com/pytorch/pytorch/pull/177487)."""
 
 _LARGEST_ENTRY = 256.0  # of theta; larger ones, which may reach 768 half image sizes, go to the reference
+_FARTHEST = 3 * _LARGEST_ENTRY  # coordinate, in half image sizes, that ``F.grid_sample`` is given in a graph
 _FEW = 48  # numbers; Python has read them by the time that a reduction starts
 _LARGEST_FILL = 256.0  # larger ones would cost the image precision in ``F.grid_sample``
 _LONGEST_SIDE = 2**24  # pixels; longer axes have positions that float32 cannot represent
@@ -34,10 +37,12 @@ def affine_sample_aten(
 ) -> Tensor:
     """Sample with ``F.grid_sample`` where it is safe, otherwise with :func:`affine_sample_reference`."""
     image, fill = normalize(image, constants.mean, constants.std), constants.fill
-    # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
-    has_usual_fill = fill is None or (has_values(fill) and _is_within(_LARGEST_FILL, fill))
-    if has_values(theta) and not is_transformed(image, theta) and has_usual_fill and _is_sampled(image, theta):
-        return _sample_unless_far(image, theta, fill, size, sampling)
+    if not is_transformed(image, theta) and _is_sampled(image, theta):
+        if not has_values(theta):
+            return _sample_in_graph(image, theta, fill, size, sampling)
+        # The fill is subtracted from the image and added again, so it must have the magnitude of a pixel's value.
+        if fill is None or _is_within(_LARGEST_FILL, fill):
+            return _sample_unless_far(image, theta, fill, size, sampling)
     return affine_sample_reference(image, theta, ChannelConstants(fill), size, sampling)
 
 
@@ -72,6 +77,58 @@ def _sample_unless_far(
     if theta.ndim == 4:
         sampled = sampled.unflatten(2, (-1, size[0]))
     return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
+
+
+def _sample_in_graph(
+    image: Tensor, theta: Tensor, fill: Tensor | None, size: tuple[int, int], sampling: Sampling
+) -> Tensor:
+    """Sample with operators that are safe for every theta, since a graph is traced once for all of them.
+
+    As in the reference, an infinite shift is far away, and an infinite factor of coordinates gives NaN.
+    """
+    values = image.float() if image.itemsize == 2 else image
+    is_padded, align_corners = sampling.padding_mode in ("zeros", "fill"), sampling.align_corners
+    options = _options(sampling._replace(padding_mode="zeros") if is_padded else sampling)
+
+    largest = torch.finfo(theta.dtype).max
+    is_row_defined = (theta.abs() <= theta.new_tensor((largest, largest, math.inf))).all(-1, keepdim=True)
+    is_defined = is_row_defined.all(-2, keepdim=True)  # [batch [transform] 1 1]
+    # Row by row: with more reads for each coordinate, the compiler for CPUs stores what it needs for it one by one.
+    safe = torch.where(is_row_defined, theta, theta.new_tensor((0.0, 0.0, _FARTHEST)))
+    grid = _grid(safe, size, align_corners, 1, values.dtype, _centered_axes)
+    if sampling.padding_mode == "reflection":
+        grid = _reflect_infinity(grid, values, align_corners)
+    else:
+        grid = grid.clamp(-_FARTHEST, _FARTHEST)
+
+    sampled = torch.grid_sampler(values, grid, *options)
+    if fill is not None:
+        ones = values.new_ones(()).expand(values.shape[0], 1, *values.shape[2:])
+        outside = 1 - torch.grid_sampler(ones, grid, *options)
+        is_rounding = outside.abs() <= 16 * torch.finfo(values.dtype).eps  # It must not see infinite fills.
+        sampled = sampled + torch.where(is_rounding, 0.0, outside * fill[:, None, None])
+    if theta.ndim == 4:
+        sampled = sampled.unflatten(2, (-1, size[0]))
+
+    # The factor puts the NaN into theta's gradient, and into that of no other theta, not even on the way.
+    nan = theta.sum((-2, -1), keepdim=True) * torch.where(is_defined, 1.0, math.nan)
+    nan = nan if nan.dtype == values.dtype else nan.to(values.dtype)
+    if is_padded and not align_corners:  # Nothing was read for these, and a sum takes a third of the time.
+        sampled = sampled + torch.where(is_defined, 0.0, nan).unsqueeze(1)
+    else:
+        sampled = torch.where(is_defined.unsqueeze(1), sampled, nan.unsqueeze(1))
+    return lay_out(sampled if sampled.dtype == image.dtype else sampled.to(image.dtype), image)
+
+
+def _reflect_infinity(grid: Tensor, values: Tensor, align_corners: bool) -> Tensor:
+    """Replace coordinates that are too far away by what the reference reads there: a pixel `FAR` away, mirrored."""
+    near = []
+    for c, length in zip(grid.unbind(-1), (values.shape[3], values.shape[2]), strict=True):
+        # One is measured in halves of the image's side, so every four of them return to the same place.
+        side, edge = (torch.sym_max(length - 1, 1), 0) if align_corners else (length, 1)
+        low, high = ((edge + sign * 2 * LONGEST_SIDE) % (4 * side) / side - 1 for sign in (-1, 1))
+        near.append(torch.where(c.abs() <= _FARTHEST, c, torch.where(c > 0, high, low)))
+    return torch.stack(near, -1)
 
 
 def _sample_image(
@@ -111,14 +168,45 @@ def _groups(values: Tensor) -> int:
     return groups if is_large and values.is_cpu and values.is_contiguous() else 1
 
 
-def _grid(theta: Tensor, size: tuple[int, int], align_corners: bool, groups: int, values_dtype: torch.dtype) -> Tensor:
+@lru_cache(maxsize=16)
+def _axes(
+    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
+    axes = []
+    with lasting():
+        for n in size:
+            end = 0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n
+            axes.append(torch.linspace(-end, end, n, dtype=dtype, device=device))
+    y, x = axes
+    return x, y.unsqueeze(1)
+
+
+def _centered_axes(
+    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the coordinates of `_axes`, of which the middle one is exactly 0: theta may be huge."""
+    y, x = (
+        torch.arange(1 - n, n, 2, dtype=dtype, device=device) / (max(n - 1, 1) if align_corners else n) for n in size
+    )
+    return x, y.unsqueeze(1)
+
+
+def _grid(
+    theta: Tensor,
+    size: tuple[int, int],
+    align_corners: bool,
+    groups: int,
+    values_dtype: torch.dtype,
+    axes: Callable[[tuple[int, int], torch.dtype, torch.device, bool], tuple[Tensor, Tensor]] = _axes,
+) -> Tensor:
     """``F.affine_grid`` of all transforms, one below the other, and again for each group of channels.
 
     It is ``(batch * group, [transform *] h, w, (x, y))``. Storing x and y separately takes half the time of storing
     pairs (x, y). They are computed by elementwise operations, which neither autocast nor TF32 affect.
     """
     dtype = torch.promote_types(theta.dtype, values_dtype)
-    x, y = _axes(size, dtype, theta.device, align_corners)
+    x, y = axes(size, dtype, theta.device, align_corners)
     rows = theta if theta.dtype == dtype else theta.to(dtype)
     if theta.ndim == 4:
         rows = rows.transpose(1, 2)
@@ -165,20 +253,6 @@ class _Grid(torch.autograd.Function):
         if ctx.is_several:
             of_theta = of_theta.transpose(1, 2)
         return of_theta if ctx.dtype == dtype else of_theta.to(ctx.dtype), None, None, None, None
-
-
-@lru_cache(maxsize=16)
-def _axes(
-    size: tuple[int, int], dtype: torch.dtype, device: torch.device, align_corners: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the normalized coordinates of the output's columns ``[w]`` and rows ``[h 1]``."""
-    axes = []
-    with lasting():
-        for n in size:
-            end = 0.0 if n == 1 else 1.0 if align_corners else 1 - 1 / n
-            axes.append(torch.linspace(-end, end, n, dtype=dtype, device=device))
-    y, x = axes
-    return x, y.unsqueeze(1)
 
 
 def _options(sampling: Sampling) -> tuple[int, int, bool]:
