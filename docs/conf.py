@@ -25,7 +25,7 @@ extensions = [
 ]
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 2
-exclude_patterns = ["_build", "_templates", "gallery", "inventories", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "_templates", "gallery", "inventories"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # names that are documented become links
 
@@ -57,7 +57,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "image_srcset": ["2x"],  # sharp on dense displays
     "min_reported_time": 1000,
-    "remove_config_comments": True,
+    "write_computation_times": False,
     "show_signature": False,
 }
 
