@@ -1,6 +1,7 @@
 """The documents are true: their code runs, the docs build, links lead somewhere, and versions agree."""
 
 import doctest
+import html
 import io
 import re
 import shutil
@@ -58,6 +59,24 @@ def site(tmp_path_factory):
 def test_each_tutorial_has_one_picture(site):
     pictures = sorted(path.name for path in (site / "_images").glob("sphx_glr_*_2_00x.png"))
     assert pictures == [f"sphx_glr_{path.stem}_001_2_00x.png" for path in TUTORIALS]
+
+
+@pytest.mark.parametrize(
+    ("tutorial", "end"),
+    [
+        ("01_first_model", r"step 500: overlap 0\.[5-9]\d, [6-9]\d% of the digits are read"),
+        ("05_flow", r"window (\[.*?\]) from bytes, \1 from floats"),
+        ("06_regions", r"overlap with the targets 0\.[7-9]"),
+        ("08_registration", r"Newton: off by (0e\+00|\de-1\d) after 12 steps"),
+        (
+            "10_after_guidance",
+            r"the default: After 250 .* the windows are fine.*=1: After 250 .* more than half outside",
+        ),
+    ],
+)
+def test_tutorials_end_as_they_say(site, tutorial, end):
+    page = html.unescape(re.sub("<[^>]+>", "", (site / "tutorials" / f"{tutorial}.html").read_text()))
+    assert re.search(end, page, re.S)
 
 
 def test_pages_need_no_network(site):
