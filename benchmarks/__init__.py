@@ -7,6 +7,7 @@ none):
 
 - ``affine_sample``: ``cases``, ``contestants``, ``correctness``.
 - ``attention``: ``attention_scenes``, ``attention_tables``; ``attention_picture`` draws one of its settings.
+- ``moving_picture``: the picture of the README, from the first tutorial.
 - ``device_session``: ``device_steps``, ``launch_tables``.
 - ``host_time``: ``stub_driver``. ``device_session`` measures the same on a GPU.
 - ``pipeline``: ``pipeline_plan``, ``pipeline_stages``, ``pipeline_peers``.

@@ -1,4 +1,4 @@
-"""How durations and Markdown tables are written, in the example and in the benchmarks."""
+"""How durations, counts and Markdown tables are written, in the example and in the benchmarks."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +11,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes < 48 * 60 else f"{seconds / 86400:.1f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 clip" or "2 clips"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

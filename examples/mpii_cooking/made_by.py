@@ -17,8 +17,10 @@ from typing import NamedTuple
 OURS = ("examples.mpii_cooking", "supervised_st")
 COMPUTING = {"av": "av", "cv2": "opencv", "numpy": "numpy", "sklearn": "scikit-learn", "torch": "torch"}
 """Packages that decide results, by the names under which they are imported."""
-KEEPERS = {f"examples.mpii_cooking.{name}" for name in ("made_by", "stages", "storage", "workspace")}
-"""Modules that keep results and make none. They do not count: digests check what they keep."""
+KEEPERS = {
+    f"examples.mpii_cooking.{name}" for name in ("made_by", "stages", "storage", "training.progress", "workspace")
+}
+"""Modules that keep results or show how work goes on, and make none. They do not count: digests check what is kept."""
 
 
 class _Module(NamedTuple):

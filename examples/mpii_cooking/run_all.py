@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -128,9 +129,11 @@ def main(
         with distributed.joined(), ExitStack() as stack:
             distributed.once(lambda: stack.enter_context(storage.held(folder)))
             if study is not None:
+                announce(folder, plan_only=plan_only)
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
             folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            announce(folder / report_name([fold_name(*each) for each in folds]), plan_only=plan_only)
             common = {"skip_broken": skip_broken, "plan_only": plan_only, "trust_mtime": trust_mtime}
             found = {
                 fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
@@ -178,10 +181,21 @@ def fold_name(split: Split | None, choices: Choices) -> str:
     return "" if split in (None, mpii.FIXED5) else split.name
 
 
+def report_name(folds: Sequence[str]) -> str:
+    """Return the name of the report's folder in the output: the only fold's, or one for the pooled results."""
+    return folds[0] if len(folds) == 1 else f"{folds[0].split('-')[0]}-{ALL}"
+
+
+def announce(folder: Path, *, plan_only: bool) -> None:
+    """Say at the start where the report will be."""
+    if not plan_only:
+        distributed.once(lambda: print(f"the report will be {folder / page.FILE}", flush=True))
+
+
 def report(results: dict[str, Results], output: Path) -> None:
     """Write the report of a run, or the pooled results of several folds and their report."""
     if len(results) > 1:
-        name = f"{next(iter(results)).split('-')[0]}-{ALL}"
+        name = report_name([*results])
         results = {name: pool(results)}
         results[name].save(output / name)
     for name, each in results.items():

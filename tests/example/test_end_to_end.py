@@ -123,7 +123,7 @@ def test_every_run_has_its_curve_and_every_probe_frame_its_picture_and_paths(smo
 
 def test_the_report_is_one_file_that_needs_no_other(smoke):
     page = (smoke / "report.html").read_text(encoding="utf-8")
-    assert "data:image/png;base64," in page
+    assert "data:image/svg+xml;base64," in page
     assert 'src="http' not in page
     assert 'href="http' not in page.replace('href="https://doi.org', "")
 

@@ -131,7 +131,7 @@ def test_pooled_results_are_written_read_and_reported(tmp_path, folds):
     first = replace(folds[NAMES[0]], probe_frames=shown.probe_frames, timings=(StageTime("train", 1.0),))
     run_all.report({**folds, NAMES[0]: first}, tmp_path)
     loaded = Results.load(tmp_path / "groups-all")
-    assert (tmp_path / "groups-all" / "figure-7.png").is_file()
+    assert (tmp_path / "groups-all" / "figure-7.svg").is_file()
     assert StageTime("train", 1.0 + 2 * 220.4) in loaded.timings
     assert loaded.dataset.groups == ("groups-a",) * 15 + ("groups-b",) * 25 + ("groups-c",) * 20
     text = (tmp_path / "groups-all" / "report.html").read_text()

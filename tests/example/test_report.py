@@ -6,17 +6,20 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from markupsafe import Markup, escape
 
 from examples.mpii_cooking import paper
+from examples.mpii_cooking.data.dataset import Lost
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS
+from examples.mpii_cooking.evaluation.claims import Claim
 from examples.mpii_cooking.evaluation.tables import clip_ceilings, frame_ceilings
-from examples.mpii_cooking.formats import duration
+from examples.mpii_cooking.formats import counted, duration
 from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import page, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
-from examples.mpii_cooking.report.headline import headline
-from examples.mpii_cooking.variants import Modality, Variant
+from examples.mpii_cooking.report.headline import headline, shortfall
+from examples.mpii_cooking.variants import Modality, Region, Variant
 from tests.helpers.made_up import TEST_CLIPS, made_up_results
 
 NOTHING = "<td>\N{EN DASH}</td>"
@@ -75,7 +78,7 @@ def test_the_page_needs_nothing_but_itself(written):
     links.feed(text)
     assert links.open == []
     assert links.scripts == 0, "a class name became markup"
-    assert all(source.startswith(("data:image/png;base64,", "#")) for source in links.sources)
+    assert all(source.startswith(("data:image/svg+xml;base64,", "#")) for source in links.sources)
     assert not re.search(r"url\(|@import|https?://", text)
 
 
@@ -139,18 +142,123 @@ def test_every_claim_has_its_verdict_its_reasons_and_its_comparisons(words):
     for judgment, part in zip(verdicts.judge(results), parts, strict=True):
         assert f"<h3>{judgment.claim.title} <span" in part
         assert f">{judgment.found.mean.verdict.value}</span> </h3>" in part
-        assert judgment.sentence in part
+        assert escape(page.with_minus(judgment.sentence)) in part
         for name, difference, printed in judgment.rows:
             shown = "\N{EN DASH}" if printed is None else f"{printed:+.2f}"
-            value = re.escape(f"{difference.mean.value:+.1f}")
-            assert re.search(rf"<td>{re.escape(name)}</td>.*?<td>{value}</td>.*?<td>{re.escape(shown)}</td></tr>", part)
+            value = re.escape(page.with_minus(f"{difference.mean.value:+.1f}"))
+            shown = re.escape(page.with_minus(shown))
+            assert re.search(rf"<td>{re.escape(name)}</td>.*?<td>{value}</td>.*?<td>{shown}</td></tr>", part)
         assert ('class="paper"' in part.split("</svg>")[0]) == (judgment.paper is not None)
 
 
-def test_the_first_words_of_the_page_are_what_the_run_found(words):
+def test_the_page_tells_what_was_tested_then_shows_it_then_what_was_found_and_ends_with_where_it_is_from(written):
+    text, found = re.sub(r"\s+", " ", written[0].read_text(encoding="utf-8")), headline(written[1])
+    story = [
+        f'</h1> <p class="lead">What was tested, in {TEST_CLIPS} clips of a synthetic kitchen: does a network',
+        '<figure class="looks" id="picture">',
+        f'</figure> <p class="headline">{found.sentence}</p> <p>{page.with_minus(found.details)}</p>',
+        '<section class="cards">',
+        *(f'<h2 id="{name}">' for name in ("findings", "table2", "variants", "table3", "looks", "follows", "training")),
+        '<h2 id="differences">',
+        '<h2 id="run">',
+    ]
+    places = [text.index(part) for part in story]
+    assert places == sorted(places)
+    for provenance in ("3 min 48 s on", "some CPU", "Split: Five subjects train.", "--preset standard"):
+        assert text.index(provenance) > places[-1]
+
+
+def test_every_section_explains_its_abbreviations(written):
+    text = re.sub(r"<(style|title)>.*?</\1>", "", written[0].read_text(encoding="utf-8"), flags=re.DOTALL)
+    for section in re.sub(r'data:image[^"]*', "", text).split("<h2 "):
+        plain = section.replace("<dfn>", "").replace("</dfn>", "")
+        used = re.findall(r"\b(STN|SSTN|R_d|R_h|S\+T|mAP|IoU|VGG|FC6|FC7)(?!\w)", plain)
+        assert {*used} <= {*re.findall(r"<dfn>(.*?)</dfn>", section)}, section[:80]
+
+
+def test_a_number_below_its_own_baseline_has_its_sentence(words, written):
+    assert "points below" not in written[0].read_text(encoding="utf-8")
+    results = written[1]
+    swapped = {Variant.STN: Variant.SSTN, Variant.SSTN: Variant.STN}
+    cells = {row.cell: row.answers for row in results.frame_answers}
+    rows = tuple(
+        replace(row, answers=cells[replace(row.cell, variant=swapped.get(row.cell.variant, row.cell.variant))])
+        for row in results.frame_answers
+    )
+    scores = {
+        (seed, pooled): results.scores[seed, replace(pooled, cell=replace(pooled.cell, region=other))]
+        for seed, pooled in results.scores
+        for other in [Region.HARD_CODED if pooled.cell.region is Region.LEARNED else Region.LEARNED]
+        if (seed, replace(pooled, cell=replace(pooled.cell, region=other))) in results.scores
+    }
+    worse = replace(results, frame_answers=rows, scores=results.scores | scores, probe_frames=())
+    text = words(worse)
+    guided, plain, hard_coded = (
+        worse.accuracies([worse.cell(variant, "detail")])[worse.cell(variant, "detail")].mean.value
+        for variant in (Variant.SSTN, Variant.STN, Variant.HARD_CODED)
+    )
+    assert f"It is {plain - guided:.1f} points below the plain one, beyond chance." in text
+    assert f"SSTN is {hard_coded - guided:.1f} points below R_h at detail level, beyond chance." in text
+    assert re.search(r"They are \d+\.\d points below the hard-coded windows, (beyond|which may be) chance\.", text)
+
+
+@pytest.mark.parametrize(("right", "words"), [(24, "which may be chance"), (12, "beyond chance"), (30, None)])
+def test_what_falls_short_says_by_how_much_and_whether_it_may_be_chance(right, words):
     results = made_up_results()
-    found = headline(results)
-    assert f'</h1> <p class="headline">{found.sentence}</p> <p>{found.details}</p>' in words(results)
+    guided, plain = (results.cell(variant, "detail") for variant in (Variant.SSTN, Variant.STN))
+    wrong = (results.labels + 1) % len(results.dataset.classes)
+    first = {guided: right, plain: 27}
+    rows = tuple(
+        replace(row, answers=np.where(np.arange(TEST_CLIPS) < first.get(row.cell, 0), results.labels, wrong))
+        for row in results.frame_answers
+    )
+    said = shortfall(replace(results, frame_answers=rows), [(guided, plain)], "It is", "the plain one")
+    behind = 100 * (27 - right) / TEST_CLIPS
+    assert said == (f"It is {behind:.1f} points below the plain one, {words}." if words else "")
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 clips"), (1, "1 clip"), (2, "2 clips")])
+def test_one_is_singular(number, text):
+    assert counted(number, "clip") == text
+
+
+def test_one_of_anything_is_singular_on_the_page(words):
+    results = made_up_results()
+    text = words(changed(results, lost=(Lost("s8.avi", 1, "s8.avi is cut off"),), train_clips=(1, *(0,) * 7)))
+    assert "1 video with 1 clip." in text
+    assert "1 training clip and" in text
+    assert "<summary>1 comparison</summary>" in text
+    assert not re.search(r"(?<![\d.,\N{MINUS SIGN}+-])1 (\w+ )?(clips|videos|claims|comparisons|groups|frames)\b", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("-5.3 to -0.3", "\N{MINUS SIGN}5.3 to \N{MINUS SIGN}0.3"),
+        ("(95 % interval -1.0 to +2.0)", "(95 % interval \N{MINUS SIGN}1.0 to +2.0)"),
+        *((same, same) for same in ("VGG-16", "2026-11-22", "figure-7", "groups-set1", "--seeds", "a - b")),
+        (Markup("-1"), Markup("-1")),
+        (-1, -1),
+    ],
+)
+def test_negative_numbers_have_a_minus_sign(text, shown):
+    assert page.with_minus(text) == shown
+
+
+def test_an_interval_that_the_exact_test_does_not_confirm_says_so():
+    """The first cell is right in 4 clips more, of 4 that only one gets right: p is 1/8."""
+    results = made_up_results()
+    guided, hard_coded = (results.cell(variant, "detail") for variant in (Variant.SSTN, Variant.HARD_CODED))
+    wrong = (results.labels + 1) % len(results.dataset.classes)
+    right = {guided: 34, hard_coded: 30}
+    rows = tuple(
+        replace(row, answers=np.where(np.arange(TEST_CLIPS) < right.get(row.cell, 0), results.labels, wrong))
+        for row in results.frame_answers
+    )
+    claim = Claim("", [(guided, hard_coded)])
+    found = verdicts.Judgment(claim, replace(results, frame_answers=rows).compare(claim.pairs), (), ())
+    assert found.found.mean.interval[0] > 0
+    assert re.search(r"\), which McNemar's exact test does not confirm \(p = 0\.1[23]\)\.$", found.sentence)
 
 
 def test_claims_are_judged_by_cue_and_distance_where_these_are_known(words):
@@ -163,7 +271,7 @@ def test_claims_are_judged_by_cue_and_distance_where_these_are_known(words):
                 reading.name + (f", {reading.part} of it in R_h" if reading.measure.share else ""),
                 str(reading.clips),
                 "{:.1f} against {:.1f}".format(*reading.found.means),
-                f"{reading.found.mean.value:+.1f}",
+                page.with_minus(f"{reading.found.mean.value:+.1f}"),
             )
             for reading in (*judgment.by_cue, *judgment.by_distance)
         ]
@@ -212,21 +320,23 @@ def test_a_p_value_is_never_zero(p, text):
 
 def test_figures_are_next_to_the_page_and_in_it(written):
     text = written[0].read_text(encoding="utf-8")
-    files = {"figure-7", "figure-8", "table-2", "curves", "distortion", "overlap", "average-precision", "confusion"}
-    assert {path.stem for path in written[0].parent.glob("*.png")} == files
+    files = {"figure-7", "table-2", "curves", "distortion", "overlap", "average-precision", "confusion"}
+    files |= {f"looks-{level}-{index}" for level in paper.LEVELS for index in range(4)}
+    assert {path.stem for path in written[0].parent.glob("*.svg")} == files
     for name in files:
-        assert page.embed(written[0].parent / f"{name}.png") in text
+        assert text.count(page.embed(written[0].parent / f"{name}.svg")) == 1
 
 
 def test_a_run_without_probe_frames_has_a_report_without_figures_7_and_8(tmp_path):
     text = page.write_report(made_up_results(), tmp_path).read_text(encoding="utf-8")
     assert "figure-7" not in text
+    assert 'class="looks"' not in text
     assert "Table 3" in text
 
 
 def test_every_picture_says_in_words_what_it_shows(written):
     alts = re.findall(r'<img [^>]*alt="([^"]*)"', written[0].read_text(encoding="utf-8"))
-    assert len(alts) == 8
+    assert len(alts) == 7 + 3 * 4
     assert all(len(alt) > 60 for alt in alts), "an alternative text is only a title"
     assert len(set(alts)) == len(alts)
 

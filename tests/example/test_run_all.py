@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import tyro
 
 from examples.mpii_cooking import run_all, storage
 from examples.mpii_cooking.data.class_folders import Choices
+from tests.helpers.made_up import made_up_results
 from tests.helpers.small_videos import moving_patch, write_images
 
 
@@ -103,6 +105,43 @@ def test_clips_without_motion_are_found_before_training(tmp_path, monkeypatch, c
     else:
         error = "error: nothing moves in any training clip of data: use videos and not still images\n"
         assert capsys.readouterr().err.endswith(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({}, "report.html"),
+        ({"study": "clips"}, "report.html"),
+        ({"groups": "s[12]", "fold": "s2"}, "groups-s2/report.html"),
+        ({"groups": "s[12]", "fold": "all"}, "groups-all/report.html"),
+        ({"split": "loso7", "fold": "all"}, "loso7-all/report.html"),
+    ],
+)
+def test_where_the_report_will_be_is_said_before_anything_is_done(tmp_path, monkeypatch, capsys, options, place):
+    for name, number in product(("a", "b"), (1, 2)):
+        write_images(tmp_path / "data" / name / f"s{number}", moving_patch(3, number), "{}.png")
+    if "groups" in options:
+        options = options | {"data": tmp_path / "data"}
+    said = []
+
+    def start(*_, **__):
+        said.append(capsys.readouterr().out)
+        return made_up_results(1)
+
+    monkeypatch.setattr(run_all, "run", start)
+    monkeypatch.setattr(run_all.studies, "run", start)
+    monkeypatch.setattr(run_all, "pool", lambda results: next(iter(results.values())))
+    monkeypatch.setattr(run_all.page, "write_report", lambda results, folder: folder / "report.html")
+    run_all.main(output=tmp_path / "output", preset="smoke", **options)
+    assert said[0] == f"the report will be {tmp_path / 'output' / place}\n"
+    written = capsys.readouterr().out
+    assert "study" in options or written == f"report: {tmp_path / 'output' / place}\n"
+
+
+def test_a_plan_ends_with_no_report_and_names_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_all, "run", lambda *_, **__: None)
+    run_all.main(output=tmp_path, preset="smoke", plan_only=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_times_of_modification_are_trusted_only_if_asked(tmp_path, monkeypatch):

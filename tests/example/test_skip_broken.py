@@ -74,7 +74,7 @@ def test_the_report_lists_what_was_lost(tmp_path, monkeypatch):
     lost = (Lost("s8.avi", 3, "s8.avi is cut off"), Lost("<s9>.avi", 1, "<s9>.avi has no frames"))
     lossy = replace(results, dataset=replace(results.dataset, lost=lost))
     words = page.write_report(lossy, tmp_path).read_text(encoding="utf-8")
-    assert "Left out, since they cannot be read: 2 videos with 4 clips." in words
+    assert 'Left out, since they cannot be read: 2 videos with 4 clips. <a href="#lost">' in words
     assert "<code>s8.avi</code>, 3 clips: s8.avi is cut off" in words
     assert "<code>&lt;s9&gt;.avi</code>, 1 clip: &lt;s9&gt;.avi has no frames" in words
 

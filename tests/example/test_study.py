@@ -18,7 +18,7 @@ from examples.mpii_cooking.evaluation.significance import Verdict
 from examples.mpii_cooking.evaluation.stored import ResultsError
 from examples.mpii_cooking.evaluation.study_results import StudyResults
 from examples.mpii_cooking.presets import PRESETS, STUDIES
-from examples.mpii_cooking.report import docs_record, figures_study, study_page, study_text
+from examples.mpii_cooking.report import docs_record, figures_study, figures_style, page, study_page, study_text
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Phase, Variant
 from tests.example.test_end_to_end import TIMEOUT, command
@@ -130,17 +130,22 @@ def test_the_figure_has_a_panel_for_every_rival_with_its_gains_and_verdicts(kind
         np.testing.assert_allclose(line.get_xydata(), [(place, gain.value) for place, gain in found])
         bars = [bar.get_segments()[0][:, 1] for bar in axes.collections]
         np.testing.assert_allclose(bars, [gain.interval for _, gain in found])
-        hollow = [point.get_markerfacecolor() == "white" for point in points]
+        hollow = [point.get_markerfacecolor() == figures_style.PAGE for point in points]
         assert hollow == [gain.verdict is Verdict.INCONCLUSIVE for _, gain in found]
         verdicts |= {*hollow}
     assert verdicts == {True, False}
 
 
-def test_the_page_needs_no_other_file(results, tmp_path):
-    page = study_page.write_page(results, tmp_path).read_text(encoding="utf-8")
-    assert "data:image/png;base64," in page
-    assert "http" not in page.replace("http-equiv", "")
-    assert all(sentence in html.unescape(page) for sentence in study_text.findings(results))
+@pytest.mark.parametrize("kind", ["distance", "clips"])
+def test_the_page_needs_no_other_file_and_tells_what_was_tested_then_shows_it_then_what_was_found(tmp_path, kind):
+    results = made_up_study(kind)
+    text = html.unescape(study_page.write_page(results, tmp_path).read_text(encoding="utf-8"))
+    assert "http" not in text.replace("http-equiv", "")
+    picture = page.embed(tmp_path / study_page.PICTURE)
+    found = [page.with_minus(sentence) for sentence in study_text.findings(results)]
+    arms = [f"<dfn>{arm.key}</dfn>: {arm.traits.description}" for arm in results.arms]
+    places = [text.index(part) for part in ('<p class="lead">What was tested: ', picture, *found, *arms, "About this")]
+    assert places == sorted(places)
 
 
 # Files

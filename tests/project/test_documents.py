@@ -51,6 +51,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     made = shutil.ignore_patterns("_build", "api", "tutorials")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=made)
+    shutil.copy(ROOT / "README.md", folder)  # the landing page includes some of it
     done = run_python("-m", "sphinx", "-W", "-q", folder / "docs", folder / "pages", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     return folder / "pages"

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.report import figures_tables, figures_windows
-from examples.mpii_cooking.report.figures_style import STYLE
-from examples.mpii_cooking.storage import written_aside
+from examples.mpii_cooking.report.figures_style import STYLE, save
 
 PIXELS = 100  # of CSS for an inch of a figure: its text then has the size of the page's small print
 DRAWN: dict[str, Callable[[Results], Figure]] = {
@@ -24,15 +23,17 @@ DRAWN: dict[str, Callable[[Results], Figure]] = {
 
 
 def draw_all(results: Results, folder: Path) -> dict[str, int]:
-    """Draw every figure that ``results`` has numbers for, as a PNG file in ``folder``; return their widths."""
+    """Draw every figure that ``results`` has numbers for, as an SVG file in ``folder``; return their widths."""
     painters, widths = dict(DRAWN), {}
     if results.probe_frames:
         painters["figure-7"] = partial(figures_windows.figure_7, folder=folder)
-        painters["figure-8"] = partial(figures_windows.figure_8, folder=folder)
+    for probe in results.probe_frames:
+        for index in figures_windows.shown_frames(results):
+            tile = partial(figures_windows.tile, probe=probe, index=index, folder=folder)
+            painters[figures_windows.tile_name(probe, index)] = tile
     with mpl.rc_context(STYLE):
         for name, draw in painters.items():
             figure = draw(results)
-            with written_aside(folder / f"{name}.png") as aside:
-                figure.savefig(aside, bbox_inches="tight", facecolor="white")
+            save(figure, folder / f"{name}.svg")
             widths[name] = round(PIXELS * figure.get_figwidth())
     return widths

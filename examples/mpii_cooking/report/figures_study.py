@@ -11,9 +11,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from examples.mpii_cooking.evaluation.measures import THING
 from examples.mpii_cooking.evaluation.significance import Verdict
 from examples.mpii_cooking.evaluation.study_results import StudyResults
-from examples.mpii_cooking.report.figures_style import GRAY, INK, STYLE, VARIANT_COLORS
+from examples.mpii_cooking.report.figures_style import GRAY, INK, PAGE, STYLE, VARIANT_COLORS, save
 from examples.mpii_cooking.report.study_text import AXIS
-from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.variants import Variant
 
 WIDTH, HEIGHT = 9.0, 3.0  # inches
@@ -21,9 +20,9 @@ _MARGIN = 0.15  # of the range of values, beyond the longest interval
 
 
 def draw(study: StudyResults, path: Path) -> None:
-    """Draw the gains as a PNG file."""
-    with mpl.rc_context(STYLE), written_aside(path) as aside:
-        gains(study).savefig(aside, bbox_inches="tight", facecolor="white")
+    """Draw the gains."""
+    with mpl.rc_context(STYLE):
+        save(gains(study), path)
 
 
 def gains(study: StudyResults) -> Figure:
@@ -47,14 +46,14 @@ def _panel(axes: Axes, study: StudyResults, rival: Variant) -> None:
     axes.plot(places, values, color=color, linewidth=1, alpha=0.5)
     for number, (place, gain) in enumerate(found):
         axes.vlines(place, *gain.interval, color=color, linewidth=1.5, alpha=0.6)
-        face = "white" if gain.verdict is Verdict.INCONCLUSIVE else color
+        face = PAGE if gain.verdict is Verdict.INCONCLUSIVE else color
         axes.plot(place, gain.value, "o", color=color, markerfacecolor=face, markersize=5, zorder=3)
         # By turns above and below, so that the numbers of neighbors do not overlap.
         end, offset, side = (gain.interval[0], -3, "top") if number % 2 else (gain.interval[1], 3, "bottom")
         axes.annotate(
             f"{gain.value:+.0f}", (place, end), (0, offset), textcoords="offset points",
             color=INK, fontsize=8, ha="center", va=side,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            bbox={"facecolor": PAGE, "edgecolor": "none", "pad": 0.5},
         )  # fmt: skip
     described = textwrap.wrap(f"… {rival.key}: {rival.traits.description}", 24)
     axes.annotate(

@@ -24,9 +24,20 @@ from examples.mpii_cooking.evaluation.tables import (
     frame_ceilings,
     frame_table,
 )
-from examples.mpii_cooking.report.figures_style import GRAY, INK, LEVEL_COLORS, REGION_COLORS, VARIANT_COLORS, shortened
+from examples.mpii_cooking.report.figures_style import (
+    GRAY,
+    INK,
+    LEVEL_COLORS,
+    LINE,
+    PAGE,
+    REGION_COLORS,
+    VARIANT_COLORS,
+    WIDTH,
+    shortened,
+)
 from examples.mpii_cooking.variants import Modality, Phase, Region, Variant
 
+ON_ORANGE = "#fefefe"  # white on light and on dark pages
 MANY_CLASSES = 20  # with more, rows are drawn closer together and cells have no text
 _PHASES = {
     Phase.GUIDANCE: "Guidance",
@@ -43,7 +54,7 @@ def pairs(results: Results) -> Figure:
     best = frame_ceilings(results)
     rows = [(level, network) for level in reversed(paper.LEVELS) for network in table]
     heights = [-(index + index // len(table)) for index in range(len(rows))]
-    figure = Figure(figsize=(10, 2.4 + 0.2 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.4 + 0.2 * len(rows)), layout="constrained")
     ours, theirs = figure.subplots(1, 2, sharey=True)
     plain, guided, hard_coded = (VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED))
     for height, (level, network) in zip(heights, rows, strict=True):
@@ -65,7 +76,7 @@ def pairs(results: Results) -> Figure:
         _name_rows(axes)
     marker: dict[str, Any] = {"marker": "o", "linestyle": "none", "markersize": 6}
     lines = [
-        Line2D([], [], color=plain, markerfacecolor="white", label="STN", **marker),
+        Line2D([], [], color=plain, markerfacecolor=PAGE, label="STN", **marker),
         Line2D([], [], color=guided, label="SSTN", **marker),
         Line2D([], [], color=hard_coded, lw=2, label="hard-coded window R_h"),
         Line2D([], [], color=GRAY, lw=1, ls=":", label="always the largest training class"),
@@ -82,17 +93,17 @@ def _name_rows(axes: Axes) -> None:
 
 
 def _draw_step(axes: Axes, height: float, pair: Sequence[tuple[float, Interval]]) -> None:
-    axes.plot([percent for percent, _ in pair], [height, height], color="#BBBBBB", linewidth=1.5, zorder=1)
+    axes.plot([percent for percent, _ in pair], [height, height], color=LINE, linewidth=1.5, zorder=1)
     for variant, (percent, interval), shift in zip(PAIR, pair, (-0.14, 0.14), strict=True):
         color = VARIANT_COLORS[variant]
         axes.hlines(height + shift, *interval, color=color, linewidth=1.2, alpha=0.65)
-        face = "white" if variant is Variant.STN else color
+        face = PAGE if variant is Variant.STN else color
         axes.plot(percent, height, "o", color=color, markerfacecolor=face, markersize=6, zorder=3)
 
 
 def overlap(results: Results) -> Figure:
     """Draw how the overlap of guided window and window of most motion is distributed over test clips."""
-    figure = Figure(figsize=(11, 1.9 * len(Modality) + 0.5), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.9 * len(Modality) + 0.5), layout="constrained")
     grid = figure.subplots(len(Modality), len(paper.LEVELS), squeeze=False, sharex=True, sharey=True)
     for row, modality in zip(grid, Modality, strict=True):
         for axes, level in zip(row, paper.LEVELS, strict=True):
@@ -140,20 +151,20 @@ def confusion(results: Results) -> Figure:
     cell, font = (0.5, 8) if few else (0.16, 6.2)
     figure = Figure(figsize=(cell * len(classes) + 3.4, cell * len(classes) + 2.6), layout="constrained")
     axes = figure.subplots()
-    scale = mpl.colors.LinearSegmentedColormap.from_list("percent", ["#FFFFFF", "#F4A261", "#D55E00", "#7A2E00"])
-    colors = scale.with_extremes(bad="#EDEDED")
+    scale = mpl.colors.LinearSegmentedColormap.from_list("percent", ["#B3470000", "#B34700FF"])  # over any ground
+    colors = scale.with_extremes(bad="#80808030")
     image = axes.imshow(percentages, cmap=colors, vmin=0, vmax=100)
     if few:
         for (row, column), percent in np.ndenumerate(percentages):
             if percent >= 0.5:
-                color = "white" if percent > 55 else INK
+                color = ON_ORANGE if percent > 55 else INK
                 axes.text(column, row, f"{percent:.0f}", ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=font)
     axes.set_yticks(range(len(classes)), names, fontsize=font)
     axes.tick_params(length=0, labelcolor=INK)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(np.arange(len(classes) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="#E4E4E4", linewidth=0.8 if few else 0.4)
+    axes.grid(which="minor", color=LINE, linewidth=0.8 if few else 0.4)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel="taken for", ylabel="class of the clip")
@@ -175,7 +186,7 @@ def confusions(truth: Labels, answers: Labels) -> tuple[list[int], NDArray[np.fl
 
 def curves(results: Results) -> Figure:
     """Draw what each phase of the paper's variants reached on training clips."""
-    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
     grid = figure.subplots(len(Modality), len(_PHASES), squeeze=False)
     main = results.settings.scope.main_localizer
     shown = [run for run in results.curves if run.variant in _DRAWN and run.seed in results.seeds]
@@ -188,7 +199,7 @@ def curves(results: Results) -> Figure:
             axes.set_ylim(0, 1 if is_overlap else 100)
             axes.set_ylabel("IoU with the target window" if is_overlap else "accuracy, %")
             axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
-            axes.set_title(f"{title}: {modality}")
+            axes.set_title(f"{title}:\n{modality}")
     for axes in grid[-1]:
         axes.set_xlabel("epoch")
     lines = [Line2D([], [], color=color, lw=2.5, label=level) for level, color in LEVEL_COLORS.items()]

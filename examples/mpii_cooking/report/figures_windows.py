@@ -16,17 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.schema import ProbeFrames, Thetas
 from examples.mpii_cooking.evaluation.tables import PAIR
-from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, level_label, shortened
+from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, WIDTH, level_label, shortened
 from examples.mpii_cooking.variants import Variant
 from supervised_st import affine_sample, geometry
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 Picture = NDArray[np.floating]
 
-EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D55E00"}
+EPOCH_COLORS = {"start": "#FFE8C8", "middle": "#FDA94F", "end": "#D05800"}  # over frames; none becomes another if dark
 EPOCH_WIDTHS = {"start": 4.4, "middle": 3.0, "end": 1.6}  # so that regions which coincide are all seen
-SHOWN_IN_FIGURE_7, SHOWN_IN_FIGURE_8 = 5, 4  # frames of each level, or one of each class if they were followed
-WIDTH = 13  # of both in inches
+SHOWN = 4  # frames of each level: few, so that they are large
+TILE = 2.4  # inches: the side of a tile's frame
+GAP = 0.09  # inches between the regions under it
+EDGE = 0.025  # inches around them, for their lines
+FARTHEST = 0.25  # of the frame's side: regions that go farther beyond it are cut
 
 
 _MEASURES = {
@@ -47,22 +50,43 @@ def quadrilateral(theta: ArrayLike, side: int) -> Picture:
     return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
-def shown_frames(results: Results, usual: int) -> int:
-    """Return how many of the followed frames are drawn: at least one of each class, unless there are too many."""
-    followed, classes = len(results.probe_frames[0].images), len(results.tested)
-    return min(followed, classes if usual < classes <= followed else usual)
+def shown_frames(results: Results) -> list[int]:
+    """Return which of the followed frames are drawn: of as many classes as they can be of."""
+    followed = len(results.probe_frames[0].images)
+    different = min(followed, max(len(results.tested), SHOWN))  # the first ones are of a class each
+    return [place * different // min(different, SHOWN) for place in range(min(different, SHOWN))]
 
 
-def _show_frame(axes: Axes, results: Results, probe: ProbeFrames, index: int, folder: Path, width: float) -> Picture:
-    """Draw a probe frame, of a width in inches, under the name of its class, and return it."""
+def class_shown(results: Results, probe: ProbeFrames, index: int) -> str:
+    """Return the class of a followed frame."""
+    name: str = results.dataset.classes[results.labels[probe.clips[index]]]
+    return name
+
+
+def _picture(folder: Path, probe: ProbeFrames, index: int) -> Picture:
     picture: Picture = mpl_image.imread(folder / probe.images[index])
-    side = len(picture)
-    axes.imshow(picture, extent=(0, side, side, 0), interpolation="nearest")
-    axes.set(xlim=(-0.06 * side, 1.06 * side), ylim=(1.06 * side, -0.06 * side), xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    name = results.dataset.classes[results.labels[probe.clips[index]]]
-    axes.set_title(shortened(name, int(13 * width)), fontsize=8, color=GRAY, pad=3)
     return picture
+
+
+def _sharpest(results: Results, probe: ProbeFrames) -> ProbeFrames:
+    """Return the followed frames of the finest level, which show the same as those of another."""
+    finest = results.probe_frames[-1]
+    return finest if (finest.clips, finest.frames) == (probe.clips, probe.frames) else probe
+
+
+def _show_frame(axes: Axes, picture: Picture, reach: float) -> int:
+    """Draw a frame, with room around it for ``reach`` sides, and return its side in pixels."""
+    side = len(picture)
+    axes.imshow(picture, extent=(0, side, side, 0), interpolation="none")
+    axes.set(xlim=(-reach * side, (1 + reach) * side), ylim=((1 + reach) * side, -reach * side), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return side
+
+
+def reach(thetas: ArrayLike) -> float:
+    """Return how far regions go beyond their frames, in sides, with a margin for their lines, and at most so far."""
+    corners = geometry.corners(torch.tensor(np.asarray(thetas, dtype=np.float64)))
+    return min(max(corners.abs().max().item() / 2 - 0.5, 0) + 0.02, FARTHEST)
 
 
 def _outline(
@@ -75,24 +99,29 @@ def _outline(
 
 def figure_7(results: Results, folder: Path) -> Figure:
     """Draw the guided transformer's regions through joint training, and how far they drift."""
-    probes, window = results.probe_frames, results.settings.data.glimpse
-    shown = shown_frames(results, SHOWN_IN_FIGURE_7)
-    width = WIDTH / (shown + 1.5)
+    probes, window, shown = results.probe_frames, results.settings.data.glimpse, shown_frames(results)
+    width = WIDTH / (len(shown) + 1.5)
     paths = [_path(results, probe, Variant.SSTN) for probe in probes]
     levels = [results.level(probe.level) for probe in probes]
     drifts = [drift(path, window / level.height) for path, level in zip(paths, levels, strict=True)]
     figure = Figure(figsize=(WIDTH, (width + 0.35) * len(probes) + 0.5), layout="constrained")
-    grid = figure.subplots(len(probes), shown + 1, squeeze=False, width_ratios=[1] * shown + [1.5])
+    grid = figure.subplots(len(probes), len(shown) + 1, squeeze=False, width_ratios=[1] * len(shown) + [1.5])
     for row, probe, path, level, distances in zip(grid, probes, paths, levels, drifts, strict=True):
-        for index, axes in enumerate(row[:-1]):
-            side = len(_show_frame(axes, results, probe, index, folder, width))
+        room = reach(np.concatenate([path[:, shown], probe.target[None, shown]]))
+        for index, axes in zip(shown, row[:-1], strict=True):
+            side = _show_frame(axes, _picture(folder, _sharpest(results, probe), index), room)
+            name = shortened(class_shown(results, probe, index), int(13 * width))
+            axes.set_title(name, fontsize=8, color=GRAY, pad=3)
             _draw_path(axes, path[:, index], side)
             _outline(axes, probe.target[index], side, VARIANT_COLORS[Variant.HARD_CODED], style=(0, (3, 3)))
         row[0].set_ylabel(level_label(level), fontsize=10)
         _draw_drift(row[-1], distances, max(each.max() for each in drifts))
     grid[0, -1].set_title("Center's distance from its start\n(% of the window's side)", fontsize=8.5)
     grid[-1, -1].set_xlabel("epoch of joint training")
-    lines = [Line2D([], [], color=color, lw=3, label=moment) for moment, color in EPOCH_COLORS.items()]
+    edge = effects.withStroke(linewidth=4.2, foreground="#00000099")
+    lines = [
+        Line2D([], [], color=color, lw=3, label=moment, path_effects=[edge]) for moment, color in EPOCH_COLORS.items()
+    ]
     lines.append(Line2D([], [], color=VARIANT_COLORS[Variant.HARD_CODED], lw=2.5, ls="--", label="motion window R_h"))
     figure.legend(handles=lines, loc="outside upper left", ncols=len(lines))
     return figure
@@ -123,35 +152,52 @@ def drift(thetas: Thetas, side: float) -> NDArray[np.float64]:
 
 
 def _draw_drift(axes: Axes, distances: NDArray[np.float64], highest: float) -> None:
-    axes.plot(distances, color=EPOCH_COLORS["middle"], linewidth=0.8, alpha=0.6)
-    axes.plot(distances.mean(1), color=EPOCH_COLORS["end"], linewidth=2.2, marker="o", markersize=3)
+    color = VARIANT_COLORS[Variant.SSTN]
+    axes.plot(distances, color=color, linewidth=0.8, alpha=0.35)
+    axes.plot(distances.mean(1), color=color, linewidth=2.2, marker="o", markersize=3)
     axes.set_ylim(0, max(1.1 * highest, 1))
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=6))
 
 
-def figure_8(results: Results, folder: Path) -> Figure:
-    """Draw the regions of STN and SSTN after joint training, and what the classifier sees in them."""
-    probes, side = results.probe_frames, results.settings.data.glimpse
-    shown = shown_frames(results, SHOWN_IN_FIGURE_8)
-    width = 0.68 * WIDTH / (shown + 0.16)
-    figure = Figure(figsize=(WIDTH, (width + 0.33) * len(probes) + 0.5), layout="constrained")
-    rows = figure.subfigures(len(probes), shown + 1, squeeze=False, wspace=0.02, width_ratios=[0.16] + [1] * shown)
-    for row, probe in zip(rows, probes, strict=True):
-        label = level_label(results.level(probe.level))
-        row[0].text(0.5, 0.5, label, rotation=90, ha="center", va="center", fontsize=10)
-        for index, cell in enumerate(row[1:]):
-            panels = cell.subplot_mosaic([["frame", "STN"], ["frame", "SSTN"]], width_ratios=[2, 0.95])
-            picture = _show_frame(panels["frame"], results, probe, index, folder, width)
-            for variant in PAIR:
-                theta, color = _path(results, probe, variant)[-1, index], VARIANT_COLORS[variant]
-                _outline(panels["frame"], theta, len(picture), color)
-                panel = panels[variant.key]
-                panel.imshow(glimpse(picture, theta, side), interpolation="nearest")
-                panel.set(xticks=[], yticks=[])
-                panel.spines[:].set(visible=True, color=color, linewidth=2)
-    lines = [Line2D([], [], color=VARIANT_COLORS[variant], lw=3, label=variant.key) for variant in PAIR]
-    figure.legend(handles=lines, loc="outside upper left", ncols=2)
+def tile_name(probe: ProbeFrames, index: int) -> str:
+    """Return the name of a tile's file."""
+    return f"looks-{probe.level}-{index}"
+
+
+def tile(results: Results, probe: ProbeFrames, index: int, folder: Path) -> Figure:
+    """Draw a frame with the three windows after joint training, and under it what the classifier sees in each."""
+    windows = windows_shown(results, probe)
+    small = (TILE - 2 * EDGE - GAP * (len(windows) - 1)) / len(windows)
+    height = TILE + GAP + small + 2 * EDGE
+    figure = Figure(figsize=(TILE, height))
+    frame = figure.add_axes((0, 1 - TILE / height, 1, TILE / height))
+    shown = np.array(shown_frames(results))
+    side = _show_frame(
+        frame,
+        _picture(folder, _sharpest(results, probe), index),
+        reach(np.stack([thetas[shown] for thetas in windows.values()])),
+    )
+    seen = _picture(folder, probe, index)
+    for place, (variant, thetas) in enumerate(windows.items()):
+        _outline(frame, thetas[index], side, VARIANT_COLORS[variant])
+        left = EDGE + place * (small + GAP)
+        panel = figure.add_axes((left / TILE, EDGE / height, small / TILE, small / height))
+        panel.imshow(glimpse(seen, thetas[index], results.settings.data.glimpse), interpolation="none")
+        panel.set(xticks=[], yticks=[])
+        panel.spines[:].set(visible=True, color=VARIANT_COLORS[variant], linewidth=3)
     return figure
+
+
+def windows_shown(results: Results, probe: ProbeFrames) -> dict[Variant, Thetas]:
+    """Return where the plain and the guided transformer look in followed frames in the end, and the motion windows."""
+    return {variant: _path(results, probe, variant)[-1] for variant in PAIR} | {Variant.HARD_CODED: probe.target}
+
+
+def offsets(results: Results, probe: ProbeFrames) -> list[float]:
+    """Return how far centers are from those of the motion windows on average, in a window's sides, for each of PAIR."""
+    side = results.settings.data.glimpse / results.level(probe.level).height
+    paths = [np.stack([probe.target, _path(results, probe, variant)[-1]]) for variant in PAIR]
+    return [float(drift(path, side)[1].mean()) / 100 for path in paths]
 
 
 def glimpse(picture: Picture, theta: ArrayLike, side: int) -> Picture:
@@ -177,7 +223,7 @@ def distortion(results: Results) -> Figure:
     """Draw the four measures of the windows' shape through joint training, STN against SSTN, a row for each level."""
     levels, glimpse = results.settings.data.levels, results.settings.data.glimpse
     colors = [VARIANT_COLORS[variant] for variant in (*PAIR, Variant.HARD_CODED)]
-    figure = Figure(figsize=(13, 2.1 * len(levels) + 0.6), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.1 * len(levels) + 0.6), layout="constrained")
     grid = figure.subplots(len(levels), len(_MEASURES), squeeze=False, sharey="col", sharex=True)
     for row, level in zip(grid, levels, strict=True):
         undistorted = {"scale": glimpse / level.height, "anisotropy": 1, "rotation": 0, "outside": 0}

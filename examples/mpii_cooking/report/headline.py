@@ -1,4 +1,4 @@
-"""What a run found about learned attention, in one sentence."""
+"""What a run found about learned attention, in one sentence, and where that is behind its own baseline."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -80,6 +80,15 @@ def _ground(results: Results) -> _Ground:
         where = f"where the motion window shows {LESS_THAN_HALF.name} of the thing"
         return _Ground(far, pairs, f"{where}, {told}", f"in {count} of {total} test clips")
     return _Ground(Measure(THING), pairs, told, f"in {total} test clips")
+
+
+def shortfall(results: Results, pairs: Sequence[Pair], subject: str, baseline: str) -> str:
+    """Return a sentence if the first cells are below the second ones, their own baseline; an empty text if not."""
+    mean = results.compare(pairs).mean
+    if mean.value >= 0:
+        return ""
+    chance = "beyond chance" if mean.verdict is Verdict.FAILS else "which may be chance"
+    return f"{subject} {-mean.value:.1f} points below {baseline}, {chance}."
 
 
 def _points(found: Comparison) -> str:

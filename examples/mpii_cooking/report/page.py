@@ -1,7 +1,9 @@
 """The report: one HTML page that needs no other file."""
 
 import base64
+import re
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +11,8 @@ import jinja2
 import numpy as np
 
 from examples.mpii_cooking import paper
-from examples.mpii_cooking.evaluation.cells import POOLING_CELL, FrameCell
+from examples.mpii_cooking.evaluation.cells import POOLING_CELL, ClipCell, FrameCell
+from examples.mpii_cooking.evaluation.claims import beats
 from examples.mpii_cooking.evaluation.estimates import Accuracy, Difference, Precision
 from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.tables import (
@@ -21,17 +24,34 @@ from examples.mpii_cooking.evaluation.tables import (
     frame_table,
     variant_table,
 )
-from examples.mpii_cooking.formats import duration
-from examples.mpii_cooking.report import figures, verdicts
+from examples.mpii_cooking.formats import counted, duration
+from examples.mpii_cooking.report import figures, figures_windows, verdicts
 from examples.mpii_cooking.report.differences import departures, is_comparable
-from examples.mpii_cooking.report.headline import headline
+from examples.mpii_cooking.report.headline import headline, shortfall
 from examples.mpii_cooking.storage import written_aside
 from examples.mpii_cooking.training.weights import RANDOM
 from examples.mpii_cooking.typed_json import encode
 from examples.mpii_cooking.variants import Modality, Region, Variant
 
+FILE = "report.html"
 TONES = {Variant.STN: "stn", Variant.SSTN: "sstn", Variant.HARD_CODED: "r_h"}  # the page's colors; others are gray
 REGION_TONES = {Region.LEARNED: "sstn", Region.HARD_CODED: "r_h"}
+
+
+WORDS = {
+    "STN": "a plain spatial transformer network; it learns where to look from the classes alone",
+    "SSTN": "a supervised one; it is guided to the window with the most motion first, then set free",
+    "R_h": "the hard-coded window with the most motion",
+    "R_d": "the region that the guided transformer has learned to look at",
+    "S+T": "the spatial stream, which reads frames, and the temporal one, which reads optical flow, together",
+    "mAP": "mean average precision over the classes, in percent",
+    "IoU": "the area that two windows share, divided by the area of both together",
+    "top-1": "the share of test clips whose class has the highest score",
+    "FC6": "the values of a network's first fully connected layer",
+    "FC7": "those of its second one",
+    "VGG": "a family of networks; the larger the number, the more layers, except for F (fast) and M (medium)",
+}
+"""What the page's abbreviations mean. Each section explains its own."""
 
 
 class Entry(NamedTuple):
@@ -59,7 +79,7 @@ def write_report(results: Results, folder: Path) -> Path:
         duration=duration, format_p=verdicts.format_p, place=place, embed=lambda file: embed(folder / file)
     )
     widths = figures.draw_all(results, folder)
-    path = folder / "report.html"
+    path = folder / FILE
     with written_aside(path) as aside:
         text = environment.get_template("page.html.jinja").render(_context(results), widths=widths)
         aside.write_text(text, encoding="utf-8")
@@ -68,18 +88,27 @@ def write_report(results: Results, folder: Path) -> Path:
 
 def templates() -> jinja2.Environment:
     """Return what renders this folder's templates."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=with_minus,
     )
+    environment.filters["counted"] = counted
+    return environment
+
+
+def with_minus(value: object) -> object:
+    """Return a text whose negative numbers have a minus sign in place of a hyphen; markup as it is."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return re.sub(r"(?<![\w-])-(?=\d)", "\N{MINUS SIGN}", str(value)) if is_text else value
 
 
 def embed(file: Path) -> str:
-    """Return a PNG file as a data URL."""
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+    """Return an SVG file as a data URL."""
+    return "data:image/svg+xml;base64," + base64.b64encode(file.read_bytes()).decode("ascii")
 
 
 def place(value: float, low: float, high: float) -> str:
@@ -146,11 +175,27 @@ def _context(results: Results) -> dict[str, object]:
     judgments, table_3 = verdicts.judge(results), region_rows(results)
     ends = [abs(end) for judgment in judgments for end in judgment.found.mean.interval]
     streams = [(modality, level.name) for modality in Modality for level in levels]
+    behind_windows = (
+        shortfall(results, [beats(results, Variant.HARD_CODED, level)], "SSTN is", f"R_h at {level} level")
+        for level in paper.LEVELS
+    )
+    fused = [results.pooled(ClipCell(paper.FUSION, paper.STREAMS[-1], region)) for region in Region]
     return {
         "results": results,
         "settings": encode(results.settings),
         "seeds": len(results.seeds),
+        "words": WORDS,
         "headline": headline(results),
+        "looks": list(reversed(results.probe_frames)),
+        "shown": figures_windows.shown_frames(results) if results.probe_frames else [],
+        "tile_name": figures_windows.tile_name,
+        "class_shown": partial(figures_windows.class_shown, results),
+        "offsets": partial(figures_windows.offsets, results),
+        "behind": {
+            "STN": shortfall(results, [beats(results, Variant.STN)], "It is", "the plain one"),
+            "R_h": " ".join(filter(None, behind_windows)),
+            "fused": shortfall(results, [(fused[0], fused[1])], "They are", "the hard-coded windows"),
+        },
         "judgments": judgments,
         "reach": max(1, *ends),
         "table_2": paired_rows(results),

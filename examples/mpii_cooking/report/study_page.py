@@ -12,7 +12,7 @@ from examples.mpii_cooking.report.figures import PIXELS
 from examples.mpii_cooking.report.markdown import where_from
 from examples.mpii_cooking.storage import written_aside
 
-PICTURE = "gains.png"
+PICTURE = "gains.svg"
 
 
 def write_page(study: StudyResults, folder: Path) -> Path:
@@ -22,6 +22,7 @@ def write_page(study: StudyResults, folder: Path) -> Path:
     context = {
         "study": study,
         "findings": study_text.findings(study),
+        "words": page.WORDS,
         "axis": study_text.AXIS[study.kind],
         "shown": [100 * float(np.mean(condition.shown)) for condition in study.conditions],
         "best": best_accuracy([study.cues[THING][label] for label in labels], labels),
@@ -30,7 +31,7 @@ def write_page(study: StudyResults, folder: Path) -> Path:
         "width": round(PIXELS * figures_study.WIDTH),
         "where_from": where_from(study.timings, study.environment),
     }
-    path = folder / "report.html"
+    path = folder / page.FILE
     with written_aside(path) as aside:
         aside.write_text(page.templates().get_template("study.html.jinja").render(context), encoding="utf-8")
     return path

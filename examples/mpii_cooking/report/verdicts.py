@@ -47,6 +47,8 @@ class Judgment(NamedTuple):
         mean, pairs = self.found.mean, self.found.pairs
         low, high = mean.interval
         by_how_much = f"{mean.value:+.1f} points on average (95 % interval {low:+.1f} to {high:+.1f})"
+        if mean.verdict is Verdict.INCONCLUSIVE and not low <= 0 <= high and mean.p is not None:
+            by_how_much += f", which McNemar's exact test does not confirm (p {format_p(mean.p)})"
         if len(pairs) == 1:
             return f"{_percents(pairs[0].better)} against {_percents(pairs[0].worse)}: {by_how_much}."
         higher = sum(pair.mean.value > 0 for pair in pairs)

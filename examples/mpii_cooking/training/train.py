@@ -14,17 +14,20 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -38,6 +41,7 @@ from examples.mpii_cooking.training.checkpoints import History, ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import Outcome, make_objective
+from examples.mpii_cooking.training.progress import SHOWN_EVERY, Note, Progress, Work
 from examples.mpii_cooking.training.runs import Run, seed_of
 from examples.mpii_cooking.training.steps import Step, backward, make_optimizer, train_step
 from examples.mpii_cooking.variants import Phase
@@ -56,6 +60,8 @@ Job = tuple[int, Run]  # the experiment, by its index, and the run
 
 _experiments: Sequence[Experiment]
 """What a worker process trains. They are the same objects for all its runs, so that decoded frames are kept."""
+_shared: NDArray[np.float64]
+"""Where it notes how far its runs are."""
 
 
 log = logging.getLogger(__name__)
@@ -80,21 +86,26 @@ def train_all(experiments: Sequence[Experiment]) -> None:
     # One rank looks, so that all of them train the same runs.
     todo = distributed.once(lambda: [(index, run) for index, run in jobs if not experiments[index].is_finished(run)])
     processes = at_a_time(first.preset, first.device)
-    done, hidden = len(jobs) - len(todo), not todo or not distributed.is_main()
-    bar = tqdm(total=len(jobs), initial=done, desc="train", unit="run", leave=False, disable=hidden)
-    with bar, interrupts.finishing_steps():
-
-        def announce(job: Job) -> None:
-            index, run = job
-            bar.set_postfix_str(f"{experiments[index].workspace.root.name}: {run.name}")
-
+    works = [_work(experiments[index], run, is_finished=(index, run) not in todo) for index, run in jobs]
+    progress = Progress(works, processes, hidden=not todo or not distributed.is_main())
+    with closing(progress), interrupts.finishing_steps():
+        places = {job: place for place, job in enumerate(jobs)}
         if processes == 1:
             for index, run in todo:
-                announce((index, run))
-                train(experiments[index], run)
-                bar.update()
+                progress.start(place := places[index, run])
+                train(experiments[index], run, partial(progress.note, place))
+                progress.finish(place)
         elif todo:
-            _train_in_processes(experiments, todo, processes, announce, bar.update)
+            _train_in_processes(experiments, todo, processes, progress, places)
+
+
+def _work(experiment: Experiment, run: Run, *, is_finished: bool) -> Work:
+    """Return how far earlier starts came with a run."""
+    unit = experiment.unit(run)
+    history = checkpoints.load_history(unit) if unit.done else History()
+    name = f"{experiment.workspace.root.name}: {run.name}"
+    kind = (run.phase, run.modality, run.level.name, run.localizer, run.variant)
+    return Work(name, kind, run.settings(experiment.preset).epochs, history.epochs, history.seconds, is_finished)
 
 
 def at_a_time(preset: Preset, device: torch.device) -> int:
@@ -107,17 +118,18 @@ def _train_in_processes(
     experiments: Sequence[Experiment],
     todo: list[Job],
     processes: int,
-    announce: Callable[[Job], None],
-    advance: Callable[[], object],
+    progress: Progress,
+    places: Mapping[Job, int],
 ) -> None:
     """Train ``todo`` in processes of their own. A run starts as soon as those that it starts from are finished."""
     context = multiprocessing.get_context("spawn")
     running: dict[Future[None], Job] = {}
     with (
-        _in_a_file(experiments) as path,
-        ProcessPoolExecutor(processes, context, _start_worker, (path,)) as pool,
+        _in_files(experiments, len(places)) as paths,
+        ProcessPoolExecutor(processes, context, _start_worker, paths) as pool,
         _ending_together(),
     ):
+        noted = _noted(paths.noted)
         while todo or running:
             interrupts.check()
             unfinished = {*todo, *running.values()}
@@ -128,28 +140,45 @@ def _train_in_processes(
             ]
             for job in ready[: processes - len(running)]:
                 todo.remove(job)
-                announce(job)
+                progress.start(places[job])
                 # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
                 handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                running[pool.submit(_train_in_worker, *job)] = job
+                running[pool.submit(_train_in_worker, *job, places[job])] = job
                 signal.signal(signal.SIGINT, handler)
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                del running[future]
+            ended = wait(running, timeout=SHOWN_EVERY, return_when=FIRST_COMPLETED).done
+            for job in running.values():
+                if noted[places[job]].any():
+                    progress.note(places[job], *noted[places[job]].tolist())
+            for future in ended:
+                job = running.pop(future)
                 future.result()
-                advance()
+                progress.finish(places[job])
+
+
+class _Files(NamedTuple):
+    """What the main process and its workers share."""
+
+    experiments: Path
+    noted: Path  # how far each run is: epochs and seconds, two float64
 
 
 @contextmanager
-def _in_a_file(experiments: Sequence[Experiment]) -> Iterator[Path]:
-    """Yield a file from which workers read the experiments.
+def _in_files(experiments: Sequence[Experiment], runs: int) -> Iterator[_Files]:
+    """Yield the files from which workers read the experiments, and in which they note how far they are.
 
     What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a
     pipe holds, the parent waits until the process reads it, and forever if the process is killed before.
     """
     with TemporaryDirectory() as folder:
-        path = Path(folder, "experiments")
-        path.write_bytes(pickle.dumps(experiments))
-        yield path
+        paths = _Files(Path(folder, "experiments"), Path(folder, "noted"))
+        paths.experiments.write_bytes(pickle.dumps(experiments))
+        paths.noted.write_bytes(bytes(16 * runs))
+        yield paths
+
+
+def _noted(path: Path) -> NDArray[np.float64]:
+    """Return what is noted of all runs, as memory that processes share: unlike a queue, it survives any kill."""
+    return np.memmap(path, np.float64).reshape(-1, 2)
 
 
 @contextmanager
@@ -169,11 +198,12 @@ def _ending_together() -> Iterator[None]:
         raise
 
 
-def train(experiment: Experiment, run: Run) -> None:
-    """Train ``run``, or resume it. What it starts from must be finished."""
+def train(experiment: Experiment, run: Run, note: Note) -> None:
+    """Train ``run``, or resume it, and note how far it is. What it starts from must be finished."""
+    started = time.monotonic()
     networks, unit, samples = experiment.untrained(run), experiment.unit(run), partial(experiment.training_samples, run)
     frames = experiment.followed_frames(run.level).image.to(experiment.device) if experiment.follows(run) else None
-    fit(run, networks, experiment.preset, unit, samples, seed=experiment.seed, frames=frames)
+    fit(run, networks, experiment.preset, unit, samples, experiment.seed, frames, note, started)
     if run.phase is Phase.GUIDANCE and distributed.is_main():
         warn_of_collapse(run, networks, experiment.followed_frames(run.level, run.modality).image.to(experiment.device))
 
@@ -184,47 +214,48 @@ def fit(
     preset: Preset,
     unit: Unit,
     samples: Callable[[int], ClipSamples],
-    *,
     seed: int = 0,
     frames: Tensor | None = None,
+    note: Note = lambda epochs, seconds: None,
+    began: float | None = None,
 ) -> None:
     """Train ``networks`` until the run's phase is over, from the unit's checkpoint on if there is one.
 
     Ranks share every step's sub-batches; rank 0 writes the checkpoints. ``samples`` maps an epoch to its samples.
-    ``frames`` are images on which theta is logged before the first epoch and after each.
+    ``frames`` are images on which theta is logged before the first epoch and after each. ``note`` is called after each
+    step. ``began`` is when work on the run began, on the monotonic clock; now by default.
 
     After SIGTERM to any rank, all finish the step, rank 0 saves it, and this raises ``interrupts.Stopped``. If weights
     or too many losses or gradients are not finite, it raises TrainingDivergedError, and the last checkpoint stays.
     """
+    settings, started = run.settings(preset), began or time.monotonic()
     optimizer = make_optimizer(run, networks, preset)
     rates = [group["lr"] for group in optimizer.param_groups]
     history = _restored(unit, networks, optimizer)
     if frames is not None and not history.windows:
         history = replace(history, windows=(_thetas(networks, frames),))
-    settings, started = run.settings(preset), time.monotonic()
-    # A worker process has no bar, since the main process has one for all runs.
-    hidden = multiprocessing.parent_process() is not None or not distributed.is_main()
-    bar = tqdm(total=settings.epochs, initial=history.epochs, desc=run.name, unit="epoch", leave=False, disable=hidden)
-    with bar:
-        while not history.is_finished:
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * settings.pace(history.epochs)
-            history, is_stopped = _epoch(run, networks, optimizer, samples(history.epochs), preset, seed, history)
-            if not history.steps:
-                windows = history.windows if frames is None else (*history.windows, _thetas(networks, frames))
-                history = replace(history, windows=windows, is_finished=is_over(settings, history.loss))
-                bar.set_postfix(loss=f"{history.loss[-1]:.3f}")
-                bar.update()
-            seconds = time.monotonic() - started
-            if distributed.is_main() and (history.is_finished or is_stopped or seconds > CHECKPOINT_SECONDS):
-                history = replace(history, seconds=history.seconds + seconds)
-                if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
-                    raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
-                checkpoints.save(unit, networks, optimizer, history)
-                started = time.monotonic()
-            if is_stopped:
-                distributed.barrier()  # a rank that ended earlier would have rank 0 killed while it saves
-                raise interrupts.Stopped
+
+    def note_step(history: History, steps: int) -> None:
+        note(history.epochs + history.steps / steps, history.seconds + time.monotonic() - started)
+
+    while not history.is_finished:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * settings.pace(history.epochs)
+        epoch = samples(history.epochs)
+        history, is_stopped = _epoch(run, networks, optimizer, epoch, preset, seed, history, note_step)
+        if not history.steps:
+            windows = history.windows if frames is None else (*history.windows, _thetas(networks, frames))
+            history = replace(history, windows=windows, is_finished=is_over(settings, history.loss))
+        seconds = time.monotonic() - started
+        if distributed.is_main() and (history.is_finished or is_stopped or seconds > CHECKPOINT_SECONDS):
+            history, started = replace(history, seconds=history.seconds + seconds), time.monotonic()
+            if not all(torch.isfinite(tensor).all() for tensor in networks.state_dict().values()):
+                raise TrainingDivergedError(f"run {run.name}: a weight is not finite after epoch {history.epochs}")
+            checkpoints.save(unit, networks, optimizer, history)
+        if is_stopped:
+            distributed.barrier()  # a rank that ended earlier would have rank 0 killed while it saves
+            raise interrupts.Stopped
+    note_step(history, 1)  # with the time that saving took
     distributed.barrier()  # runs that start from this one find it complete
 
 
@@ -260,6 +291,7 @@ def _epoch(
     preset: Preset,
     seed: int,
     history: History,
+    note: Callable[[History, int], None],
 ) -> tuple[History, bool]:
     """Train on what is left of an epoch's samples. Return the history, and whether SIGTERM has ended training.
 
@@ -294,6 +326,7 @@ def _epoch(
             flawed = distributed.shared_map(is_flawed, indices)
             names = [samples.name(index) for index, is_named in zip(indices, flawed, strict=True) if is_named]
             history = _skipped(run, history, step.flaw, names, len(indices))
+        note(history, len(steps))
         is_stopped = step.is_last
     if history.steps < len(steps):
         return history, is_stopped
@@ -344,15 +377,18 @@ def _thetas(networks: Networks, images: Tensor) -> ThetaLists:
     return thetas
 
 
-def _start_worker(path: Path) -> None:
+def _start_worker(experiments: Path, noted: Path) -> None:
     """Prepare a process to train runs of the experiments in a file, one after another."""
-    global _experiments
-    _experiments = pickle.loads(path.read_bytes())
+    global _experiments, _shared
+    _experiments, _shared = pickle.loads(experiments.read_bytes()), _noted(noted)
     torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     signal.signal(signal.SIGTERM, interrupts.note_sigterm)
     distributed.end_with_parent()
 
 
-def _train_in_worker(index: int, run: Run) -> None:
-    train(_experiments[index], run)
+def _train_in_worker(index: int, run: Run, place: int) -> None:
+    def note(epochs: float, seconds: float) -> None:
+        _shared[place] = epochs, seconds
+
+    train(_experiments[index], run, note)
