@@ -25,11 +25,12 @@ extensions = [
 ]
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 2
-exclude_patterns = ["_build", "_templates", "gallery", "inventories", "sg_execution_times.rst"]
+exclude_patterns = ["_build", "_templates", "gallery", "inventories"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # names that are documented become links
 
 autodoc_default_options = {"exclude-members": "extra_repr, get_extra_state, set_extra_state"}
+autodoc_mock_imports = ["lightning"]  # it need not be installed
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 python_use_unqualified_type_names = True
@@ -56,7 +57,7 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "image_srcset": ["2x"],  # sharp on dense displays
     "min_reported_time": 1000,
-    "remove_config_comments": True,
+    "write_computation_times": False,
     "show_signature": False,
 }
 

@@ -26,13 +26,10 @@ from supervised_st import (
 from supervised_st.geometry import window_iou, window_to_theta
 
 torch.manual_seed(0)
-photo = F.avg_pool2d(
-    torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None] / 255, 2
-)  # (1, 3, 213, 320)
-digits, labels = (
-    torch.tensor(load_digits().images).float()[:, None] / 16,
-    torch.tensor(load_digits().target),
-)
+photo = torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None] / 255
+photo = F.avg_pool2d(photo, 2)  # (1, 3, 213, 320)
+digits = torch.tensor(load_digits().images).float()[:, None] / 16
+labels = torch.tensor(load_digits().target)
 
 
 def make_scenes(count, first, last):

@@ -23,16 +23,10 @@ photo, flower = (
     torch.tensor(load_sample_image(f"{name}.jpg")).movedim(-1, 0)[None] / 255
     for name in ("china", "flower")
 )
-bloom = affine_sample(
-    flower,
-    window_to_theta(torch.tensor([[190, 60, 290, 290]]), flower.shape[-2:]),
-    96,
-    antialias=True,
-)
-image = paste(
-    bloom, window_to_theta(torch.tensor([[430, 240, 96, 96]]), photo.shape[-2:]), photo
-)
-image_size = image.shape[-2:]  # (427, 640)
+image_size = photo.shape[-2:]  # (427, 640), of both
+blossom = window_to_theta(torch.tensor([[190, 60, 290, 290]]), image_size)
+head = affine_sample(flower, blossom, 96, antialias=True)
+image = paste(head, window_to_theta(torch.tensor([[430, 240, 96, 96]]), image_size), photo)
 
 # %%
 # **Boxes**, of annotators or of a detector, whose scores are the confidence. Say if they are
@@ -60,21 +54,14 @@ by_saliency = targets.from_map(saliency, (112, 112))
 # pieces of both photographs apart; its scores before averaging say where the flower is. The map
 # is smaller than the image, which does not matter.
 
-network = nn.Sequential(
-    *(
-        nn.Conv2d(3, 16, 5, 4),
-        nn.ReLU(),
-        nn.Conv2d(16, 16, 3, 2),
-        nn.ReLU(),
-        nn.Conv2d(16, 2, 1),
-    ),
-)
+convolutions = nn.Conv2d(3, 16, 5, 4), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU()
+network = nn.Sequential(*convolutions, nn.Conv2d(16, 2, 1))
 optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
 label = torch.tensor([0, 1]).repeat_interleave(16)  # 1: the flower
 for _ in range(100):
-    corner = torch.rand(2, 16, 2) * torch.tensor(
-        [[[640 - 64, 427 - 64]], [[200, 200]]]
-    ) + torch.tensor([[[0]], [[190]]])
+    anywhere = torch.rand(16, 2) * torch.tensor([640 - 64, 427 - 64])
+    on_the_flower = 190 + 200 * torch.rand(16, 2)
+    corner = torch.stack([anywhere, on_the_flower])
     windows = torch.cat([corner, torch.full((2, 16, 2), 64)], 2)
     pieces = affine_sample(torch.cat([photo, flower]), window_to_theta(windows, image_size), 64)
     loss = F.cross_entropy(network(pieces.flatten(0, 1)).mean((2, 3)), label)

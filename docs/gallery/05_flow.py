@@ -24,12 +24,8 @@ still, flower = (
     torch.tensor(load_sample_image(f"{name}.jpg")).movedim(-1, 0)[None] / 255
     for name in ("china", "flower")
 )
-head = affine_sample(
-    flower,
-    window_to_theta(torch.tensor([[190, 60, 290, 290]]), flower.shape[-2:]),
-    96,
-    antialias=True,
-)
+blossom = window_to_theta(torch.tensor([[190, 60, 290, 290]]), flower.shape[-2:])
+head = affine_sample(flower, blossom, 96, antialias=True)
 y, x = torch.meshgrid(torch.linspace(-1, 1, 96), torch.linspace(-1, 1, 96), indexing="ij")
 places = [torch.tensor([[60 + 6 * time, 250 - 4 * time, 96, 96]]) for time in range(6)]
 disk = ((x**2 + y**2) < 0.95).float()[None, None]
@@ -46,14 +42,13 @@ frames = torch.cat([frame(place) for place in places])
 gray = (255 * frames.mean(1)).byte().numpy()
 
 # %%
-# ``DISOpticalFlow`` needs milliseconds per frame. Networks such as RAFT are more exact; they
-# return ``(N, 2, H, W)``, which is what the loop below stacks.
+# ``DISOpticalFlow`` needs milliseconds per frame. Networks such as RAFT are more exact. For the
+# five pairs of frames they return ``(5, 2, H, W)``; a first axis for clips makes it what the
+# search takes, as below.
 
 method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 flow = torch.stack([torch.tensor(method.calc(a, b, None)) for a, b in pairwise(gray)])
-flow = flow.movedim(-1, 1)[
-    None
-]  # (batch, field, 2, height, width): all five fields are averaged
+flow = flow.movedim(-1, 1)[None]  # (batch, field, 2, height, width); five fields are averaged
 
 # %%
 # As bytes, flow takes a quarter of the space. ``bound`` is the largest displacement that is

@@ -11,6 +11,7 @@ Frames stay bytes until then.
 
 import matplotlib.pyplot as plt
 import torch
+import torch.nn.functional as F
 from sklearn.datasets import load_digits, load_sample_image
 from torch import nn
 
@@ -21,31 +22,23 @@ from supervised_st import (
     affine_sample,
     plot,
 )
-from supervised_st.geometry import window_to_theta
+from supervised_st.geometry import at_scales, window_to_theta
 
 torch.manual_seed(0)
 MEAN, STD = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # of ImageNet, in units of 0..255
 photo = torch.tensor(load_sample_image("china.jpg")).movedim(-1, 0)[None]
 views = torch.cat([torch.rand(24, 2) * torch.tensor([340, 127]), torch.full((24, 2), 300)], 1)
-backgrounds = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 256)[
-    0
-].byte()
-digits = (
-    torch.tensor(load_digits().images / 16)
-    .repeat_interleave(3, 1)
-    .repeat_interleave(3, 2)[:, None]
-)  # 24 x 24
-plates = torch.lerp(
-    torch.tensor([190.0, 0, 140])[:, None, None], torch.tensor(255.0), digits.float()
-).byte()
+backgrounds = affine_sample(photo, window_to_theta(views, photo.shape[-2:])[None], 256)
+digits = torch.tensor(load_digits().images / 16).float()[:, None]
+digits = F.interpolate(digits, scale_factor=3)  # 24 x 24, without blending
+pink, white = torch.tensor([190.0, 0, 140]).reshape(3, 1, 1), torch.tensor(255.0)
+plates = torch.lerp(pink, white, digits).byte()
 
 
 def make_frames(count):
     """Return frames (N, 3, 256, 256) of bytes, each with a plate of 24 pixels, and targets."""
-    frames, corner = (
-        backgrounds[torch.randperm(24)[:count]],
-        torch.randint(12, 256 - 36, (count, 2)),
-    )
+    frames = backgrounds[0, torch.randperm(24)[:count]].byte()
+    corner = torch.randint(12, 256 - 36, (count, 2))
     for frame, (x, y) in zip(frames, corner, strict=True):
         frame[:, y : y + 24, x : x + 24] = plates[torch.randint(len(plates), ())]
     return frames, window_to_theta(torch.cat([corner - 12, torch.full((count, 2), 48)], 1), 256)
@@ -53,7 +46,8 @@ def make_frames(count):
 
 # %%
 # Here, the backbone is two layers. With timm it would be ``timm.create_model("resnet18",
-# pretrained=True, num_classes=10)``.
+# pretrained=True, num_classes=10)``. Only guidance is shown. To train the backbone, too, give
+# guidance a schedule and a task, as in :doc:`01_first_model`.
 
 backbone = nn.Sequential(
     *(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU()),
@@ -124,5 +118,13 @@ for column, frame, region in zip(panels.T, frames, theta, strict=True):
 plt.show()
 
 # %%
-# A backbone can also lend its feature maps: ``look(frames, source=features)`` decides on the
-# frames and samples the features at the same place.
+# The transformer can also decide on the frames, and sample feature maps of the backbone at the
+# same place. And it can look at one place in several scales, from the window itself to one that
+# is four times as wide.
+
+with torch.no_grad():
+    features = backbone[:4](frames / 255)
+    glimpse = model.look(frames, source=features)
+    scales = model.look.sample(frames, at_scales(theta, (1, 2, 4)))
+print(f"of features {tuple(features.shape)} it samples {tuple(glimpse.image.shape)}")
+print(f"in three scales it sees {tuple(scales.shape)}")

@@ -27,10 +27,8 @@ from supervised_st import (
 from supervised_st.geometry import window_to_theta
 
 GUIDED, FREE, SIDE = 150, 100, 40
-digits, labels = (
-    torch.tensor(load_digits().images / 16).float(),
-    torch.tensor(load_digits().target),
-)
+digits = torch.tensor(load_digits().images / 16).float()
+labels = torch.tensor(load_digits().target)
 
 
 def make_scenes(count):
@@ -39,26 +37,16 @@ def make_scenes(count):
     corner = torch.randint(SIDE - 12, (count, 2))
     for scene, (x, y), digit in zip(image, corner, digits[which], strict=True):
         scene[0, y + 2 : y + 10, x + 2 : x + 10] = digit
-    return (
-        image,
-        window_to_theta(torch.cat([corner, torch.full((count, 2), 12)], 1), SIDE),
-        labels[which],
-    )
+    windows = torch.cat([corner, torch.full((count, 2), 12)], 1)
+    return image, window_to_theta(windows, SIDE), labels[which]
 
 
 def train(free_pace):
     """Train with guidance, then without, and return the monitor."""
     torch.manual_seed(0)
-    localization = nn.Sequential(
-        *(
-            nn.Conv2d(1, 16, 3, 2, 1),
-            nn.ReLU(),
-            nn.Conv2d(16, 32, 3, 2, 1),
-            nn.ReLU(),
-            nn.Flatten(),
-        ),
-        *(nn.Linear(32 * 10 * 10, 64), nn.ReLU()),
-    )
+    convolutions = nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU()
+    linear = nn.Linear(32 * 10 * 10, 64), nn.ReLU()
+    localization = nn.Sequential(*convolutions, nn.Flatten(), *linear)
     look = SupervisedSpatialTransformer(localization, 12, features=64, scale=12 / SIDE)
     classify = nn.Sequential(nn.Flatten(), nn.Linear(144, 64), nn.ReLU(), nn.Linear(64, 10))
     guidance = RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=free_pace)

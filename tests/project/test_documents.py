@@ -1,6 +1,7 @@
 """The documents are true: their code runs, the docs build, links lead somewhere, and versions agree."""
 
 import doctest
+import html
 import io
 import re
 import shutil
@@ -16,7 +17,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
 import supervised_st
 from tests.helpers.programs import ROOT, run_python
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
 
 
@@ -50,6 +51,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     made = shutil.ignore_patterns("_build", "api", "tutorials")
     shutil.copytree(ROOT / "docs", folder / "docs", ignore=made)
+    shutil.copy(ROOT / "README.md", folder)  # the landing page includes some of it
     done = run_python("-m", "sphinx", "-W", "-q", folder / "docs", folder / "pages", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     return folder / "pages"
@@ -58,6 +60,24 @@ def site(tmp_path_factory):
 def test_each_tutorial_has_one_picture(site):
     pictures = sorted(path.name for path in (site / "_images").glob("sphx_glr_*_2_00x.png"))
     assert pictures == [f"sphx_glr_{path.stem}_001_2_00x.png" for path in TUTORIALS]
+
+
+@pytest.mark.parametrize(
+    ("tutorial", "end"),
+    [
+        ("01_first_model", r"step 500: overlap 0\.[5-9]\d, [6-9]\d% of the digits are read"),
+        ("05_flow", r"window (\[.*?\]) from bytes, \1 from floats"),
+        ("06_regions", r"overlap with the targets 0\.[7-9]"),
+        ("08_registration", r"Newton: off by (0e\+00|\de-1\d) after 12 steps"),
+        (
+            "10_after_guidance",
+            r"the default: After 250 .* the windows are fine.*=1: After 250 .* more than half outside",
+        ),
+    ],
+)
+def test_tutorials_end_as_they_say(site, tutorial, end):
+    page = html.unescape(re.sub("<[^>]+>", "", (site / "tutorials" / f"{tutorial}.html").read_text()))
+    assert re.search(end, page, re.S)
 
 
 def test_pages_need_no_network(site):
