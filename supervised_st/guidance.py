@@ -3,24 +3,19 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from supervised_st import schedules
 from supervised_st._checks import check_choice, check_flag, check_floating, check_number, check_shape
-from supervised_st._deprecated import renamed_globals
 from supervised_st._pace import Pace
 from supervised_st._sampler.tensors import give_lasting, has_values, is_transformed
 from supervised_st._settings import shown_settings
 from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
 from supervised_st.types import Loss
-
-if not TYPE_CHECKING:
-    _MOVED = ("Schedule", "Always", "HardSwitch", "LinearAnneal", "Plateau")
-    __getattr__ = renamed_globals(__name__, **{name: f"supervised_st.schedules.{name}" for name in _MOVED})
 
 
 class WindowLike(Protocol):

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from supervised_st._checks import check_choice, check_dtype, check_number, check_shape, check_size, check_whole
-from supervised_st._deprecated import renamed_arguments
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._sampler.tensors import normalize
@@ -57,7 +56,6 @@ class Resize(nn.Module):
         return shown_settings(self, Resize)
 
 
-@renamed_arguments(localisation="localization", parameterisation="parameterization")
 class SupervisedSpatialTransformer(nn.Module):
     """A spatial transformer whose localization can be called, and so supervised, on its own.
 
