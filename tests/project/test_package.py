@@ -1,6 +1,5 @@
-"""The public names, and the built package as a user gets it."""
+"""The built package, as a user gets it."""
 
-import inspect
 import sys
 import tarfile
 import tomllib
@@ -10,45 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import supervised_st
 from tests.helpers.programs import ROOT, run_python
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-PUBLIC = {
-    "Always", "DistortionMonitor", "Glimpse", "HardSwitch", "LinearAnneal", "MotionWindow", "MotionWindowTarget",
-    "Plateau", "RegressiveGuidance", "Resize", "SupervisedSpatialTransformer", "TemporalCorrelationPooling",
-    "WindowProfile", "affine_sample", "geometry", "paste",
-}  # fmt: skip
-
-
-def test_the_public_names_are_these():
-    """A name that disappears or slips in is noticed."""
-    exported = {name for name, thing in vars(supervised_st).items() if not name.startswith("_")}
-    imported = {
-        "version",
-        "guidance",
-        "monitor",
-        "motion",
-        "pasting",
-        "pooling",
-        "sampling",
-        "schedules",
-        "transformer",
-        "types",
-    }
-    assert exported - imported == PUBLIC
-
-
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"geometry"}))
-def test_public_names_keep_the_house_rules(name):
-    thing = getattr(supervised_st, name)
-    assert inspect.getdoc(thing), f"{name} has no docstring"
-    if name in ("Glimpse", "MotionWindow", "WindowProfile", "Plateau"):  # records: their fields have an order
-        return
-    parameters = list(inspect.signature(thing).parameters.values())
-    for parameter in parameters[1:]:
-        optional = parameter.default is not parameter.empty
-        assert not optional or parameter.kind is parameter.KEYWORD_ONLY, f"{name}({parameter.name}=) is positional"
 
 
 @pytest.fixture(scope="module")
