@@ -36,7 +36,8 @@ from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
 from supervised_st.types import Backend, Mode, PaddingMode, PerChannel, Size
 
-_HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
+# Here, because ``torch.compile`` cannot trace ``find_spec``. torch 2.6 brings Triton 3.2, for which no kernel was tried.
+_HAS_TRITON = find_spec("triton") is not None and torch.__version__ >= "2.7"
 
 _LARGEST_EXACT = 2.0**53  # up to here, floats hold all whole numbers
 _ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32

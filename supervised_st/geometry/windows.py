@@ -12,6 +12,8 @@ from supervised_st._sampler.tensors import has_values, is_transformed
 from supervised_st.geometry._theta import check_theta, coordinate_dtype, hull, make_theta, spans
 from supervised_st.types import Size, WindowFormat
 
+_FORMATS = get_args(WindowFormat)
+
 
 def window_to_theta(
     window: Tensor, image_size: Size, *, format: WindowFormat = "xywh", align_corners: bool = False
@@ -40,7 +42,7 @@ def window_to_theta(
     check_flag("align_corners", align_corners)
     if window.is_complex() or window.dtype == torch.bool:
         raise TypeError(f"window must be integer or floating point, got {window.dtype}")
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, _FORMATS)
     height, width = check_size("image_size", image_size)
     edge = int(align_corners)
     wide = widen(window)
@@ -51,12 +53,8 @@ def window_to_theta(
         if format == "xywh":
             _warn_of_xyxy(wide, height, width)
     x0, y0, window_width, window_height = wide.unbind(-1)
-
-    def scale_and_center(start: Tensor, extent: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
-        span = max(pixels - edge, 1)
-        return (extent - edge) / span, (2 * start + extent - edge - span) / span
-
-    (sx, tx), (sy, ty) = scale_and_center(x0, window_width, width), scale_and_center(y0, window_height, height)
+    sx, tx = _scale_and_center(x0, window_width, width, edge)
+    sy, ty = _scale_and_center(y0, window_height, height, edge)
     zero = torch.zeros_like(sx)
     theta = make_theta(sx, zero, tx, zero, sy, ty)
     return theta if window.dtype == torch.float64 else theta.float()
@@ -71,7 +69,7 @@ def theta_to_window(
     """
     check_theta("theta", theta)
     check_flag("align_corners", align_corners)
-    check_choice("format", format, get_args(WindowFormat))
+    check_choice("format", format, _FORMATS)
     size = check_size("image_size", image_size)
     low, high = hull(widen(theta))
     span = spans(low, size, align_corners=align_corners)
@@ -95,6 +93,11 @@ def window_iou(theta: Tensor, other: Tensor) -> Tensor:
     union = (high - low).prod(-1) + (other_high - other_low).prod(-1) - shared
     iou = shared / torch.where(union > 0, union, 1)
     return iou.to(torch.promote_types(coordinate_dtype(theta), other.dtype))
+
+
+def _scale_and_center(start: Tensor, extent: Tensor, pixels: int, edge: int) -> tuple[Tensor, Tensor]:
+    span = max(pixels - edge, 1)
+    return (extent - edge) / span, (2 * start + extent - edge - span) / span
 
 
 def _check_sides(wide: Tensor, window: Tensor, format: str) -> None:
