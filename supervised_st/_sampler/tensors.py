@@ -103,7 +103,7 @@ def has_values(tensor: Tensor) -> bool:
 
 def is_exporting_to_onnx() -> bool:
     """Return whether the graph being traced is for ONNX, which has no operator for the kernels."""
-    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_traced and torch.onnx.is_in_onnx_export()  # The second takes longer.
 
 

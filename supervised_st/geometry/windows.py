@@ -33,7 +33,7 @@ def window_to_theta(
 
     Warns:
         UserWarning: if ``format`` is ``"xywh"``, and so at least half of the windows reach out of the image, but as
-            ``"xyxy"`` all lie in it.
+            ``"xyxy"`` all lie in it; or if all windows look like fractions of the image's sides.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
@@ -52,6 +52,7 @@ def window_to_theta(
         _check_sides(wide, window, format)
         if format == "xywh":
             _warn_of_xyxy(wide, height, width)
+        _warn_of_fractions(wide)
     x0, y0, window_width, window_height = wide.unbind(-1)
     sx, tx = _scale_and_center(x0, window_width, width, edge)
     sy, ty = _scale_and_center(y0, window_height, height, edge)
@@ -108,6 +109,16 @@ def _check_sides(wide: Tensor, window: Tensor, format: str) -> None:
         raise ValueError(
             f"window must have {sides}, since format is {format!r}; "
             f"got {window.reshape(-1, 4)[first].tolist()} in window {first}"
+        )
+
+
+def _warn_of_fractions(wide: Tensor) -> None:
+    """Warn of windows whose numbers are all in [0, 1], with sides of less than one pixel."""
+    if wide.numel() and ((wide >= 0) & (wide <= 1)).all() and (wide[..., 2:] < 1).any(-1).all():
+        warnings.warn(
+            "windows are in pixels, but these lie within the first pixel of the image; if they are fractions of its "
+            "sides, multiply x and width by the image's width, and y and height by its height",
+            stacklevel=3,
         )
 
 
