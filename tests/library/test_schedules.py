@@ -141,6 +141,7 @@ def test_plateau_counts_further_than_half_precision_does(dtype):
     assert schedule.factor(2) == 1
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 moves no fake tensors to devices that it lacks")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_plateau_resumes_within_a_window_on_another_device(device):
     """The sums come back on the CPU (pytorch#2830, pytorch#1515). Fake tensors check devices without having them."""
