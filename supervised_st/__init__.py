@@ -1,6 +1,6 @@
 """Spatial transformers whose attention can be supervised, then set free."""
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from supervised_st import geometry as geometry
 from supervised_st import plot as plot
@@ -21,4 +21,4 @@ from supervised_st.transformer import Glimpse as Glimpse
 from supervised_st.transformer import Resize as Resize
 from supervised_st.transformer import SupervisedSpatialTransformer as SupervisedSpatialTransformer
 
-__version__ = version("supervised-st")
+__version__ = _version("supervised-st")

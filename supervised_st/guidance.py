@@ -3,24 +3,28 @@
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from supervised_st import schedules
-from supervised_st._checks import check_choice, check_flag, check_floating, check_number, check_shape
-from supervised_st._deprecated import renamed_globals
+from supervised_st._checks import (
+    check_choice,
+    check_flag,
+    check_floating,
+    check_number,
+    check_shape,
+    check_tensor,
+    conversion_hint,
+    shape_hint,
+)
 from supervised_st._pace import Pace
 from supervised_st._sampler.tensors import give_lasting, has_values, is_transformed
 from supervised_st._settings import shown_settings
 from supervised_st._state_tensor import from_tensor, to_tensor
 from supervised_st.geometry import corners
 from supervised_st.types import Loss
-
-if not TYPE_CHECKING:
-    _MOVED = ("Schedule", "Always", "HardSwitch", "LinearAnneal", "Plateau")
-    __getattr__ = renamed_globals(__name__, **{name: f"supervised_st.schedules.{name}" for name in _MOVED})
 
 
 class WindowLike(Protocol):
@@ -102,6 +106,8 @@ class RegressiveGuidance(nn.Module):
         free_pace: float = 0.1,
     ) -> None:
         super().__init__()
+        if isinstance(loss, schedules.Schedule):
+            raise TypeError(f"loss must be the name of a loss or a function, got {loss!r}; pass schedule={loss!r}")
         if not callable(loss):
             check_choice("loss", loss, _LOSSES)
         check_number("weight", weight)
@@ -184,8 +190,8 @@ class RegressiveGuidance(nn.Module):
             return theta.new_zeros(())
         check_shape("theta", theta, "... 2 3")
         check_floating("theta", theta)
-        if confidence is not None and confidence.shape != theta.shape[:-2]:
-            raise ValueError(f"confidence must have shape {tuple(theta.shape[:-2])}, got {tuple(confidence.shape)}")
+        if confidence is not None:
+            _check_confidence(confidence, theta)
         _check_target(target, theta, confidence)
         target = target.detach()
         if confidence is not None:
@@ -238,12 +244,12 @@ class RegressiveGuidance(nn.Module):
         self._warn_of_forgotten_steps()
         self._pace.remember(transformer, is_guided=self.strength > 0)
         if self.strength == 0:
-            return task(transformer(image))
+            return _checked_loss(task(transformer(image)))
         theta_and_confidence = self._resolve(target)
         if not self.joint:
             return self(transformer.localize(image), *theta_and_confidence)
         glimpse: Any = transformer(image)
-        return task(glimpse) + self(glimpse.theta, *theta_and_confidence)
+        return _checked_loss(task(glimpse)) + self(glimpse.theta, *theta_and_confidence)
 
     def extra_repr(self) -> str:
         """Return the settings that differ from their defaults, and whether guidance is on and why, for ``repr``."""
@@ -311,8 +317,25 @@ class RegressiveGuidance(nn.Module):
         if not hasattr(found, "theta") or not hasattr(found, "confidence"):
             raise TypeError(
                 f"target must be a tensor theta, a MotionWindow or a function that returns either, got {kind}"
+                f"{conversion_hint('target', found)}"
             )
         return found.theta, found.confidence
+
+
+def _checked_loss(loss: Tensor) -> Tensor:
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"task must return a loss, a tensor of one number, got {type(loss).__name__}")
+    if loss.numel() != 1:
+        raise ValueError(f"task must return a loss, a tensor of one number, got {tuple(loss.shape)}; pass its mean()")
+    return loss
+
+
+def _check_confidence(confidence: Tensor, theta: Tensor) -> None:
+    check_tensor("confidence", confidence)
+    if confidence.shape != theta.shape[:-2]:
+        raise ValueError(f"confidence must have shape {tuple(theta.shape[:-2])}, got {tuple(confidence.shape)}")
+    if confidence.device != theta.device:
+        raise ValueError(f"confidence must be on theta's device {theta.device}, got {confidence.device}")
 
 
 def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> None:
@@ -324,9 +347,13 @@ def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> N
         )
     check_floating("target", target)
     if target.shape != theta.shape:
-        raise ValueError(f"target must have shape {tuple(theta.shape)}, got {tuple(target.shape)}")
+        wanted = [str(int(size)) for size in theta.shape]
+        hint = shape_hint("target", tuple(target.shape), wanted)
+        raise ValueError(f"target must be theta, {tuple(theta.shape)}, got shape {tuple(target.shape)}{hint}")
     if target.device != theta.device:
-        raise ValueError(f"target must be on theta's device {theta.device}, got {target.device}")
+        raise ValueError(
+            f"target must be on theta's device {theta.device}, got {target.device}; pass target.to(theta.device)"
+        )
     if target.device.type == "cpu" and has_values(target) and not is_transformed(target):
         shifts = target.detach()[..., 2] if confidence is None else target.detach()[confidence != 0][..., 2]
         farthest = shifts.abs().nan_to_num(0, posinf=0).max().item() if shifts.numel() else 0.0

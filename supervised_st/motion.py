@@ -74,6 +74,11 @@ def motion_map(flow: Tensor, *, bound: float | None = None) -> Tensor:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, eq. (2). The square of a flow vector is
         taken to be its squared length.
     """
+    if isinstance(flow, Tensor) and flow.ndim == 4 and flow.shape[1] == 2:
+        raise ValueError(
+            f"flow must have shape (batch, field, 2, height, width), got {tuple(flow.shape)}; "
+            "if each sample has one field, pass flow[:, None]"
+        )
     fields = check_shape("flow", flow, "batch field 2 height width")["field"]
     check_float64("flow", flow)
     if bound is not None:

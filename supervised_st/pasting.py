@@ -46,7 +46,9 @@ def paste(
     shape = check_shape("frame", frame, "batch channel height width", batch=batch, channel=channels)
     check_device("frame", frame, glimpse)
     if frame.dtype != glimpse.dtype:
-        raise TypeError(f"frame must have the glimpse's dtype {glimpse.dtype}, got {frame.dtype}")
+        raise TypeError(
+            f"frame must have the glimpse's dtype {glimpse.dtype}, got {frame.dtype}; pass frame.to(glimpse.dtype)"
+        )
     check_shape("theta", theta, "batch 2 3", batch=batch)
     # A region without area has no inverse. Its glimpse is moved out of sight.
     has_area = invert(theta.detach()).isfinite().all((1, 2), keepdim=True)

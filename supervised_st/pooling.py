@@ -9,19 +9,13 @@ Raises:
     ValueError: by every function, if an argument does not have the shape or range that is described.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from supervised_st import _pooling_kinds as kinds
 from supervised_st._checks import check_choice, check_floating, check_number, check_shape, check_whole
-from supervised_st._deprecated import renamed_globals
 from supervised_st._matrix_log import log_of_identity_plus_products, matrix_log
 from supervised_st._settings import shown_settings
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_globals(__name__, vectorise=f"{__name__}.vectorize")
 
 _SHORTEST = 2.0**-511  # length of a descriptor before it is divided by it; squares of shorter ones underflow
 _SMALLEST = 2.0**-1000  # mean eigenvalue of a matrix with a logarithm; the ridge of smaller ones underflows

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from supervised_st._checks import (
     LONGEST_SIDE,
+    check_channels_first,
     check_choice,
     check_device,
     check_dtype,
@@ -36,7 +37,8 @@ from supervised_st._sampler.reference import affine_sample_reference
 from supervised_st._sampler.tensors import is_exporting_to_onnx, is_transformed, needs_gradient
 from supervised_st.types import Backend, Mode, PaddingMode, PerChannel, Size
 
-_HAS_TRITON = find_spec("triton") is not None  # here, because ``torch.compile`` cannot trace ``find_spec``
+# Here, because ``torch.compile`` cannot trace ``find_spec``. Triton 3.3, of torch 2.7, cannot compile the kernels.
+_HAS_TRITON = find_spec("triton") is not None and torch.__version__ >= "2.8"
 
 _LARGEST_EXACT = 2.0**53  # up to here, floats hold all whole numbers
 _ZERO = 2.0**-150  # from here on, numbers are rounded to zero in float32
@@ -127,7 +129,7 @@ def affine_sample(
             return call.sample(image, theta)
 
     sampling = check_sampling(mode, padding_mode, fill_value, align_corners, antialias, backend)
-    check_dtype("image", image, (*IMAGE_DTYPES, *LABEL_DTYPES) if mode == "nearest" else IMAGE_DTYPES)
+    _check_image_dtype(image, mode)
     check_floating("theta", theta)
     is_single = image.ndim == 3 and theta.ndim == 2
     if is_single:
@@ -180,10 +182,21 @@ def check_sampling(
     return Sampling(mode, padding_mode, align_corners)
 
 
+def _check_image_dtype(image: Tensor, mode: str) -> None:
+    if isinstance(image, Tensor) and image.dtype in LABEL_DTYPES and mode != "nearest":
+        raise TypeError(
+            f"image must be floating point or uint8 for mode={mode!r}, got {image.dtype}; "
+            "pass mode='nearest' for labels, or image.float()"
+        )
+    check_dtype("image", image, (*IMAGE_DTYPES, *LABEL_DTYPES) if mode == "nearest" else IMAGE_DTYPES)
+
+
 def _check_shapes(image: Tensor, theta: Tensor) -> None:
     sizes = check_shape("image", image, "batch channel height width")
     check_shape("theta", theta, "batch transform 2 3" if theta.ndim == 4 else "batch 2 3", batch=sizes["batch"])
     check_device("theta", theta, image)
+    if image.dtype == torch.uint8:
+        check_channels_first(image)  # floating point may be narrow feature maps
     if min(sizes["height"], sizes["width"]) < 1 or max(sizes["height"], sizes["width"]) > LONGEST_SIDE:
         raise ValueError(f"image must have sides of 1 to {LONGEST_SIDE} pixels, got shape {tuple(image.shape)}")
 
@@ -208,10 +221,10 @@ def check_normalization(
     if not isinstance(std, Tensor) and any(abs(number) <= _ZERO for number in _numbers("std", std)):
         raise ValueError(f"std must not be zero, got {std!r}")
     if not (isinstance(mean, Tensor) or isinstance(std, Tensor)):
-        numbers = [abs(number) for number in (*_numbers("mean", mean), *_numbers("std", std))]
-        if numbers and max(numbers) < 1:
+        means, stds = ([abs(number) for number in _numbers(*pair)] for pair in (("mean", mean), ("std", std)))
+        if max([*means, *stds], default=1) <= 1 and (max(stds, default=1) < 1 or 0 < max(means, default=0) < 1):
             raise ValueError(
-                f"mean and std must be in units of 0..255: multiply by 255, got mean={mean!r}, std={std!r}"
+                f"mean and std must be in units of 0..255, got mean={mean!r}, std={std!r}; multiply them by 255"
             )
     return _per_channel("mean", mean, image), _per_channel("std", std, image)
 

@@ -9,8 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from supervised_st._checks import check_choice, check_dtype, check_number, check_shape, check_size, check_whole
-from supervised_st._deprecated import renamed_arguments
+from supervised_st._checks import (
+    check_channels_first,
+    check_choice,
+    check_dtype,
+    check_number,
+    check_shape,
+    check_size,
+    check_whole,
+)
 from supervised_st._named_tuples import serializable
 from supervised_st._sampler.options import IMAGE_DTYPES
 from supervised_st._sampler.tensors import normalize
@@ -19,6 +26,8 @@ from supervised_st.geometry import PARAMETERIZATIONS, parameters_from_theta, the
 from supervised_st.geometry.parameterizations import check_scale
 from supervised_st.sampling import affine_sample, check_normalization, check_sampling
 from supervised_st.types import Backend, HeadInit, Mode, PaddingMode, Parameterization, PerChannel, Scale, Size
+
+_LARGEST_SCALE = 16.0  # of a window's sides, as fractions of the image's; larger ones are numbers of pixels
 
 
 @serializable
@@ -57,7 +66,6 @@ class Resize(nn.Module):
         return shown_settings(self, Resize)
 
 
-@renamed_arguments(localisation="localization", parameterisation="parameterization")
 class SupervisedSpatialTransformer(nn.Module):
     """A spatial transformer whose localization can be called, and so supervised, on its own.
 
@@ -144,6 +152,10 @@ class SupervisedSpatialTransformer(nn.Module):
             check_whole("regions", regions)
         if regions is not None and regions < 1:
             raise ValueError(f"regions must be positive, or None for a single region, got {regions}")
+        if max(check_scale(scale)) > _LARGEST_SCALE:
+            raise ValueError(
+                f"scale must be a fraction of the image's sides, got {scale!r}; pass (pixels / height, pixels / width)"
+            )
         self.size = check_size("size", size)
         self.parameterization, self.head_init, self.scale, self.bounds = parameterization, head_init, scale, bounds
         self.mode, self.padding_mode, self.align_corners = mode, padding_mode, align_corners
@@ -199,7 +211,8 @@ class SupervisedSpatialTransformer(nn.Module):
         """
         frames = image.flatten(0, 1) if isinstance(image, Tensor) and image.ndim == 5 else image
         batch = check_shape("image", frames, "batch channel height width")["batch"]
-        _check_channels_first(frames)
+        check_channels_first(frames)
+        check_dtype("image", frames, IMAGE_DTYPES)
         if frames.dtype == torch.uint8:
             frames = normalize(frames, *check_normalization(self.mean, self.std, frames))
         features = self.localization(self.downscale(frames))
@@ -250,6 +263,11 @@ class SupervisedSpatialTransformer(nn.Module):
             source: what to sample there, ``[batch [frame] channel height width]``, such as feature maps of the image.
                 theta means the same region at every resolution (with ``align_corners=False``). None: the image.
         """
+        if isinstance(source, Tensor) and isinstance(image, Tensor) and source.shape[:-3] != image.shape[:-3]:
+            raise ValueError(
+                f"source must have the image's axes {tuple(image.shape[:-3])} before channel, height and width, "
+                f"got shape {tuple(source.shape)}"
+            )
         theta = self.localize(image)
         return Glimpse(self.sample(image if source is None else source, theta), theta)
 
@@ -293,16 +311,6 @@ class _Head(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}"
 
 
-def _check_channels_first(image: Tensor) -> None:
-    """Raise ValueError for what can only be ``[batch height width channel]``."""
-    _, channels, height, width = image.shape
-    if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
-        raise ValueError(
-            f"image must be [batch channel height width], got shape {tuple(image.shape)}, which looks like "
-            "[batch height width channel]; pass image.movedim(-1, -3)"
-        )
-
-
 def _same_values(old: Tensor, new: Tensor) -> bool:
     """Compare what ``apply`` may have moved to another device or dtype; meta tensors have no values to lose."""
     return old.is_meta or new.is_meta or torch.equal(old.to(new), new)
@@ -321,6 +329,7 @@ def _initial_bias(
         sides = f"side {width}" if width == height else f"sides {(height, width)}"
         raise ValueError(
             f"head_init={head_init!r} starts with {sides}; parameterization={kind!r} with scale={scale} must be "
-            f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient"
+            f"able to express it, and it must lie strictly between the bounds={bounds}, where it has a gradient; "
+            f"pass a scale between them{f', such as {math.sqrt(bounds[0] * bounds[1]):.2g}' if bounds else ''}"
         )
     return bias

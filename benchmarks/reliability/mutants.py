@@ -32,7 +32,6 @@ PATIENCE = 600  # seconds; a fault that makes tests run for longer is found
 
 LIBRARY = {
     "_checks": ["sizes", "sampling_arguments", "geometry", "hostile_images"],
-    "_deprecated": ["deprecated"],
     "_matrix_log": ["pooling"],
     "_pace": ["free_pace"],
     "_pooling_kinds": ["pooling"],

@@ -23,7 +23,8 @@ def normalize(image: Tensor, mean: Tensor | None, std: Tensor | None) -> Tensor:
     if mean is None or std is None:
         return values
     mean, std = mean[:, None, None], std[:, None, None]
-    if torch._C._are_functorch_transforms_active():  # Batched constants cannot be written into an image without batch.
+    # Batched constants cannot be written into an image without batch, and torch 2.6 exports no writing to ONNX.
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
         return (values - mean) / std
     return values.sub_(mean).div_(std)  # In place takes less than half of the time.
 
@@ -102,7 +103,7 @@ def has_values(tensor: Tensor) -> bool:
 
 def is_exporting_to_onnx() -> bool:
     """Return whether the graph being traced is for ONNX, which has no operator for the kernels."""
-    is_traced = torch.compiler.is_exporting() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    is_traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     return is_traced and torch.onnx.is_in_onnx_export()  # The second takes longer.
 
 

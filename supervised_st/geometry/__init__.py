@@ -21,9 +21,6 @@ Raises:
     ValueError: by every function, if an argument does not have the shape or range that is described.
 """
 
-from typing import TYPE_CHECKING
-
-from supervised_st._deprecated import renamed_globals
 from supervised_st.geometry.components import Components as Components
 from supervised_st.geometry.components import components_from_theta as components_from_theta
 from supervised_st.geometry.components import theta_from_components as theta_from_components
@@ -48,6 +45,3 @@ from supervised_st.geometry.transforms import invert as invert
 from supervised_st.geometry.windows import theta_to_window as theta_to_window
 from supervised_st.geometry.windows import window_iou as window_iou
 from supervised_st.geometry.windows import window_to_theta as window_to_theta
-
-if not TYPE_CHECKING:
-    __getattr__ = renamed_globals(__name__, PARAMETERISATIONS=f"{__name__}.PARAMETERIZATIONS")

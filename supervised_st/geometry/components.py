@@ -39,6 +39,11 @@ def theta_from_components(
         size: of the glimpse.
         align_corners: the convention of the ``theta`` that is returned.
     """
+    if not isinstance(components, Components):
+        raise TypeError(
+            f"components must be Components, got {type(components).__name__}; "
+            "pass Components(angle, scale, shear, center)"
+        )
     for name, value in components._asdict().items():
         check_shape(f"components.{name}", value, "... 2" if name in ("scale", "center") else "...")
         check_floating(f"components.{name}", value)

@@ -19,6 +19,8 @@ from supervised_st.geometry._theta import (
 )
 from supervised_st.types import Direction, Size
 
+_DIRECTIONS = get_args(Direction)
+
 
 def matrix_to_theta(
     matrix: Tensor,
@@ -45,7 +47,7 @@ def matrix_to_theta(
         ``[... 2 3]``. Where a matrix has no inverse, and one is needed, entries are infinite or NaN.
     """
     check_theta("matrix", matrix)
-    check_choice("direction", direction, get_args(Direction))
+    check_choice("direction", direction, _DIRECTIONS)
     check_flag("align_corners", align_corners)
     wide = widen(matrix)
     backward = wide if direction == "glimpse_to_image" else inverse(wide)
@@ -62,8 +64,8 @@ def theta_to_matrix(
     direction: Direction = "image_to_glimpse",
     align_corners: bool = False,
 ) -> Tensor:
-    """Return the affine transform between pixels: the inverse of `matrix_to_theta`, which explains it."""
-    check_choice("direction", direction, get_args(Direction))
+    """Return the affine transform between pixels ``[... 2 3]``: the inverse of `matrix_to_theta`, which explains it."""
+    check_choice("direction", direction, _DIRECTIONS)
     backward = _backward(theta, image_size, size, align_corners)
     matrix = backward if direction == "glimpse_to_image" else inverse(backward)
     return matrix.to(coordinate_dtype(theta))

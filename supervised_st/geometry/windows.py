@@ -33,7 +33,7 @@ def window_to_theta(
 
     Warns:
         UserWarning: if ``format`` is ``"xywh"``, and so at least half of the windows reach out of the image, but as
-            ``"xyxy"`` all lie in it.
+            ``"xyxy"`` all lie in it; or if all windows look like fractions of the image's sides.
 
     Reference:
         Liu, Wang, Kato, Supervised Spatial Transformer Networks, VISAPP 2019, theta_2 of section 3.2.
@@ -108,6 +108,7 @@ def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format
             f"{name} must have {sides}, since format is {format!r}; "
             f"got {window.reshape(-1, 4)[first].tolist()} in window {first}"
         )
+    _warn_of_fractions(wide)
     if format == "xyxy":
         return
     height, width = image_size
@@ -130,3 +131,13 @@ def _scale_and_center(start: Tensor, extent: Tensor, pixels: int, edge: int) -> 
 def _as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
     wide = widen(window)
     return wide if format == "xywh" else torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)
+
+
+def _warn_of_fractions(wide: Tensor) -> None:
+    """Warn of windows whose numbers are all in [0, 1], with sides of less than one pixel."""
+    if wide.numel() and ((wide >= 0) & (wide <= 1)).all() and (wide[..., 2:] < 1).any(-1).all():
+        warnings.warn(
+            "windows are in pixels, but these lie within the first pixel of the image; if they are fractions of its "
+            "sides, multiply x and width by the image's width, and y and height by its height",
+            stacklevel=4,
+        )

@@ -29,17 +29,23 @@ class Model(nn.Module):
         self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
 
     def objective(self, guidance, step):
-        generator = torch.Generator().manual_seed(step)
-        image = torch.randn(8, 3, 9, 9, generator=generator, dtype=torch.float64)
-        labels = torch.randint(0, 3, (8,), generator=generator)
-        window = torch.randint(0, 5, (8, 4), generator=generator) * torch.tensor([1, 1, 0, 0])
-        target = window_to_theta((window + torch.tensor([0, 0, 4, 4])).double(), (9, 9))
+        image, labels, target = batch(step)
         return guidance.objective(
             self.look,
             image,
             target=target,
             task=lambda glimpse: nn.functional.cross_entropy(self.classifier(glimpse.image), labels),
         )
+
+
+@torch.compiler.disable  # torch 2.6 cannot trace generators
+def batch(step):
+    """The images, labels and targets of a step."""
+    generator = torch.Generator().manual_seed(step)
+    image = torch.randn(8, 3, 9, 9, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (8,), generator=generator)
+    window = torch.randint(0, 5, (8, 4), generator=generator) * torch.tensor([1, 1, 0, 0])
+    return image, labels, window_to_theta((window + torch.tensor([0, 0, 4, 4])).double(), (9, 9))
 
 
 def build():

@@ -295,7 +295,13 @@ def test_bad_options_are_named(make, match):
     ("theta", "target", "confidence", "error", "match"),
     [
         ((2, 6), (2, 6), None, ValueError, "theta must have shape (..., 2, 3), got (2, 6)"),
-        ((2, 2, 3), (1, 2, 3), None, ValueError, "target must have shape (2, 2, 3), got (1, 2, 3)"),
+        (
+            (2, 2, 3),
+            (1, 2, 3),
+            None,
+            ValueError,
+            "target must be theta, (2, 2, 3), got shape (1, 2, 3); pass target.expand(2, 2, 3)",
+        ),
         ((2, 2, 3), (2, 2, 3), (2, 1), ValueError, "confidence must have shape (2,), got (2, 1)"),
     ],
 )

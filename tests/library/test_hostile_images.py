@@ -165,7 +165,7 @@ NO_IMAGES = (torch.int8, torch.int32, torch.int64, torch.uint16, torch.bool, tor
 @pytest.mark.parametrize("dtype", NO_IMAGES, ids=str)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_images_of_integers_and_complex_numbers(backend, dtype):
-    with pytest.raises(TypeError, match=r"image must be float64, float32, float16, bfloat16 or uint8, got torch\."):
+    with pytest.raises(TypeError, match=r"image must be .* or uint8.*, got torch\."):
         affine_sample(torch.ones(1, 1, 2, 2).to(dtype), IDENTITY, (2, 2), backend=backend)
 
 

@@ -85,7 +85,7 @@ RUN = {
     "theta_from_parameters": lambda: theta_from_parameters(leaf(2, 3), "crop3", bounds=(0.1, 0.9)),
     "theta_to_window": lambda: theta_to_window(leaf(2, 2, 3), (6, 7)),
     "window_iou": lambda: window_iou(leaf(2, 2, 3), leaf(2, 2, 3)),
-    "window_to_theta": lambda: window_to_theta(leaf(2, 4), (6, 7)),
+    "window_to_theta": lambda: window_to_theta(leaf(2, 4) + 1, (6, 7)),
 }
 
 

@@ -98,6 +98,7 @@ def test_the_default_path_compiles_whole_and_exports(dynamic, options):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace.* deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace` is not supported in Python 3.14:FutureWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_traced_graph_is_as_safe_as_the_call():
     """A check of theta's values at tracing would never be made again."""

@@ -64,7 +64,7 @@ def test_labels_keep_the_memory_layout():
 @pytest.mark.parametrize(
     ("dtype", "options", "error", "match"),
     [
-        (torch.int64, {}, TypeError, "image must be float64, .* or uint8, got torch.int64"),
+        (torch.int64, {}, TypeError, "image must be floating point or uint8 .*; pass mode=.nearest. for labels"),
         (torch.int64, {"mode": "bilinear"}, TypeError, "image must be"),
         (torch.uint16, {"mode": "nearest"}, TypeError, "image must be .* int32 or int64, got torch.uint16"),
         (torch.int8, {"mode": "nearest", "padding_mode": "fill", "fill_value": 200}, ValueError,

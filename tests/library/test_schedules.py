@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from supervised_st.guidance import RegressiveGuidance
@@ -140,6 +141,7 @@ def test_plateau_counts_further_than_half_precision_does(dtype):
     assert schedule.factor(2) == 1
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 moves no fake tensors to devices that it lacks")
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_plateau_resumes_within_a_window_on_another_device(device):
     """The sums come back on the CPU (pytorch#2830, pytorch#1515). Fake tensors check devices without having them."""
@@ -193,12 +195,13 @@ def test_a_resumed_run_continues_identically(make, stop):
 def test_compiled_guidance_is_not_compiled_again_every_step(schedule):
     guidance = RegressiveGuidance(schedule=schedule)
     theta, target = torch.zeros(2, 2, 3, requires_grad=True), torch.ones(2, 2, 3)
-    compiled = torch.compile(lambda theta: guidance(theta, target), backend="eager")
+    graphs = CompileCounter()
     torch._dynamo.reset()
-    with torch._dynamo.config.patch(error_on_recompile=False, recompile_limit=4, fail_on_recompile_limit_hit=True):
-        for _ in range(12):
-            compiled(theta)
-            guidance.step()
+    compiled = torch.compile(lambda theta: guidance(theta, target), backend=graphs)
+    for _ in range(12):
+        compiled(theta)
+        guidance.step()
+    assert 1 <= graphs.frame_count <= 4
 
 
 @pytest.mark.parametrize(

@@ -59,8 +59,8 @@ FROM_SHAPES = {
     "half as large": lambda image, theta: affine_sample(image, theta, [n // 2 for n in image.shape[-2:]]),
     "square": lambda image, theta: affine_sample(image, theta, image.shape[-1]),
     "antialias": lambda image, theta: affine_sample(image, theta, image.shape[-2:], antialias=True),
-    "distortion": lambda image, theta: distortion(theta, image.shape[-2:], image.shape[-2:])[:6],
-    "distortion by corners": lambda image, theta: distortion(theta, image.shape[-2:], (5, 6), align_corners=True)[:6],
+    "distortion": lambda image, theta: tuple(distortion(theta, image.shape[-2:], image.shape[-2:])),
+    "distortion by corners": lambda image, theta: tuple(distortion(theta, image.shape[-2:], 5, align_corners=True)),
     "theta_to_window": lambda image, theta: theta_to_window(theta, image.shape[-2:]),
     "window_to_theta": lambda image, theta: window_to_theta(theta.flatten(1)[:, :4].abs() + 1, image.shape[-2:]),
     "pixels": lambda image, theta: affine_sample(

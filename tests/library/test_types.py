@@ -40,8 +40,10 @@ CASES = {
     "power must be a number, got None": lambda: TemporalCorrelationPooling("inner", power=None),
     "blocks must be a whole number, got 2.0": lambda: TemporalCorrelationPooling("inner", blocks=2.0),
     "channels must be a whole number, got '8'": lambda: TemporalCorrelationPooling("inner").descriptor_size("8"),
-    "matrix must be a torch.Tensor, got list": lambda: vectorize([[1.0]]),
-    "matrix must be float64, float32, float16 or bfloat16, got torch.int64": lambda: vectorize(torch.ones(2, 2).long()),
+    "matrix must be a torch.Tensor, got list; pass torch.as_tensor(matrix)": lambda: vectorize([[1.0]]),
+    "matrix must be float64, float32, float16 or bfloat16, got torch.int64; pass matrix.float()": lambda: vectorize(
+        torch.ones(2, 2).long()
+    ),
     "weight must be a number, got '1'": lambda: RegressiveGuidance(weight="1"),
     "weight must be a number, got True": lambda: RegressiveGuidance(weight=True),
     "joint must be True or False, got 'yes'": lambda: RegressiveGuidance(joint="yes"),

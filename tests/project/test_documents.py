@@ -19,6 +19,7 @@ from tests.helpers.programs import ROOT, run_python
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = sorted((ROOT / "docs" / "gallery").glob("*.py"))
+COMMUNITY = [ROOT / name for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")]
 
 
 # From torch's own exporter and Lightning; and because theta is a view of what the head returns.
@@ -99,7 +100,7 @@ def test_the_reference_has_every_public_name():
     assert public - listed == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES + COMMUNITY, ids=lambda page: page.name)
 def test_links_to_files_of_the_project_lead_somewhere(page):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
     # Tutorials are made from the scripts in the gallery.
@@ -126,3 +127,27 @@ def test_the_version_is_the_same_everywhere():
     newest = re.search(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.M)[1]
     assert declared == newest == cited == version("supervised-st")
+
+
+def test_the_address_is_the_same_everywhere():
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    files = [
+        ROOT / "pyproject.toml",
+        ROOT / "CITATION.cff",
+        ROOT / "README.md",
+        *COMMUNITY,
+        *(ROOT / "docs").glob("*.md"),
+    ]
+    named = {url for path in files for url in re.findall(r"https://github\.com/[\w-]+/supervised-st", path.read_text())}
+    assert named == {address}
+
+
+def test_the_supported_versions_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    policy = (ROOT / "docs" / "policy.md").read_text()
+    oldest = dict(re.findall(r"^\| (Python|torch|Triton)[^|]* \| ([\d.]+)", policy, re.M))
+    assert f">={oldest['Python']}" == project["requires-python"]
+    assert f"torch>={oldest['torch']}" in project["dependencies"]
+    assert all(f">={oldest['Triton']};" in name for name in project["optional-dependencies"]["triton"])
+    newest = re.search(r"^\| Python \|[^|]*\| ([\d.]+)", policy, re.M)[1]
+    assert f"Programming Language :: Python :: {newest}" in project["classifiers"]

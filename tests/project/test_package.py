@@ -1,6 +1,6 @@
-"""The public names, and the built package as a user gets it."""
+"""The built package, as a user gets it."""
 
-import inspect
+import re
 import sys
 import tarfile
 import tomllib
@@ -10,45 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import supervised_st
 from tests.helpers.programs import ROOT, run_python
 
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-PUBLIC = {
-    "Always", "DistortionMonitor", "Glimpse", "HardSwitch", "LinearAnneal", "MotionWindow", "MotionWindowTarget",
-    "Plateau", "RegressiveGuidance", "Resize", "SupervisedSpatialTransformer", "TemporalCorrelationPooling",
-    "WindowProfile", "affine_sample", "geometry", "paste", "plot", "targets",
-}  # fmt: skip
-
-
-def test_the_public_names_are_these():
-    """A name that disappears or slips in is noticed."""
-    exported = {name for name, thing in vars(supervised_st).items() if not name.startswith("_")}
-    imported = {
-        "version",
-        "guidance",
-        "monitor",
-        "motion",
-        "pasting",
-        "pooling",
-        "sampling",
-        "schedules",
-        "transformer",
-        "types",
-    }
-    assert exported - imported == PUBLIC
-
-
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"geometry", "plot", "targets"}))
-def test_public_names_keep_the_house_rules(name):
-    thing = getattr(supervised_st, name)
-    assert inspect.getdoc(thing), f"{name} has no docstring"
-    if name in ("Glimpse", "MotionWindow", "WindowProfile", "Plateau"):  # records: their fields have an order
-        return
-    parameters = list(inspect.signature(thing).parameters.values())
-    for parameter in parameters[1:]:
-        optional = parameter.default is not parameter.empty
-        assert not optional or parameter.kind is parameter.KEYWORD_ONLY, f"{name}({parameter.name}=) is positional"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSION = PROJECT["version"]
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +41,41 @@ def test_the_source_distribution_holds_what_the_tests_need(built):
     assert not [name for name in names if name.endswith((".avi", ".mp4", ".csv", ".pyc"))]
 
 
-def test_the_wheel_works_where_there_is_no_triton_and_no_gpu(built, tmp_path):
-    venv.create(tmp_path / "env", with_pip=False)
-    python = tmp_path / "env" / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    site = next((tmp_path / "env").rglob("site-packages"))
+def test_tests_run_in_the_source_distribution(built, tmp_path):
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (folder,) = tmp_path.iterdir()
+    test = "tests/project/test_public_api.py"
+    done = run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", test, folder=folder, PYTHONPATH=str(folder))
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.fixture(scope="module")
+def bare(built, tmp_path_factory):
+    """The Python of an environment that has the wheel and, from where the tests found it, torch."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=False)
+    site = next(folder.rglob("site-packages"))
     zipfile.ZipFile(built[0]).extractall(site)
-    # torch is found where the tests found it; the package only in the new environment.
     (site / "torch.pth").write_text(str(Path(sys.modules["torch"].__file__).parents[1]))
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def test_the_wheel_works_where_there_is_no_triton_and_no_gpu(bare, tmp_path):
     program = ROOT / "tests" / "project" / "programs" / "use_installed_package.py"
-    done = run_python("-I", program, python=python, folder=tmp_path)
+    done = run_python("-I", program, python=bare, folder=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_first_model_of_the_readme_runs_from_the_wheel(bare, tmp_path):
+    first = re.search(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)[1]
+    done = run_python("-I", "-c", first, python=bare, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_the_package_loads_itself_only():
+    """After torch and numpy, which are all it depends on. So it takes some fifty milliseconds of a CPU."""
+    program = "import sys, numpy, torch; known = {*sys.modules}; import supervised_st; print(*{*sys.modules} - known)"
+    loaded = {name.partition(".")[0] for name in run_python("-c", program).stdout.split()}
+    assert loaded - sys.stdlib_module_names == {"supervised_st"}
+    assert {re.match(r"[\w-]+", name)[0] for name in PROJECT["dependencies"]} == {"torch", "numpy"}

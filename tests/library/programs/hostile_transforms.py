@@ -83,7 +83,7 @@ def check_value(value, mode, padding, dtype, backend):
     rounding = 16 * max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
     image = torch.from_numpy(PIXELS).to(dtype).expand(7, 1, SIDE, SIDE).clone().requires_grad_()
     theta = torch.eye(2, 3, dtype=dtype).repeat(7, 1, 1)
-    theta.view(7, 6)[range(6), range(6)] = value
+    theta.view(7, 6)[range(6), range(6)] = torch.tensor(value).to(dtype)  # torch 2.6 raises for what overflows
     theta.requires_grad_()
     fill = FILL if padding == "fill" else 0.0
     out = affine_sample(image, theta, (SIDE, SIDE), mode=mode, padding_mode=padding, fill_value=fill, backend=backend)
