@@ -1,5 +1,7 @@
 """The frames of clips: folders of images, clips of different rates, and clips cut to one shape."""
 
+import struct
+import zlib
 from fractions import Fraction
 from itertools import product
 
@@ -53,7 +55,14 @@ def test_images_of_two_sizes_are_no_clip(tmp_path):
         list(frames.decode(tmp_path / "clip"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image"])
+def huge():
+    """A PNG file whose header announces 100,000 x 100,000 pixels."""
+    content = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+    header = content[12:16] + struct.pack(">II", 100_000, 100_000) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", huge()], ids=["empty", "text", "huge"])
 def test_a_damaged_image_is_named(tmp_path, content):
     write_images(tmp_path / "clip", moving_patch(1, 0), "{}.png")
     (tmp_path / "clip" / "1.png").write_bytes(content)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -123,7 +124,10 @@ def _read_images(folder: Path) -> Iterator[Frame]:
 def _read_image(path: Path) -> Frame:
     # Read here, since OpenCV opens no path with other than ASCII letters on Windows.
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    found = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    found = None
+    if content.size:
+        with suppress(cv2.error):  # such as for a header that announces more pixels than OpenCV reads
+            found = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if found is None:
         raise BrokenError(f"{path} cannot be read as an image")
     return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
