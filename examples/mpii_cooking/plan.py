@@ -15,7 +15,7 @@ from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data import frames, sources, video
 from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
-from examples.mpii_cooking.data.preparation import MEMORY, prepare_video, video_unit
+from examples.mpii_cooking.data.preparation import MEMORY, check_shape, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, parts
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.stages import made_otherwise
@@ -153,8 +153,9 @@ def _write_excerpt(dataset: Dataset, path: Path) -> Clip:
 
 
 def _first_frames(dataset: Dataset, clip: Clip) -> list[video.Frame]:
-    """Return at least one frame, or raise ``DataError``."""
+    """Return at least one frame; a ``DataError`` says why there is none."""
     path = dataset.videos[clip.video]
+    check_shape(path, dataset.framing)
     film = frames.decode(path, dataset.framing)
     found = list(islice(film, clip.start, clip.start + EXCERPT_FRAMES))
     if not found:

@@ -5,6 +5,7 @@ with as many threads, it ends with the same tables. A GPU sums in varying order,
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -90,7 +91,7 @@ def main(
         without: classes that a folder of classes has and the run leaves out.
         rate: frames per second that a folder of classes is brought to by leaving out frames, or keep. By default the
             lowest rate of its clips, if their rates differ by more than 5 %.
-        aspect: W:H, at least 1:1, or narrowest: cut the clips of a folder of classes to one shape around their center.
+        aspect: W:H, from 1:1 to 10:1, or narrowest: cut the clips of a folder of classes to one shape around their center.
         seeds: train everything from that many seeds: 0, 1 and so on. By default, what the preset says.
         flow: method that estimates optical flow; the preset's by default.
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
@@ -122,6 +123,8 @@ def main(
         is_given = skip_broken or trust_mtime or any(each is not None for each in given)
         if study is not None and is_given:
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")
+        if rate not in (None, "keep") and not math.isfinite(rate):
+            raise DataError(f"rate must be a number of frames per second, or keep, got {rate}")
         if not chosen.seeds:
             raise DataError(f"seeds must be at least 1, got {seeds}")
         choices = Choices(groups=groups, without=without, rate=rate, aspect=aspect)

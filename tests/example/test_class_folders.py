@@ -107,7 +107,9 @@ def test_classes_are_left_out_and_keep_their_order(tmp_path, caplog):
     (Choices(without=("point",)), r"without must name classes of .* \(hug, kick\), got point"),
     (Choices(rate=30), "rate must be above 0 and at most that of the slowest clip, 25, got 30"),
     (Choices(rate=0), "rate must be above 0 and at most that of the slowest clip, 25, got 0"),
-    (Choices(aspect="3:4"), "aspect must be W:H with W at least H, such as 4:3, or narrowest, got 3:4"),
+    (Choices(rate=1e-4), r"left with one frame at the common rate(.*\n)*.*use clips of at least two frames"),
+    (Choices(aspect="3:4"), "aspect must be W:H with W from H to 10 times H, such as 4:3, or narrowest, got 3:4"),
+    (Choices(aspect="1000:1"), "aspect must be W:H with W from H to 10 times H"),
     (Choices(aspect="0:0"), "aspect must be W:H"),
     (Choices(aspect="wide"), "aspect must be W:H"),
 ], ids=str)  # fmt: skip

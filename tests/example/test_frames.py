@@ -8,7 +8,9 @@ from itertools import product
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from examples.mpii_cooking import plan
 from examples.mpii_cooking.data import frames, sources, video
 from examples.mpii_cooking.data.class_folders import Choices
 from examples.mpii_cooking.data.dataset import DataError, Framing
@@ -139,6 +141,17 @@ def test_the_size_of_cut_clips_does_not_tell_their_class(tmp_path):
             assert len({cache.profile(level, 0)[0].shape for cache in caches.values()}) == 1
     with pytest.raises(DataError, match=r"point/1 must be at least as wide as high, got 48 x 83\n(.*\n)*.*--aspect"):
         prepare(open_dataset(tmp_path), PRESET.data, Workspace(tmp_path / "none"))
+
+
+def test_clips_without_rows_to_speak_of_are_refused_before_any_is_prepared(tmp_path):
+    """Enlarged to the height of the networks, a strip takes more memory than there is."""
+    for name, size in {"strip": (2, 40), "usual": (48, 64)}.items():
+        for number in (1, 2):
+            write_images(tmp_path / name / str(number), [np.full((*size, 3), 7, np.uint8)] * 3, "{}.png")
+    dataset = open_dataset(tmp_path)
+    plan.check_disk(dataset, PRESET, tmp_path / "output", torch.device("cpu"), [])
+    with pytest.raises(DataError, match=r"2 findings\):\n.*strip/1 must be at most 10 times as wide as high, got 40 x 2"):
+        prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
 
 
 def test_the_narrowest_clip_decides(tmp_path):

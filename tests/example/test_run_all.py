@@ -1,6 +1,7 @@
 """The command: what it prints when a run cannot continue."""
 
 import errno
+import math
 import os
 import re
 from pathlib import Path
@@ -75,6 +76,13 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
     same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf])
+def test_a_rate_is_a_number(tmp_path, capsys, rate):
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(data=tmp_path, output=tmp_path / "output", rate=rate)
+    assert capsys.readouterr().err == f"error: rate must be a number of frames per second, or keep, got {rate}\n"
 
 
 @pytest.mark.parametrize("option", ["data", "output", "weights"])

@@ -202,8 +202,11 @@ def _common_aspect(paths: Iterable[Path], choices: Choices) -> float | None:
         return max(1.0, min(width / height for width, height in map(frames.size, paths)))
     match = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", choices.aspect)
     width, height = map(float, match.groups()) if match else (0.0, 1.0)
-    if width < height or height == 0:
-        raise DataError(f"aspect must be W:H with W at least H, such as 4:3, or narrowest, got {choices.aspect}")
+    if not 0 < height <= width <= frames.WIDEST * height:
+        raise DataError(
+            f"aspect must be W:H with W from H to {frames.WIDEST} times H, such as 4:3, or narrowest, "
+            f"got {choices.aspect}"
+        )
     return width / height
 
 

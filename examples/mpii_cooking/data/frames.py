@@ -15,6 +15,8 @@ from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, Framing
 from examples.mpii_cooking.data.video import Frame
 from examples.mpii_cooking.storage import visible
 
+WIDEST = 10
+"""The most that a clip's width may be of its height. Its frames are resized to a few hundred rows."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SAME_RATE = 1.05
 """Rates up to this ratio are the same: 29.97 is 30. Movements per frame differ by that ratio, too."""
@@ -97,7 +99,8 @@ def _step(path: Path, framing: Framing) -> Fraction:
     stored = rate(path) if framing.rate is not None else None
     if stored is None or framing.rate is None:
         return Fraction(1)
-    step = stored / Fraction(framing.rate).limit_denominator(1001)
+    rounded = Fraction(framing.rate).limit_denominator(1001)  # a float is no exact 30000 / 1001
+    step = stored / (rounded or Fraction(framing.rate))
     return step if differ(stored, framing.rate) else Fraction(1)
 
 
