@@ -91,7 +91,7 @@ def main(
         without: classes that a folder of classes has and the run leaves out.
         rate: frames per second that a folder of classes is brought to by leaving out frames, or keep. By default the
             lowest rate of its clips, if their rates differ by more than 5 %.
-        aspect: W:H, from 1:1 to 10:1, or narrowest: cut the clips of a folder of classes to one shape around their center.
+        aspect: W:H, from 1:1 to 10:1, or narrowest: cut clips of a folder of classes to one shape around their center.
         seeds: train everything from that many seeds: 0, 1 and so on. By default, what the preset says.
         flow: method that estimates optical flow; the preset's by default.
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
@@ -117,7 +117,8 @@ def main(
     try:
         findings = Findings()
         for path in filter(None, (data, folder, weights)):
-            check_names((path.resolve(), *path.resolve().parents), findings)
+            real = Path(os.path.realpath(path))  # Path.resolve raises another error for links in a circle
+            check_names((real, *real.parents), findings)
         findings.complain("folders")
         given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
         is_given = skip_broken or trust_mtime or any(each is not None for each in given)
@@ -211,7 +212,7 @@ def run(
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = [str(data.resolve()), choices] if data else preset.kitchen
+    source = [os.path.realpath(data), choices] if data else preset.kitchen
     digests = {name: file.sha256 for name, file in released.items()}
     job = fingerprint([preset.data, preset.training, source, digests, made_by(TRAINING)])
     timings = provenance.Timings(folder / "timings.json", job)

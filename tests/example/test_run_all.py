@@ -78,6 +78,17 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
 
 
+@pytest.mark.parametrize("option", ["data", "output"])
+def test_links_in_a_circle_end_with_one_message_and_code_2(tmp_path, capsys, option):
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(**({"data": tmp_path / "data", "output": tmp_path / "output"} | {option: circle}))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(circle) in line
+
+
 @pytest.mark.parametrize("rate", [math.nan, math.inf])
 def test_a_rate_is_a_number(tmp_path, capsys, rate):
     with pytest.raises(SystemExit, match="2"):
