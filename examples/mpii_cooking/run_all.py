@@ -5,7 +5,6 @@ with as many threads, it ends with the same tables. A GPU sums in varying order,
 """
 
 import logging
-import math
 import os
 import signal
 import sys
@@ -124,8 +123,6 @@ def main(
         is_given = skip_broken or trust_mtime or any(each is not None for each in given)
         if study is not None and is_given:
             raise DataError("a study has its own kitchens and seeds: leave out data, its options, seeds and weights")
-        if rate not in (None, "keep") and not math.isfinite(rate):
-            raise DataError(f"rate must be a number of frames per second, or keep, got {rate}")
         if not chosen.seeds:
             raise DataError(f"seeds must be at least 1, got {seeds}")
         choices = Choices(groups=groups, without=without, rate=rate, aspect=aspect)

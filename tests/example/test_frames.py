@@ -150,7 +150,9 @@ def test_clips_without_rows_to_speak_of_are_refused_before_any_is_prepared(tmp_p
             write_images(tmp_path / name / str(number), [np.full((*size, 3), 7, np.uint8)] * 3, "{}.png")
     dataset = open_dataset(tmp_path)
     plan.check_disk(dataset, PRESET, tmp_path / "output", torch.device("cpu"), [])
-    with pytest.raises(DataError, match=r"2 findings\):\n.*strip/1 must be at most 10 times as wide as high, got 40 x 2"):
+    with pytest.raises(
+        DataError, match=r"2 findings\):\n.*strip/1 must be at most 10 times as wide as high, got 40 x 2"
+    ):
         prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
 
 

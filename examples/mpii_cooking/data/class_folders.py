@@ -1,6 +1,7 @@
 """A folder per class; each clip in it is a video file or a folder of images."""
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Choices:
     without: tuple[str, ...] = ()  # classes that are left out
     rate: float | Literal["keep"] | None = None  # frames per second; None: the lowest, if rates differ
     aspect: str | None = None  # "W:H" or "narrowest"
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the clips."""
+        if isinstance(self.rate, float) and not math.isfinite(self.rate):
+            raise DataError(f"rate must be a number of frames per second, or keep, got {self.rate}")
 
 
 NO_CHOICES = Choices()
