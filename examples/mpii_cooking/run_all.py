@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal
 
@@ -104,6 +105,7 @@ def main(
             between the action and the largest motion, or by the number of training clips. With the preset standard,
             they take about 40 and 25 minutes on two CPU cores.
     """
+    _print_any_name()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / "-".join(filter(None, ("mpii_cooking", preset, study)))
     chosen = PRESETS[preset]
@@ -157,6 +159,12 @@ def main(
         time.sleep(5)
         sys.stdout.flush()
         os._exit(EXIT_BAD_INPUT)  # an orderly exit can wait forever for an answer of the rank that is gone
+
+
+def _print_any_name() -> None:
+    """Print letters that the encoding of the standard output lacks as escapes; Python prints errors so by default."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def choose_folds(

@@ -1,6 +1,7 @@
 """The command: what it prints when a run cannot continue."""
 
 import errno
+import io
 import math
 import os
 import re
@@ -76,6 +77,17 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
     same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
+
+
+def test_names_are_printed_whatever_the_encoding_of_the_terminal(tmp_path, monkeypatch):
+    for label in ("left", "right"):
+        for number in range(2):
+            write_images(tmp_path / "k\xe4se" / label / str(number), moving_patch(2, number, (64, 48)), "{}.png")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+    with pytest.raises(SystemExit, match="2"):  # the clips are higher than wide
+        run_all.main(data=tmp_path / "k\xe4se", output=tmp_path / "output", preset="smoke")
+    assert b"k\\xe4se: 2 classes. " in printed.getvalue()
 
 
 @pytest.mark.parametrize("option", ["data", "output"])
