@@ -9,7 +9,7 @@ _UNKNOWN = (0, 0xFFFFFFFF)  # lengths of a file whose writer did not know, or sa
 _ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 _TRANSPORT_SYNC = 0x47
 _TRANSPORT_PACKETS = {188: 0, 192: 4, 204: 0}
-"""Bytes of a packet of a transport stream, and how many are before the sync byte, a time; after it may be a checksum."""
+"""Bytes of a packet of a transport stream, and how many come before its sync byte. All beyond 188 are no video."""
 
 
 class CutOffError(ValueError):
