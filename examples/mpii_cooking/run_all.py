@@ -133,7 +133,7 @@ def main(
             if study is not None:
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
-            folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            folds = distributed.once(lambda: choose_folds(data, split, fold, choices, skip_broken=skip_broken))
             common = {"skip_broken": skip_broken, "plan_only": plan_only, "trust_mtime": trust_mtime}
             found = {
                 fold_name(*each): run(data, folder, chosen, each[0], weights, choices=each[1], **common)
@@ -168,11 +168,16 @@ def _print_any_name() -> None:
 
 
 def choose_folds(
-    data: Path | None, split: Literal["fixed5", "loso7"] | None, fold: str | None, choices: Choices
+    data: Path | None,
+    split: Literal["fixed5", "loso7"] | None,
+    fold: str | None,
+    choices: Choices,
+    *,
+    skip_broken: bool = False,
 ) -> list[tuple[Split | None, Choices]]:
     """Return how the clips are divided, once for each fold that is run."""
     if choices.groups is not None and split is None:
-        names = group_names(data, choices) if fold == ALL else [fold]
+        names = group_names(data, choices, skip_broken=skip_broken) if fold == ALL else [fold]
         return [(None, replace(choices, fold=name)) for name in names]
     if split is None and fold is None:
         return [(None, choices)]

@@ -51,9 +51,15 @@ def class_clips(folder: Path) -> dict[str, list[Path]]:
     return {name: clips for name, clips in found.items() if clips}
 
 
-def group_names(folder: Path, choices: Choices) -> tuple[str, ...]:
-    """Return the groups of the clips in natural order. A ``DataError`` lists the clips that have none."""
-    return tuple(dict.fromkeys(_groups(_chosen_classes(folder, choices), choices).values()))
+def group_names(folder: Path, choices: Choices, *, skip_broken: bool = False) -> tuple[str, ...]:
+    """Return the groups of the clips in natural order, with ``skip_broken`` of those that can be read.
+
+    A ``DataError`` lists the clips that have none.
+    """
+    classes = _chosen_classes(folder, choices)
+    if skip_broken:
+        classes = _without(folder, classes, _broken(folder, classes))
+    return tuple(dict.fromkeys(_groups(classes, choices).values()))
 
 
 def read_dataset(
@@ -74,9 +80,8 @@ def read_dataset(
         )
     _warn_of_ignored(folder, classes, choices)
     lost = tuple(_broken(folder, classes)) if skip_broken else ()
-    gone = {folder / each.video for each in lost}
-    classes = {name: [path for path in clips if path not in gone] for name, clips in classes.items()}
-    _check(folder, classes)
+    classes = _without(folder, classes, lost)
+    _check(folder, classes, lost)
     paths = [path for clips in classes.values() for path in clips]
     rate, rate_note = _common_rate(paths, choices)
     framing = Framing(rate, _common_aspect(paths, choices))
@@ -126,14 +131,23 @@ def _broken(folder: Path, classes: Classes) -> Iterator[Lost]:
             yield Lost(path.relative_to(folder).as_posix(), 1, problem)
 
 
-def _check(folder: Path, classes: Classes) -> None:
-    """Raise a ``DataError`` that says which classes have one clip, and which clips cannot be used."""
+def _without(folder: Path, classes: Classes, lost: Iterable[Lost]) -> dict[str, list[Path]]:
+    gone = {folder / each.video for each in lost}
+    return {name: [path for path in clips if path not in gone] for name, clips in classes.items()}
+
+
+def _check(folder: Path, classes: Classes, lost: Iterable[Lost]) -> None:
+    """Raise a ``DataError`` that says which classes have too few clips, and which clips cannot be used."""
     findings = Findings()
     for name, clips in classes.items():
         inside = (path for clip in clips if clip.is_dir() for path in frames.images(clip))
         check_names([folder / name, *clips, *inside], findings)
         if len(clips) < 2:
-            findings.add(f"class {name} has one clip", "give each class a clip to train with and another to test")
+            few = f"class {name} has {'one clip' if clips else 'no clip that can be read'}"
+            findings.add(few, "give each class a clip to train with and another to test")
+            for each in lost:
+                if Path(each.video).parts[0] == name:
+                    findings.add(each.problem, VIDEO_CURE)
         for path in clips:
             with findings.collected(cure=VIDEO_CURE):
                 frames.size(path)
