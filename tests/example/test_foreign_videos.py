@@ -23,7 +23,7 @@ from benchmarks.reliability.made_videos import (
     with_cover,
 )
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.data.dataset import BrokenError, DataError
 from tests.helpers.small_videos import moving_patch, write
 
 UPRIGHT = {
@@ -266,6 +266,16 @@ def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
         list(frames)
     assert len(list(video.decode(path))) == 20
     assert len(started) == 2
+
+
+def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started):
+    """Or ``--skip-broken`` would go on without a sound video when memory is short."""
+    frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
+    next(frames)
+    started[0].kill()
+    with pytest.raises(DataError, match=r"a\.avi was not read .* memory ran out: start again") as caught:
+        list(frames)
+    assert not isinstance(caught.value, BrokenError)
 
 
 def test_a_decoder_serves_again_unless_an_answer_was_left_unread(tmp_path, started):
