@@ -278,6 +278,16 @@ def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started):
     assert not isinstance(caught.value, BrokenError)
 
 
+def test_lost_bytes_are_no_end_of_a_video(tmp_path, started):
+    frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
+    next(frames)
+    started[0].stdout.read(1)
+    with pytest.raises(DataError, match=r"a\.avi was not read to the end: bytes were lost"):
+        list(frames)
+    assert started[0].poll() is not None
+    assert len(list(video.decode(tmp_path / "a.avi"))) == 20
+
+
 def test_a_decoder_serves_again_unless_an_answer_was_left_unread(tmp_path, started):
     path = write(tmp_path / "a.avi", moving_patch(60, 0))
     (tmp_path / "b.avi").write_bytes(b"no video")

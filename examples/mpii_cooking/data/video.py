@@ -127,6 +127,11 @@ class _Decoder:
     def receive(self) -> Frame | str:
         """Return the next frame, or after the last one the result as JSON."""
         kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
+        if kind not in (decoder.FRAME, decoder.RESULT, decoder.PROBLEM):  # seen after SIGSTOP and SIGCONT
+            raise DataError(
+                f"{self._path} was not read to the end: bytes were lost on the way from its decoder",
+                "start again, the same command goes on",
+            )
         content = self._read(size)
         if kind == decoder.FRAME:
             return content.reshape(height, width, 3)
