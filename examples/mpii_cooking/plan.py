@@ -15,7 +15,7 @@ from examples.mpii_cooking.config import Preset
 from examples.mpii_cooking.data import frames, sources, video
 from examples.mpii_cooking.data.caches import VideoCache
 from examples.mpii_cooking.data.dataset import Clip, DataError, Dataset
-from examples.mpii_cooking.data.preparation import MEMORY, prepare_video, video_unit
+from examples.mpii_cooking.data.preparation import MEMORY, check_shape, prepare_video, video_unit
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, parts
 from examples.mpii_cooking.formats import duration
 from examples.mpii_cooking.stages import made_otherwise
@@ -84,12 +84,17 @@ def check_disk(
 ) -> None:
     """Raise an error if ``times`` such runs do not fit on the disk. One process does it.
 
-    As in ``make``, frames are prepared to see how large they get, but nothing is timed.
+    As in ``make``, frames are prepared to see how large they get, but nothing is timed. If no clip can be read, this
+    returns: preparation lists them all, and what is wrong with each.
     """
+    try:
+        excerpt = _excerpt(dataset, preset, folder, device)
+    except DataError:
+        return
     ends: Counter[str] = Counter()
     for clip in (*dataset.train, *dataset.test):
         ends[clip.video] = max(ends[clip.video], clip.stop)
-    prepared = ends.total() / EXCERPT_FRAMES * _excerpt(dataset, preset, folder, device).bytes
+    prepared = ends.total() / EXCERPT_FRAMES * excerpt.bytes
     needed = prepared + _training_bytes(dataset, preset) + _feature_bytes(dataset, preset)
     _check_room(times * needed, folder, written)
 
@@ -129,16 +134,33 @@ def _excerpt(dataset: Dataset, preset: Preset, folder: Path, device: torch.devic
 
 
 def _write_excerpt(dataset: Dataset, path: Path) -> Clip:
-    """Write a video of the first frames of the clip that starts earliest in its video, and return it as a clip."""
-    clip = min(dataset.train, key=lambda clip: (clip.start, clip.video))
-    film = frames.decode(dataset.videos[clip.video], dataset.framing)
-    excerpt = list(islice(film, clip.start, clip.start + EXCERPT_FRAMES))
-    if not excerpt:
-        raise DataError(f"{dataset.videos[clip.video]} has no frame {clip.start}, where {clip.origin} starts")
-    with video.new_video(path, "mpeg4") as writer:
-        for frame in excerpt + excerpt[-1:] * (EXCERPT_FRAMES - len(excerpt)):
-            writer.write(frame)
-    return Clip(EXCERPT, 0, EXCERPT_FRAMES, clip.label, clip.origin)
+    """Write a video of the first frames of a training clip that can be read, and return it as a clip.
+
+    Of these, it is the one that starts earliest in its video. A ``DataError`` says if there is none.
+    """
+    problem = DataError(f"{dataset.name} has no training clip")
+    for clip in sorted(dataset.train, key=lambda clip: (clip.start, clip.video)):
+        try:
+            excerpt = _first_frames(dataset, clip)
+        except DataError as error:
+            problem = error
+            continue
+        with video.new_video(path, "mpeg4") as writer:
+            for frame in excerpt + excerpt[-1:] * (EXCERPT_FRAMES - len(excerpt)):
+                writer.write(frame)
+        return Clip(EXCERPT, 0, EXCERPT_FRAMES, clip.label, clip.origin)
+    raise problem
+
+
+def _first_frames(dataset: Dataset, clip: Clip) -> list[video.Frame]:
+    """Return at least one frame; a ``DataError`` says why there is none."""
+    path = dataset.videos[clip.video]
+    check_shape(path, dataset.framing)
+    film = frames.decode(path, dataset.framing)
+    found = list(islice(film, clip.start, clip.start + EXCERPT_FRAMES))
+    if not found:
+        raise DataError(f"{path} has no frame {clip.start}, where {clip.origin} starts")
+    return found
 
 
 def _training_cost(dataset: Dataset, preset: Preset, weights: Weights, samples: Samples, device: torch.device) -> Cost:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal
 
@@ -91,7 +92,7 @@ def main(
         without: classes that a folder of classes has and the run leaves out.
         rate: frames per second that a folder of classes is brought to by leaving out frames, or keep. By default the
             lowest rate of its clips, if their rates differ by more than 5 %.
-        aspect: W:H, at least 1:1, or narrowest: cut the clips of a folder of classes to one shape around their center.
+        aspect: W:H, from 1:1 to 10:1, or narrowest: cut clips of a folder of classes to one shape around their center.
         seeds: train everything from that many seeds: 0, 1 and so on. By default, what the preset says.
         flow: method that estimates optical flow; the preset's by default.
         precision: dtype of the networks (theta stays float32). bfloat16 is not yet validated on a GPU.
@@ -105,6 +106,7 @@ def main(
             between the action and the largest motion, or by the number of training clips. With the preset standard,
             they take about 40 and 25 minutes on two CPU cores.
     """
+    _print_any_name()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     folder = output or Path("runs") / "-".join(filter(None, ("mpii_cooking", preset, study)))
     chosen = PRESETS[preset]
@@ -117,7 +119,8 @@ def main(
     try:
         findings = Findings()
         for path in filter(None, (data, folder, weights)):
-            check_names((path.resolve(), *path.resolve().parents), findings)
+            real = Path(os.path.realpath(path))  # Path.resolve raises another error for links in a circle
+            check_names((real, *real.parents), findings)
         findings.complain("folders")
         given = (data, split, fold, groups, without or None, rate, aspect, seeds, weights)
         is_given = skip_broken or trust_mtime or any(each is not None for each in given)
@@ -132,7 +135,7 @@ def main(
                 announce(folder, plan_only=plan_only)
                 studies.run(study, folder, chosen, plan_only=plan_only)
                 return
-            folds = distributed.once(lambda: choose_folds(data, split, fold, choices))
+            folds = distributed.once(lambda: choose_folds(data, split, fold, choices, skip_broken=skip_broken))
             announce(folder / report_name([fold_name(*each) for each in folds]), plan_only=plan_only)
             common = {"skip_broken": skip_broken, "plan_only": plan_only, "trust_mtime": trust_mtime}
             found = {
@@ -161,12 +164,23 @@ def main(
         os._exit(EXIT_BAD_INPUT)  # an orderly exit can wait forever for an answer of the rank that is gone
 
 
+def _print_any_name() -> None:
+    """Print letters that the encoding of the standard output lacks as escapes; Python prints errors so by default."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def choose_folds(
-    data: Path | None, split: Literal["fixed5", "loso7"] | None, fold: str | None, choices: Choices
+    data: Path | None,
+    split: Literal["fixed5", "loso7"] | None,
+    fold: str | None,
+    choices: Choices,
+    *,
+    skip_broken: bool = False,
 ) -> list[tuple[Split | None, Choices]]:
     """Return how the clips are divided, once for each fold that is run."""
     if choices.groups is not None and split is None:
-        names = group_names(data, choices) if fold == ALL else [fold]
+        names = group_names(data, choices, skip_broken=skip_broken) if fold == ALL else [fold]
         return [(None, replace(choices, fold=name)) for name in names]
     if split is None and fold is None:
         return [(None, choices)]
@@ -222,7 +236,7 @@ def run(
     cache = output / "cache"  # the same for every split
     released = NO_WEIGHTS if weights is None else read_weights(weights, preset)
     # More variants, seeds or features on top of the same training are the same job.
-    source = [str(data.resolve()), choices] if data else preset.kitchen
+    source = [os.path.realpath(data), choices] if data else preset.kitchen
     digests = {name: file.sha256 for name, file in released.items()}
     job = fingerprint([preset.data, preset.training, source, digests, made_by(TRAINING)])
     timings = provenance.Timings(folder / "timings.json", job)

@@ -107,7 +107,9 @@ def test_classes_are_left_out_and_keep_their_order(tmp_path, caplog):
     (Choices(without=("point",)), r"without must name classes of .* \(hug, kick\), got point"),
     (Choices(rate=30), "rate must be above 0 and at most that of the slowest clip, 25, got 30"),
     (Choices(rate=0), "rate must be above 0 and at most that of the slowest clip, 25, got 0"),
-    (Choices(aspect="3:4"), "aspect must be W:H with W at least H, such as 4:3, or narrowest, got 3:4"),
+    (Choices(rate=1e-4), r"left with one frame at the common rate(.*\n)*.*use clips of at least two frames"),
+    (Choices(aspect="3:4"), "aspect must be W:H with W from H to 10 times H, such as 4:3, or narrowest, got 3:4"),
+    (Choices(aspect="1000:1"), "aspect must be W:H with W from H to 10 times H"),
     (Choices(aspect="0:0"), "aspect must be W:H"),
     (Choices(aspect="wide"), "aspect must be W:H"),
 ], ids=str)  # fmt: skip
@@ -187,6 +189,27 @@ def test_all_broken_videos_of_the_classes_are_listed(tmp_path):
     assert "left/2.avi cannot be read as a video" in str(caught.value)
     assert "class right has one clip" in str(caught.value)
     assert str(caught.value).count("what to do: ") == 2
+
+
+def test_a_class_of_which_too_little_can_be_read_names_what_cannot(tmp_path):
+    for name, sound in (("left", 1), ("middle", 0), ("right", 2)):
+        for number in range(3):
+            write(tmp_path / name / f"{number}.avi", moving_patch(3, 0))
+            if number >= sound:
+                (tmp_path / name / f"{number}.avi").write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"cannot be used \(7 findings\)") as caught:
+        open_dataset(tmp_path, skip_broken=True)
+    assert "class left has one clip\n" in str(caught.value)
+    assert "class middle has no clip that can be read\n" in str(caught.value)
+    named = [f"{tmp_path}/{name}.avi cannot be read" in str(caught.value) for name in ("left/1", "middle/0", "right/2")]
+    assert named == [True, True, False]
+
+
+def test_a_group_without_a_clip_that_can_be_read_is_no_fold(tmp_path):
+    write_sequences(tmp_path, hug=(1, 2, 3), kick=(2, 3))
+    (tmp_path / "hug" / "seq1_0.avi").write_bytes(b"no video")
+    assert group_names(tmp_path, SEQUENCES) == ("seq1", "seq2", "seq3")
+    assert group_names(tmp_path, SEQUENCES, skip_broken=True) == ("seq2", "seq3")
 
 
 def test_one_frame_is_no_clip(tmp_path):

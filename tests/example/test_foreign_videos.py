@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import signal
+import struct
 import subprocess
 import time
 
@@ -22,7 +23,7 @@ from benchmarks.reliability.made_videos import (
     with_cover,
 )
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import DataError
+from examples.mpii_cooking.data.dataset import BrokenError, DataError
 from tests.helpers.small_videos import moving_patch, write
 
 UPRIGHT = {
@@ -115,6 +116,27 @@ def whole(request, tmp_path_factory):
     path = encode(tmp_path_factory.mktemp("whole") / request.param, counting(40), codec, **options)
     assert read_all(path) == 40
     return path
+
+
+def test_an_avi_file_may_hold_what_an_editing_program_notes(tmp_path):
+    path = encode(tmp_path / "a.avi", counting(40), "mjpeg")
+    note = b"_PMX\4\0\0\0<x/>"
+    content = bytearray(path.read_bytes() + note)
+    struct.pack_into("<I", content, 4, len(content) - 8)
+    path.write_bytes(content)
+    assert read_all(path) == 40
+
+
+@pytest.mark.parametrize(("before", "after"), [(b"\x47\1\2\3", b""), (b"", bytes(16))], ids=["time", "checksum"])
+def test_packets_of_a_transport_stream_may_have_more_than_188_bytes(tmp_path, before, after):
+    content = encode(tmp_path / "a.mts", counting(40), "libx264", container="mpegts").read_bytes()
+    packets = [before + content[at : at + 188] + after for at in range(0, len(content), 188)]
+    path = tmp_path / "b.mts"
+    path.write_bytes(b"".join(packets))
+    assert read_all(path) == 40
+    path.write_bytes(b"".join(packets)[:-50])
+    with pytest.raises(DataError, match=r"must hold whole packets of (192|204) bytes"):
+        video.count_frames(path)
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90])
@@ -244,6 +266,26 @@ def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
         list(frames)
     assert len(list(video.decode(path))) == 20
     assert len(started) == 2
+
+
+def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started):
+    """Or ``--skip-broken`` would go on without a sound video when memory is short."""
+    frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
+    next(frames)
+    started[0].kill()
+    with pytest.raises(DataError, match=r"a\.avi was not read .* memory ran out: start again") as caught:
+        list(frames)
+    assert not isinstance(caught.value, BrokenError)
+
+
+def test_lost_bytes_are_no_end_of_a_video(tmp_path, started):
+    frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
+    next(frames)
+    started[0].stdout.read(1)
+    with pytest.raises(DataError, match=r"a\.avi was not read to the end: bytes were lost"):
+        list(frames)
+    assert started[0].poll() is not None
+    assert len(list(video.decode(tmp_path / "a.avi"))) == 20
 
 
 def test_a_decoder_serves_again_unless_an_answer_was_left_unread(tmp_path, started):

@@ -1,12 +1,16 @@
 """The frames of clips: folders of images, clips of different rates, and clips cut to one shape."""
 
+import struct
+import zlib
 from fractions import Fraction
 from itertools import product
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from examples.mpii_cooking import plan
 from examples.mpii_cooking.data import frames, sources, video
 from examples.mpii_cooking.data.class_folders import Choices
 from examples.mpii_cooking.data.dataset import DataError, Framing
@@ -53,7 +57,14 @@ def test_images_of_two_sizes_are_no_clip(tmp_path):
         list(frames.decode(tmp_path / "clip"))
 
 
-@pytest.mark.parametrize("content", [b"", b"no image"])
+def huge():
+    """A PNG file whose header announces 100,000 x 100,000 pixels."""
+    content = cv2.imencode(".png", np.zeros((2, 2), np.uint8))[1].tobytes()
+    header = content[12:16] + struct.pack(">II", 100_000, 100_000) + content[24:29]
+    return content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", huge()], ids=["empty", "text", "huge"])
 def test_a_damaged_image_is_named(tmp_path, content):
     write_images(tmp_path / "clip", moving_patch(1, 0), "{}.png")
     (tmp_path / "clip" / "1.png").write_bytes(content)
@@ -130,6 +141,19 @@ def test_the_size_of_cut_clips_does_not_tell_their_class(tmp_path):
             assert len({cache.profile(level, 0)[0].shape for cache in caches.values()}) == 1
     with pytest.raises(DataError, match=r"point/1 must be at least as wide as high, got 48 x 83\n(.*\n)*.*--aspect"):
         prepare(open_dataset(tmp_path), PRESET.data, Workspace(tmp_path / "none"))
+
+
+def test_clips_without_rows_to_speak_of_are_refused_before_any_is_prepared(tmp_path):
+    """Enlarged to the height of the networks, a strip takes more memory than there is."""
+    for name, size in {"strip": (2, 40), "usual": (48, 64)}.items():
+        for number in (1, 2):
+            write_images(tmp_path / name / str(number), [np.full((*size, 3), 7, np.uint8)] * 3, "{}.png")
+    dataset = open_dataset(tmp_path)
+    plan.check_disk(dataset, PRESET, tmp_path / "output", torch.device("cpu"), [])
+    with pytest.raises(
+        DataError, match=r"2 findings\):\n.*strip/1 must be at most 10 times as wide as high, got 40 x 2"
+    ):
+        prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
 
 
 def test_the_narrowest_clip_decides(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from examples.mpii_cooking import plan
 from examples.mpii_cooking.config import SeedPlan
+from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History
@@ -17,7 +18,7 @@ from examples.mpii_cooking.training.weights import NO_WEIGHTS
 from examples.mpii_cooking.variants import Modality, Phase, Variant
 from examples.mpii_cooking.workspace import Workspace
 from tests.helpers.made_up_samples import changed
-from tests.helpers.small_videos import PRESET, moving_patch, write
+from tests.helpers.small_videos import PRESET, moving_patch, write, write_images
 
 
 def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
@@ -54,6 +55,21 @@ def test_every_run_needs_disk_for_what_it_will_write(dataset, tmp_path, monkeypa
     plan.check_disk(*arguments, [], times=3)
     assert asked[1] == pytest.approx(asked[0], rel=0.01)
     assert asked[2] == 3 * asked[1]
+
+
+def test_a_plan_is_measured_on_a_clip_that_can_be_read(tmp_path):
+    """Preparation finds out which clips cannot, and lists them all or goes on without them."""
+    for name in ("left", "right"):
+        write_images(tmp_path / name / "1", moving_patch(3, 1), "{}.png")
+        (tmp_path / name / "1" / "2.png").write_bytes(b"no image")
+        for number in (2, 3):
+            write_images(tmp_path / name / str(number), moving_patch(3, number), "{}.png")
+    dataset = open_dataset(tmp_path)
+    assert plan._excerpt(dataset, PRESET, tmp_path, torch.device("cpu")).bytes > 0
+    broken = replace(dataset, train=[clip for clip in dataset.train if clip.video.endswith("/1")])
+    with pytest.raises(DataError, match=r"/1/2\.png cannot be read as an image"):
+        plan.make(broken, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [])
+    plan.check_disk(broken, PRESET, tmp_path, torch.device("cpu"), [])
 
 
 def test_a_plan_counts_what_two_checkpoints_take(dataset, tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """The command: what it prints when a run cannot continue."""
 
 import errno
+import io
+import math
 import os
 import re
 from itertools import product
@@ -77,6 +79,35 @@ def test_choices_about_clips_are_read_from_the_command_line(tmp_path, monkeypatc
         tyro.cli(run_all.main, args=[*options, "--without", "point", "hug", "--rate", rate, "--output", str(tmp_path)])
     same = {"groups": r"set1_seq\d+", "fold": "set1_seq03", "aspect": "4:3", "without": ("point", "hug")}
     assert found == [(Path("clips"), Choices(**same, rate=rate)) for rate in (12.5, "keep")]
+
+
+def test_names_are_printed_whatever_the_encoding_of_the_terminal(tmp_path, monkeypatch):
+    for label in ("left", "right"):
+        for number in range(2):
+            write_images(tmp_path / "k\xe4se" / label / str(number), moving_patch(2, number, (64, 48)), "{}.png")
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+    with pytest.raises(SystemExit, match="2"):  # the clips are higher than wide
+        run_all.main(data=tmp_path / "k\xe4se", output=tmp_path / "output", preset="smoke")
+    assert b"k\\xe4se: 2 classes. " in printed.getvalue()
+
+
+@pytest.mark.parametrize("option", ["data", "output"])
+def test_links_in_a_circle_end_with_one_message_and_code_2(tmp_path, capsys, option):
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(**({"data": tmp_path / "data", "output": tmp_path / "output"} | {option: circle}))
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert str(circle) in line
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf])
+def test_a_rate_is_a_number(tmp_path, capsys, rate):
+    with pytest.raises(SystemExit, match="2"):
+        run_all.main(data=tmp_path, output=tmp_path / "output", rate=rate)
+    assert capsys.readouterr().err == f"error: rate must be a number of frames per second, or keep, got {rate}\n"
 
 
 @pytest.mark.parametrize("option", ["data", "output", "weights"])

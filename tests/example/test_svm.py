@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.svm import LinearSVC
 
+from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.evaluation import svm
 from examples.mpii_cooking.evaluation.svm import Gram
 
@@ -80,7 +81,19 @@ def test_average_precision_is_the_mean_precision_at_each_positive_ties_included(
 
 def test_pca_keeps_what_there_is_when_frames_are_few():
     clips = clips_of(np.random.default_rng(4), [2, 1], channels=8)
-    assert svm.fit_pca(clips, 32).n_components_ == 3
+    assert svm.fit_pca(clips, 32).n_components_ == 2  # three frames lie in a plane
+
+
+def test_pca_leaves_out_components_that_are_rounding():
+    """Poolings took rounding for motion, and their matrices had no logarithm."""
+    different = np.random.default_rng(6).normal(3, 1, (4, 8)).astype(np.float16)
+    clips = [np.repeat(different[[i]], 10, 0) for i in range(4)]
+    pca = svm.fit_pca(clips, 8)
+    assert pca.n_components_ == 3
+    described = svm.describe(clips, pca, svm.make_pooling("rbf", clips, pca))
+    assert np.isfinite(described).all()
+    with pytest.raises(DataError, match="the features of all training frames are the same"):
+        svm.fit_pca(clips[:1] * 4, 8)
 
 
 def test_pca_takes_evenly_spaced_frames_from_long_clips(monkeypatch):

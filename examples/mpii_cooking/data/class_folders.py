@@ -1,6 +1,7 @@
 """A folder per class; each clip in it is a video file or a folder of images."""
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,11 @@ class Choices:
     rate: float | Literal["keep"] | None = None  # frames per second; None: the lowest, if rates differ
     aspect: str | None = None  # "W:H" or "narrowest"
 
+    def __post_init__(self) -> None:
+        """Check what can be checked without the clips."""
+        if isinstance(self.rate, float) and not math.isfinite(self.rate):
+            raise DataError(f"rate must be a number of frames per second, or keep, got {self.rate}")
+
 
 NO_CHOICES = Choices()
 
@@ -45,9 +51,15 @@ def class_clips(folder: Path) -> dict[str, list[Path]]:
     return {name: clips for name, clips in found.items() if clips}
 
 
-def group_names(folder: Path, choices: Choices) -> tuple[str, ...]:
-    """Return the groups of the clips in natural order. A ``DataError`` lists the clips that have none."""
-    return tuple(dict.fromkeys(_groups(_chosen_classes(folder, choices), choices).values()))
+def group_names(folder: Path, choices: Choices, *, skip_broken: bool = False) -> tuple[str, ...]:
+    """Return the groups of the clips in natural order, with ``skip_broken`` of those that can be read.
+
+    A ``DataError`` lists the clips that have none.
+    """
+    classes = _chosen_classes(folder, choices)
+    if skip_broken:
+        classes = _without(folder, classes, _broken(folder, classes))
+    return tuple(dict.fromkeys(_groups(classes, choices).values()))
 
 
 def read_dataset(
@@ -68,9 +80,8 @@ def read_dataset(
         )
     _warn_of_ignored(folder, classes, choices)
     lost = tuple(_broken(folder, classes)) if skip_broken else ()
-    gone = {folder / each.video for each in lost}
-    classes = {name: [path for path in clips if path not in gone] for name, clips in classes.items()}
-    _check(folder, classes)
+    classes = _without(folder, classes, lost)
+    _check(folder, classes, lost)
     paths = [path for clips in classes.values() for path in clips]
     rate, rate_note = _common_rate(paths, choices)
     framing = Framing(rate, _common_aspect(paths, choices))
@@ -120,14 +131,23 @@ def _broken(folder: Path, classes: Classes) -> Iterator[Lost]:
             yield Lost(path.relative_to(folder).as_posix(), 1, problem)
 
 
-def _check(folder: Path, classes: Classes) -> None:
-    """Raise a ``DataError`` that says which classes have one clip, and which clips cannot be used."""
+def _without(folder: Path, classes: Classes, lost: Iterable[Lost]) -> dict[str, list[Path]]:
+    gone = {folder / each.video for each in lost}
+    return {name: [path for path in clips if path not in gone] for name, clips in classes.items()}
+
+
+def _check(folder: Path, classes: Classes, lost: Iterable[Lost]) -> None:
+    """Raise a ``DataError`` that says which classes have too few clips, and which clips cannot be used."""
     findings = Findings()
     for name, clips in classes.items():
         inside = (path for clip in clips if clip.is_dir() for path in frames.images(clip))
         check_names([folder / name, *clips, *inside], findings)
         if len(clips) < 2:
-            findings.add(f"class {name} has one clip", "give each class a clip to train with and another to test")
+            few = f"class {name} has {'one clip' if clips else 'no clip that can be read'}"
+            findings.add(few, "give each class a clip to train with and another to test")
+            for each in lost:
+                if Path(each.video).parts[0] == name:
+                    findings.add(each.problem, VIDEO_CURE)
         for path in clips:
             with findings.collected(cure=VIDEO_CURE):
                 frames.size(path)
@@ -202,8 +222,11 @@ def _common_aspect(paths: Iterable[Path], choices: Choices) -> float | None:
         return max(1.0, min(width / height for width, height in map(frames.size, paths)))
     match = re.fullmatch(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)", choices.aspect)
     width, height = map(float, match.groups()) if match else (0.0, 1.0)
-    if width < height or height == 0:
-        raise DataError(f"aspect must be W:H with W at least H, such as 4:3, or narrowest, got {choices.aspect}")
+    if not 0 < height <= width <= frames.WIDEST * height:
+        raise DataError(
+            f"aspect must be W:H with W from H to {frames.WIDEST} times H, such as 4:3, or narrowest, "
+            f"got {choices.aspect}"
+        )
     return width / height
 
 

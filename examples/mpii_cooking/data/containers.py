@@ -8,6 +8,8 @@ from typing import BinaryIO
 _UNKNOWN = (0, 0xFFFFFFFF)  # lengths of a file whose writer did not know, or say, where it would end
 _ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 _TRANSPORT_SYNC = 0x47
+_TRANSPORT_PACKETS = {188: 0, 192: 4, 204: 0}
+"""Bytes of a packet of a transport stream, and how many come before its sync byte. All beyond 188 are no video."""
 
 
 class CutOffError(ValueError):
@@ -26,13 +28,19 @@ def check_length(path: Path, container: str) -> None:
     size = path.stat().st_size
     with path.open("rb") as file:
         if container == "mpegts":
-            packet = 188 if file.read(1)[0] == _TRANSPORT_SYNC else 192
+            packet = _transport_packet(file.read(max(_TRANSPORT_PACKETS) + 4))
             if size % packet:
                 raise CutOffError(f"must hold whole packets of {packet} bytes, and the last one has {size % packet}")
             return
         needed = _end_of_boxes(file, size) if "mp4" in container else _stated_in_asf(file) if container == "asf" else 0
         if needed > size:
             raise CutOffError(f"must have at least {needed} bytes, and has {size}")
+
+
+def _transport_packet(head: bytes) -> int:
+    """Return the size of packets: those that have a sync byte in the first and in the second; 1 if none has."""
+    fits = (size for size, at in _TRANSPORT_PACKETS.items() if head[at::size][:2] == bytes([_TRANSPORT_SYNC] * 2))
+    return next(fits, 1)
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
@@ -64,7 +72,7 @@ def _riff_chunks(file: BinaryIO, size: int) -> Iterator[bytes]:
             end = size if length in _UNKNOWN else start + 8 + length
         elif start >= end:
             return  # what follows the last one is no part of the video
-        if not name.replace(b" ", b"").isalnum():
+        if not name.translate(None, b" _").isalnum():
             raise CutOffError(f"must have a chunk at byte {start}, and has something else")
         if length not in _UNKNOWN and start + 8 + length > size:
             raise CutOffError(f"must have at least {start + 8 + length} bytes, and has {size}")

@@ -42,7 +42,7 @@ Packet: TypeAlias = "av.Packet[Any]"
 Watch = Callable[[], None]
 """Called whenever something was read."""
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 _MOST_PIXELS = 2**27  # of a frame; a damaged header may announce more than fits into memory
 
 _STATED = ("matroska", "flv", "asf", "mp4")  # containers whose duration is written in them, not estimated
@@ -262,12 +262,18 @@ def _answer(task: Task, path: Path, watch: Watch) -> Iterator[tuple[bytes, Frame
         yield PROBLEM, str(problem).encode()
 
 
+def _send(content: bytes | memoryview) -> None:
+    """Write to the standard output; its buffer loses bytes when SIGSTOP comes in the middle (Python 3.11)."""
+    left = memoryview(content).cast("B")
+    while left:
+        left = left[os.write(_STDOUT, left) :]
+
+
 def serve(patience: float) -> None:
     """Answer requests, a task and a path each, until there are no more. Nothing may take ``patience`` seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, with which this process ends
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
-    output = sys.stdout.buffer
 
     def watch() -> None:
         _alarm(patience)
@@ -278,11 +284,10 @@ def serve(patience: float) -> None:
         for kind, content in _answer(task, Path(path), watch):
             _alarm(0)  # the frame may be taken at any time
             if isinstance(content, bytes):
-                output.write(HEADER.pack(kind, len(content), 0, 0) + content)
+                _send(HEADER.pack(kind, len(content), 0, 0) + content)
             else:
-                output.write(HEADER.pack(kind, content.nbytes, *content.shape[:2]))
-                output.write(np.ascontiguousarray(content).data)
-            output.flush()
+                _send(HEADER.pack(kind, content.nbytes, *content.shape[:2]))
+                _send(np.ascontiguousarray(content).data)
             watch()
         _alarm(0)
 

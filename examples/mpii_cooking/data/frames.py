@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from examples.mpii_cooking.data.dataset import AS_STORED, BrokenError, Framing
 from examples.mpii_cooking.data.video import Frame
 from examples.mpii_cooking.storage import visible
 
+WIDEST = 10
+"""The most that a clip's width may be of its height. Its frames are resized to a few hundred rows."""
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SAME_RATE = 1.05
 """Rates up to this ratio are the same: 29.97 is 30. Movements per frame differ by that ratio, too."""
@@ -96,7 +99,8 @@ def _step(path: Path, framing: Framing) -> Fraction:
     stored = rate(path) if framing.rate is not None else None
     if stored is None or framing.rate is None:
         return Fraction(1)
-    step = stored / Fraction(framing.rate).limit_denominator(1001)
+    rounded = Fraction(framing.rate).limit_denominator(1001)  # a float is no exact 30000 / 1001
+    step = stored / (rounded or Fraction(framing.rate))
     return step if differ(stored, framing.rate) else Fraction(1)
 
 
@@ -123,7 +127,10 @@ def _read_images(folder: Path) -> Iterator[Frame]:
 def _read_image(path: Path) -> Frame:
     # Read here, since OpenCV opens no path with other than ASCII letters on Windows.
     content = np.frombuffer(path.read_bytes(), np.uint8)
-    found = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    found = None
+    if content.size:
+        with suppress(cv2.error):  # such as for a header that announces more pixels than OpenCV reads
+            found = cv2.imdecode(content, cv2.IMREAD_COLOR)
     if found is None:
         raise BrokenError(f"{path} cannot be read as an image")
     return cv2.cvtColor(found, cv2.COLOR_BGR2RGB)

@@ -37,7 +37,7 @@ _AT_ONCE = 16
 """Frames whose motion is searched at a time."""
 
 _CURE_OF_LENGTH = "copy the whole video, or correct the rows"
-_CURE_OF_HEIGHT = "in a folder of classes, --aspect cuts all clips to one shape"
+_CURE_OF_SHAPE = "in a folder of classes, --aspect cuts all clips to one shape"
 
 PreparedVideo = tuple[Unit, int]  # a video's unit and its number of frames
 
@@ -50,7 +50,7 @@ def prepare(
     Videos are known by their content; ``trust_mtime`` is that of :func:`sources.read_contents`.
 
     All containers are checked before any video is decoded, which can take days. A ``DataError`` lists all videos that
-    are broken, are higher than wide or end before their clips do.
+    are broken, have an unusable shape or end before their clips do.
     """
     return prepare_sound(dataset, settings, workspace, skip_broken=False, trust_mtime=trust_mtime)[1]
 
@@ -64,9 +64,7 @@ def prepare_sound(
         path, unit = dataset.videos[key], units[key]
         if unit.done:
             return unit, unit.facts["frames"]
-        width, height = frames.size(path, dataset.framing)
-        if width < height:
-            raise DataError(f"{path} must be at least as wide as high, got {width} x {height}", _CURE_OF_HEIGHT)
+        check_shape(path, dataset.framing)
         return unit, frames.count(path, dataset.framing)
 
     def prepared(key: str) -> PreparedVideo:
@@ -126,6 +124,14 @@ def _usable(
     # All ranks know the findings, but only one prints them.
     distributed.once(lambda: findings.complain(f"the videos of {dataset.name}"))
     return dataset, found
+
+
+def check_shape(path: Path, framing: Framing) -> None:
+    """Raise a ``DataError`` if a video is higher than wide, or so wide that its frames have no rows to speak of."""
+    width, height = frames.size(path, framing)
+    if not height <= width <= frames.WIDEST * height:
+        wanted = "at least as wide as high" if width < height else f"at most {frames.WIDEST} times as wide as high"
+        raise DataError(f"{path} must be {wanted}, got {width} x {height}", _CURE_OF_SHAPE)
 
 
 def video_unit(

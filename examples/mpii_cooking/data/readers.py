@@ -7,11 +7,11 @@ from examples.mpii_cooking.data.class_folders import NO_CHOICES, Choices
 from examples.mpii_cooking.data.dataset import DataError, Dataset, Split
 
 
-def group_names(folder: Path | None, choices: Choices) -> tuple[str, ...]:
-    """Return the groups of the clips of a folder of classes, in natural order."""
+def group_names(folder: Path | None, choices: Choices, *, skip_broken: bool) -> tuple[str, ...]:
+    """Return the groups of the clips of a folder of classes, in natural order, or of those that can be read."""
     if folder is None or not folder.is_dir():
         raise DataError(f"data must be an existing folder of classes, if clips have groups, got {folder}")
-    return class_folders.group_names(folder, choices)
+    return class_folders.group_names(folder, choices, skip_broken=skip_broken)
 
 
 def open_dataset(

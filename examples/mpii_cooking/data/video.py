@@ -27,7 +27,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from examples.mpii_cooking.data import decoder
-from examples.mpii_cooking.data.dataset import BrokenError
+from examples.mpii_cooking.data.dataset import BrokenError, DataError
 from examples.mpii_cooking.data.decoder import Look, Task
 from examples.mpii_cooking.storage import written_aside
 
@@ -127,6 +127,11 @@ class _Decoder:
     def receive(self) -> Frame | str:
         """Return the next frame, or after the last one the result as JSON."""
         kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
+        if kind not in (decoder.FRAME, decoder.RESULT, decoder.PROBLEM):  # seen after SIGSTOP and SIGCONT
+            raise DataError(
+                f"{self._path} was not read to the end: bytes were lost on the way from its decoder",
+                "start again, the same command goes on",
+            )
         content = self._read(size)
         if kind == decoder.FRAME:
             return content.reshape(height, width, 3)
@@ -151,6 +156,11 @@ class _Decoder:
         code = self._process.wait()
         if code == -signal.SIGALRM:
             raise BrokenError(f"{self._path} cannot be read: nothing happened for {PATIENCE} s")
+        if code == -9:  # SIGKILL is no fault of the file: a run must not go on without it
+            raise DataError(
+                f"{self._path} was not read to the end: its decoder was killed, perhaps because memory ran out",
+                "start again, the same command goes on",
+            )
         self._complaints.seek(0)
         last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
         raise BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))

@@ -12,6 +12,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from examples.mpii_cooking.data.dataset import DataError
 from supervised_st import TemporalCorrelationPooling
 from supervised_st.pooling import median_gamma
 
@@ -37,10 +38,20 @@ class Gram(NamedTuple):
 
 
 def fit_pca(clips: Sequence[Frames], components: int) -> PCA:
-    """Fit a PCA to about ``PCA_FRAMES`` frames, spread over every clip; to all components if there are fewer."""
+    """Fit a PCA to about ``PCA_FRAMES`` frames, spread over every clip; to all components if there are fewer.
+
+    Components along which frames differ by no more than rounding do not count: pooling compares trajectories on the
+    scale of the median pair, which must not be rounding. A ``DataError`` says if fewer than two are left.
+    """
     per_clip = -(-PCA_FRAMES // len(clips))
     sample = np.concatenate([clip[_spread(len(clip), per_clip)].astype(np.float64) for clip in clips])
-    return PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
+    with np.errstate(invalid="ignore"):  # scikit-learn divides by the variance of frames that are all the same
+        pca = PCA(min(components, *sample.shape), svd_solver="covariance_eigh").fit(sample)
+    rounding = max(sample.shape) * np.finfo(np.float64).eps * np.square(sample).sum(1).mean()
+    known = int((pca.explained_variance_ > rounding).sum())
+    if known < min(2, components):
+        raise DataError("the features of all training frames are the same: nothing differs in them, or training failed")
+    return pca if known == pca.n_components_ else PCA(known, svd_solver="covariance_eigh").fit(sample)
 
 
 def make_pooling(kind: str, clips: Sequence[Frames], pca: PCA) -> TemporalCorrelationPooling:
