@@ -132,6 +132,8 @@ def conversion_hint(name: str, value: object) -> str:
 
 def check_channels_first(image: Tensor) -> None:
     """Raise ValueError for what can only be ``[batch height width channel]``."""
+    if torch.compiler.is_compiling():  # a graph is for many sizes
+        return
     _, channels, height, width = image.shape
     if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
         raise ValueError(

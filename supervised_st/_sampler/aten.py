@@ -86,7 +86,7 @@ def _sample_in_graph(
     """
     values = image.float() if image.itemsize == 2 else image
     is_padded, align_corners = sampling.padding_mode in ("zeros", "fill"), sampling.align_corners
-    options = _options(sampling._replace(padding_mode="zeros") if is_padded else sampling)
+    options = _options(Sampling(sampling.mode, "zeros", align_corners) if is_padded else sampling)
 
     largest = torch.finfo(theta.dtype).max
     is_row_defined = (theta.abs() <= theta.new_tensor((largest, largest, math.inf))).all(-1, keepdim=True)
@@ -135,7 +135,7 @@ def _sample_image(
     """Return the values ``(batch, channel, [transform *] h, w)``. What led to them is freed before they are copied."""
     values = image.float() if image.itemsize == 2 else image
     if fill is not None:
-        values, sampling = values - fill[:, None, None], sampling._replace(padding_mode="zeros")
+        values, sampling = values - fill[:, None, None], Sampling(sampling.mode, "zeros", sampling.align_corners)
     groups = _groups(values)
     make_grid = _Grid.apply if theta.requires_grad and torch.is_grad_enabled() else _grid
     grid = make_grid(theta, size, sampling.align_corners, groups, values.dtype)

@@ -25,7 +25,7 @@ def affine_sample_labels(
     numbers = torch.arange(height * width, device=image.device, dtype=torch.float64).reshape(1, 1, height, width)
     outside = ChannelConstants(fill=numbers.new_full((1,), -1.0))
     if sampling.padding_mode == "zeros":
-        sampling = sampling._replace(padding_mode="fill")
+        sampling = Sampling(sampling.mode, "fill", sampling.align_corners)
     if sampling.padding_mode != "fill":
         outside = ChannelConstants()
     read = sample(numbers.expand(batch, -1, -1, -1).contiguous(), theta, outside, size, sampling)

@@ -70,6 +70,8 @@ def thetas(draw):
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("mode", MODES)
 def test_exported_programs_are_as_safe_as_the_call(mode, padding_mode, align_corners):
+    if padding_mode == "reflection" and torch.__version__ < "2.7":
+        pytest.skip("torch 2.6 exports no dynamic sizes under reflection")
     options = options_of(mode, padding_mode, align_corners)
     exported = torch.export.export(Sample(**options), inputs(0)).module()
     assert torch.ops.aten.grid_sampler.default in {node.target for node in exported.graph.nodes}
@@ -159,6 +161,7 @@ def test_fills_for_each_channel_may_be_tensors_of_a_dynamic_graph():
     torch.testing.assert_close(compiled(image, theta), sample(image, theta), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 exports no sizes without bounds")
 @pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
 def test_programs_with_dynamic_sizes_can_be_saved(padding_mode):
     sample, file = Sample(padding_mode=padding_mode), io.BytesIO()
