@@ -27,7 +27,7 @@ PYTHON = ENVIRONMENT / ("Scripts/python.exe" if os.name == "nt" else "bin/python
 STAMP = ENVIRONMENT / "installed.sha256"  # written last: without it, the installation is not complete
 PYTHON_VERSION = "{}.{}".format(*sys.version_info)
 
-GRACE_SECONDS = 1.5  # for a child to end by itself after Ctrl-C
+GRACE_SECONDS = 3.0  # for a child to end by itself after Ctrl-C
 STOPPED = 130  # exit code after Ctrl-C, as shells have it
 LINES_OF_A_FAILURE = 40
 

@@ -64,7 +64,7 @@ def theta_to_matrix(
     direction: Direction = "image_to_glimpse",
     align_corners: bool = False,
 ) -> Tensor:
-    """Return the affine transform between pixels ``[... 2 3]``: the inverse of `matrix_to_theta`, which explains it."""
+    """Return the affine transform between pixels: the inverse of `matrix_to_theta`, which explains it."""
     check_choice("direction", direction, _DIRECTIONS)
     backward = _backward(theta, image_size, size, align_corners)
     matrix = backward if direction == "glimpse_to_image" else inverse(backward)

@@ -77,7 +77,7 @@ RUN = {
     "compose": lambda: compose(leaf(2, 2, 3), leaf(2, 2, 3)),
     "at_scales": lambda: at_scales(leaf(2, 2, 3), (1, 2)),
     "corners": lambda: corners(leaf(2, 2, 3)),
-    "from_boxes": lambda: targets.from_boxes(leaf(2, 4), (6, 7)).theta,
+    "from_boxes": lambda: targets.from_boxes(leaf(2, 4) + 1, (6, 7)).theta,
     "from_points": lambda: targets.from_points(leaf(2, 2), (6, 7), 3).theta,
     "flip_theta": lambda: flip_theta(leaf(2, 2, 3)),
     "guidance": guided,

@@ -32,6 +32,19 @@ def test_the_wheel_holds_the_package_and_its_type_marker_only(built):
     assert {name.split("/")[0] for name in names} == {"supervised_st", f"supervised_st-{VERSION}.dist-info"}
 
 
+def test_links_of_the_description_lead_to_the_repository(built):
+    """An index shows it without the folders next to it."""
+    wheel = zipfile.ZipFile(built[0])
+    described = wheel.read(f"supervised_st-{VERSION}.dist-info/METADATA").decode()
+    links = re.findall(r'(?:\]\(|src=")([^)"]+)', described)
+    repository = PROJECT["urls"]["Repository"]
+    files = {link.partition("/main/")[2] for link in links if "/main/" in link}
+    assert {"docs/images/moving.webp", "docs/conventions.md", "LICENSE"} <= files
+    assert all((ROOT / file).exists() for file in files)
+    assert all(link.startswith("https://") for link in links)
+    assert f"]({repository}/blob/main/docs/speed.md)" in described
+
+
 def test_the_source_distribution_holds_what_the_tests_need(built):
     with tarfile.open(built[1]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}

@@ -85,7 +85,7 @@ MISTAKES = {
     "boxes as target": (
         lambda: objective(torch.tensor([[0.0, 0, 4, 4]] * 2)),
         ValueError,
-        "target must be theta, (2, 2, 3), got windows (2, 4); pass geometry.window_to_theta(windows, image_size)",
+        "target must be theta, (2, 2, 3), got windows (2, 4); pass targets.from_boxes(windows, image_size)",
     ),
     "one box for all images": (
         lambda: objective(torch.tensor([0.0, 0, 4, 4])),
@@ -135,7 +135,7 @@ MISTAKES = {
     "a function that returns boxes": (
         lambda: objective(lambda: torch.tensor([[0.0, 0, 4, 4]] * 2)),
         ValueError,
-        "target must be theta, (2, 2, 3), got windows (2, 4); pass geometry.window_to_theta(windows, image_size)",
+        "target must be theta, (2, 2, 3), got windows (2, 4); pass targets.from_boxes(windows, image_size)",
     ),
     "a function that returns nothing": (
         lambda: objective(lambda: None),
@@ -145,7 +145,7 @@ MISTAKES = {
     "the window of a MotionWindow": (
         lambda: objective(MotionWindowTarget(4)(FLOW).window),
         ValueError,
-        "target must be theta, (2, 2, 3), got windows (2, 4); pass geometry.window_to_theta(windows, image_size)",
+        "target must be theta, (2, 2, 3), got windows (2, 4); pass targets.from_boxes(windows, image_size)",
     ),
     "a target in a dict": (
         lambda: objective({"theta": THETA}),
