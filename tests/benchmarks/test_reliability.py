@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import signal
 import sys
 from dataclasses import asdict
 
@@ -15,19 +16,14 @@ from tests.helpers.sharing import made_once
 
 FOLDER = ROOT / "benchmarks" / "reliability"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "figures.run(__file__" in path.read_text())
-OF_RUNS = {  # these start runs of the example
-    script.__name__.rpartition(".")[2]: script for script in (damage, faulty_runs, kills, ranks, two_starts)
-}
-NEEDS_LINUX = {
-    "faults": "lets the disk fail by a library in front of libc: needs Linux and a C compiler",
-    "faulty_runs": "lets the disk fail by a library in front of libc: needs Linux and a C compiler",
-    "ranks": "reads from /proc whether processes have ended: needs Linux",
-}
+OF_RUNS = {"damage", "faulty_runs", "kills", "ranks", "two_starts"}  # these start runs of the example
+CAN_LET_DISKS_FAIL = sys.platform == "linux" and shutil.which("cc")
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in OF_RUNS])
 def test_the_short_form_reaches_every_goal(name, tmp_path):
-    skip_what_cannot_run(name)
+    if name == "faults" and not CAN_LET_DISKS_FAIL:
+        pytest.skip("lets the disk fail by a library in front of libc: needs Linux and a C compiler")
     done = run_python(FOLDER / f"{name}.py", "--short", "--json", tmp_path / "figures.json")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     assert json.loads((tmp_path / "figures.json").read_text())["rows"]
@@ -45,9 +41,7 @@ def undisturbed(tmp_path_factory):
     return folder / "run", float((folder / "seconds").read_text())
 
 
-@pytest.mark.parametrize("name", OF_RUNS)
-def test_the_short_form_with_runs_reaches_every_goal(name, undisturbed, monkeypatch):
-    skip_what_cannot_run(name)
+def test_damaged_files_of_a_run_are_found_and_made_again(undisturbed, monkeypatch):
     finished, seconds = undisturbed
 
     def copied(output, *, short):
@@ -56,14 +50,30 @@ def test_the_short_form_with_runs_reaches_every_goal(name, undisturbed, monkeypa
         return runs.outcome(output), seconds
 
     monkeypatch.setattr(runs, "undisturbed", copied)
-    figures = [*OF_RUNS[name].measure(short=True)]
-    assert figures
+    figures = [*damage.measure(short=True)]
+    assert len(figures) == len(damage.DAMAGES) + 1
     assert all(figure.is_reached for figure in figures), figures
 
 
-def skip_what_cannot_run(name):
-    if name in NEEDS_LINUX and not (sys.platform == "linux" and shutil.which("cc")):
-        pytest.skip(NEEDS_LINUX[name])
+@pytest.mark.skipif(not CAN_LET_DISKS_FAIL, reason="needs Linux, and a C compiler for the library in front of libc")
+def test_a_run_that_was_started_twice_killed_out_of_disk_and_lost_a_rank_ends_as_an_undisturbed_one(
+    undisturbed, tmp_path
+):
+    """The short forms of the other scripts, one after the other, on one run."""
+    finished, seconds = undisturbed
+    output, generator = tmp_path / "run", random.Random(1)
+    winner, problem = two_starts._pair(output, generator, short=True)
+    assert not problem
+    winner.wait_for_work()
+    assert not winner.ended_within(generator.uniform(0, kills.LATEST * seconds))
+    assert winner.kill(workers=True), "a worker outlived its killed parent"
+    failed = faulty_runs._with_faults(output, faults.built(tmp_path), 1, generator, short=True)
+    assert [problem for _, problem in failed] == [""]
+    ended = []
+    hits = [ranks.Hit(signal.SIGKILL, 1, 2)]
+    assert not ranks._hit_until_it_ends(output, hits, ended, ranks.LATEST * seconds, generator, short=True)
+    assert [hit.problem for hit in ended] == [""]
+    assert runs.differing(runs.outcome(output), runs.outcome(finished)) == []
 
 
 @pytest.mark.parametrize(("held", "tried", "goal", "is_reached"), [
