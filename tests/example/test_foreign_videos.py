@@ -143,11 +143,21 @@ def test_packets_of_a_transport_stream_may_have_more_than_188_bytes(tmp_path, be
 def test_files_that_were_cut_off_are_named(whole, tmp_path, percent):
     content = whole.read_bytes()
     end = len(content) * percent // 100
-    end += end % 188 == 0  # a transport stream that ends with a packet is a shorter one, and nobody can tell
+    # A transport stream that ends with a packet is a shorter one, and so are whole fragments: nobody can tell.
+    end += end % 188 == 0 or content[end + 4 : end + 8] == b"moof"
     cut = tmp_path / whole.name
     cut.write_bytes(content[:end])
     with contextlib.suppress(DataError):
         assert read_all(cut) == 40, "frames are missing, and nobody says so"
+
+
+@pytest.mark.parametrize("rest", range(1, 8))
+def test_the_beginning_of_another_box_is_noticed(tmp_path, rest):
+    path = encode(tmp_path / "a.mp4", counting(40), "libx264", movflags="frag_keyframe+empty_moov")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"moof") - 4 + rest])
+    with pytest.raises(DataError, match="is cut off or damaged: it must have at least"):
+        video.count_frames(path)
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90])

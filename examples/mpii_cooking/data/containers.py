@@ -52,7 +52,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         if length == 0:  # it reaches to the end of the file
             return size
         end += max(8, long if length == 1 else length)
-    return end
+    return end if end >= size else end + 8  # at the end is less than the head of another box
 
 
 def _stated_in_asf(file: BinaryIO) -> int:
