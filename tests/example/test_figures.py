@@ -13,6 +13,7 @@ from examples.mpii_cooking.evaluation.schema import ProbeFrames
 from examples.mpii_cooking.evaluation.tables import frame_ceilings
 from examples.mpii_cooking.report import figures, figures_style, figures_tables, figures_windows
 from examples.mpii_cooking.variants import Variant
+from supervised_st import geometry
 from tests.helpers.made_up import made_up_results
 
 
@@ -130,8 +131,8 @@ def test_a_tile_has_three_windows_over_its_frame_and_what_is_seen_in_each(drawn)
     colors = [figures_style.VARIANT_COLORS[it] for it in (Variant.STN, Variant.SSTN, Variant.HARD_CODED)]
     picture = mpl.image.imread(folder / probe.images[index])
     for theta, color, outline, panel in zip(thetas, colors, frame.patches, panels, strict=True):
-        corners = figures_windows.quadrilateral(theta, len(picture))
-        np.testing.assert_array_equal(outline.get_xy()[:4], corners)
+        corners = (geometry.corners(torch.tensor(theta, dtype=torch.float64)).numpy() + 1) / 2 * len(picture) - 0.5
+        np.testing.assert_allclose(outline.get_xy()[:4], corners, atol=1e-9)
         assert mpl.colors.same_color(outline.get_edgecolor(), color)
         np.testing.assert_array_equal(panel.images[0].get_array(), figures_windows.glimpse(picture, theta, 28))
         assert mpl.colors.same_color(panel.spines["left"].get_edgecolor(), color)
@@ -160,12 +161,6 @@ def test_how_far_windows_are_from_the_motion_is_in_their_sides(drawn):
 def test_names_are_cut_to_their_place():
     assert figures_style.shortened("take out from drawer", 12) == "take out…"
     assert figures_style.shortened("supercalifragilistic", 8) == "superca…"
-
-
-def test_quadrilaterals_are_drawn_at_pixel_edges():
-    window = [[0.25, 0, -0.75], [0, 0.25, 0.75]]  # 28 px of 112, left and bottom
-    expected = [[0, 84], [28, 84], [28, 112], [0, 112]]
-    np.testing.assert_allclose(figures_windows.quadrilateral(window, 112), expected, atol=1e-12)
 
 
 def test_a_glimpse_is_the_window_and_gray_out_of_bounds():

@@ -10,7 +10,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Polygon
 from numpy.typing import ArrayLike, NDArray
 
 from examples.mpii_cooking.evaluation.results import Results
@@ -18,7 +17,7 @@ from examples.mpii_cooking.evaluation.schema import ProbeFrames, Thetas
 from examples.mpii_cooking.evaluation.tables import PAIR
 from examples.mpii_cooking.report.figures_style import GRAY, VARIANT_COLORS, WIDTH, level_label, shortened
 from examples.mpii_cooking.variants import Variant
-from supervised_st import affine_sample, geometry
+from supervised_st import affine_sample, geometry, plot
 
 LineStyle = str | tuple[int, tuple[int, ...]]
 Picture = NDArray[np.floating]
@@ -38,16 +37,6 @@ _MEASURES = {
     "rotation": "Rotation\n(degrees)",
     "outside": "Fraction of the region\noutside the frame",
 }
-
-
-def _pixels(points: Picture, side: int) -> Picture:
-    """Normalized coordinates, -1 and 1 at the edges, to pixels."""
-    return (points + 1) / 2 * side
-
-
-def quadrilateral(theta: ArrayLike, side: int) -> Picture:
-    """Return the corners (4, 2) of the region that ``theta`` samples, in pixels of a square image, edges at 0."""
-    return _pixels(geometry.corners(torch.tensor(np.asarray(theta, dtype=np.float64))).numpy(), side)
 
 
 def shown_frames(results: Results) -> list[int]:
@@ -77,8 +66,9 @@ def _sharpest(results: Results, probe: ProbeFrames) -> ProbeFrames:
 def _show_frame(axes: Axes, picture: Picture, reach: float) -> int:
     """Draw a frame, with room around it for ``reach`` sides, and return its side in pixels."""
     side = len(picture)
-    axes.imshow(picture, extent=(0, side, side, 0), interpolation="none")
-    axes.set(xlim=(-reach * side, (1 + reach) * side), ylim=((1 + reach) * side, -reach * side), xticks=[], yticks=[])
+    axes.imshow(picture, interpolation="none")
+    low, high = -reach * side - 0.5, (1 + reach) * side - 0.5
+    axes.set(xlim=(low, high), ylim=(high, low), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return side
 
@@ -92,9 +82,10 @@ def reach(thetas: ArrayLike) -> float:
 def _outline(
     axes: Axes, theta: ArrayLike, side: int, color: str, *, style: LineStyle = "-", width: float = 1.8
 ) -> None:
-    outline = Polygon(quadrilateral(theta, side), fill=False, edgecolor=color, linestyle=style, joinstyle="round")
-    outline.set(linewidth=width, path_effects=[effects.withStroke(linewidth=width + 1.6, foreground="#00000099")])
-    axes.add_patch(outline)
+    room = axes.get_xlim(), axes.get_ylim()
+    region = torch.tensor(np.asarray(theta, dtype=np.float64))
+    plot.outline(axes, region, side, color=color, style=style, width=width)
+    axes.set(xlim=room[0], ylim=room[1])  # a lost region would make its frame too small to see
 
 
 def figure_7(results: Results, folder: Path) -> Figure:
@@ -138,7 +129,7 @@ def _draw_path(axes: Axes, path: Thetas, side: int) -> None:
     for moment, epoch in zip(EPOCH_COLORS, (0, (len(path) - 1) // 2, len(path) - 1), strict=True):
         _outline(axes, path[epoch], side, EPOCH_COLORS[moment], width=EPOCH_WIDTHS[moment])
     colors = mpl.colors.LinearSegmentedColormap.from_list("epochs", list(EPOCH_COLORS.values()))
-    x, y = _pixels(path[..., 2], side).T
+    x, y = ((path[..., 2] + 1) / 2 * side - 0.5).T  # 0 is the center of a pixel
     axes.plot(x, y, color="#00000099", linewidth=1, zorder=3)
     shades = np.linspace(0, 1, len(path))
     axes.scatter(x, y, c=shades, cmap=colors, s=13, edgecolors="black", linewidths=0.5, zorder=4)
