@@ -14,12 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import accuracy, host_time
+from benchmarks import accuracy, graphs, host_time
 from benchmarks.attention_tables import attention_table
 from benchmarks.device_session import STEPS
 from benchmarks.records import RESULTS, origin
 from benchmarks.reliability import figures
-from benchmarks.saving import ROOT, Results
+from benchmarks.saving import ROOT, Results, Row
 from benchmarks.timing_tables import full_table, headline_table, pipeline_table
 from examples.mpii_cooking.evaluation.results import Results as RunResults
 from examples.mpii_cooking.evaluation.study_results import StudyResults
@@ -57,10 +57,10 @@ def static_table(results: Results) -> str:
     return f"{markdown_table([*header, 'instructions per element'], rows)}\n\n{made}"
 
 
-def host_table(results: Results) -> str:
-    """Return what ``host_time.py`` found, and where."""
+def in_turns_table(table: Callable[[list[Row]], str], results: Results) -> str:
+    """Return what ``host_time.py`` or ``graphs.py`` found, and where."""
     how = f"{origin(results)}. Medians of {results['rounds']} rounds. `{results['command']}`"
-    return f"{host_time.table(results['rows'])}\n\n{how}"
+    return f"{table(results['rows'])}\n\n{how}"
 
 
 def session_table() -> str:
@@ -103,7 +103,8 @@ TABLES = {
     "accuracy": _newest(accuracy.table, "accuracy-cpu"),
     "pipeline, cpu": _newest(pipeline_table, "pipeline-cpu"),
     "pipeline, cuda": _newest(pipeline_table, "pipeline-cuda"),
-    "host": _newest(host_table, "host-cpu"),
+    "graphs": _newest(partial(in_turns_table, graphs.table), "graphs"),
+    "host": _newest(partial(in_turns_table, host_time.table), "host-cpu"),
     "session": session_table,
     "static": _newest(static_table, "static"),
 }
