@@ -16,7 +16,7 @@ def attention_table(results: Results) -> str:
     """Return what was run, then accuracies by task, then windows by optimizer and parameterization."""
     steps, rows = results["steps"], results["rows"]
     seeds = len({row["case"]["seed"] for row in rows})
-    runs = f"{len(rows):,} settings with {seeds} seed{'s' * (seeds > 1)}"
+    runs = f"{len(rows):,} runs, {len(rows) // seeds:,} settings with {seeds} seed{'s' * (seeds > 1)}"
     described = (
         f"{origin(results)}. {runs}: {steps['guided']} guided steps, then {steps['free']} free ones, of "
         f"{steps['batch']} scenes. `{results['command']}`"

@@ -274,7 +274,8 @@ def _stream(experiment: Experiment, stream: Stream) -> Stage:
         for batch in evaluation_batches(samples()):
             sample = Sample(*(field.to(experiment.device) for field in batch))
             thetas = transformer.localize(sample.image), sample.theta
-            inputs.append((sample.image, [affine_sample(sample.image, theta, size) for theta in thetas]))
+            glimpses = [affine_sample(sample.image, theta, size, antialias=True) for theta in thetas]
+            inputs.append((sample.image, glimpses))
 
     @torch.inference_mode()
     def bare() -> Tensor:

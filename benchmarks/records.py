@@ -41,7 +41,7 @@ def origin(results: Results) -> str:
     """Return where and when results were measured."""
     versions = results["versions"]
     threads = f", {results['threads']} thread{'s' * (results['threads'] > 1)}" if results["device"] == "cpu" else ""
-    commit = results["commit"][:10] + results["commit"][40:]
+    commit = results["commit"][:10] + results["commit"][40:].replace("with changes", "with uncommitted changes")
     return (
         f"{results['machine']}{threads}; torch {versions['torch']}; supervised-st {versions['supervised-st']}, commit "
         f"{commit}, {results['date']}"

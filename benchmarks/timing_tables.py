@@ -95,6 +95,8 @@ def _what(row: Row) -> list[str]:
 def headline_table(cpu: Results, gpu: Results) -> str:
     """Return what was found in one sentence, and a row for each of the most common uses."""
     kinds = {GPU: gpu, HOST: gpu, CPU: cpu}
+    found = {kind: _range(results["rows"], kind) for kind, results in kinds.items()}
+    kinds = {kind: results for kind, results in kinds.items() if found[kind][0]}
     header = ["for", "images (on a CPU)", "from -> to", "phase"]
     for kind in kinds:
         header += [f"{NAMES[kind]}, us", "times as fast"]
@@ -108,10 +110,9 @@ def headline_table(cpu: Results, gpu: Results) -> str:
             is_there = row and not row["failed"] and _has(row, kind)
             what += [_time(row, kind), f"{_of_baseline(row, OURS, kind).median:.2f}"] if is_there else [UNMEASURED, ""]
         rows.append(what)
-    found = {kind: _range(results["rows"], kind) for kind, results in kinds.items()}
     measured = ", ".join(f"{text} as fast in {NAMES[kind]} {often}" for kind, (text, often) in found.items() if text)
     missing = "".join(f"; {NAMES[kind]} has not been measured" for kind, (text, _) in found.items() if not text)
-    origins = "\n".join(f"- {_described(results)}" for results in (gpu, cpu))
+    origins = "\n".join(f"- {_described(results, '')}" for results in (gpu, cpu))
     sentence = f"Compared with the baseline, `affine_sample` is {measured}{missing}."
     return f"{sentence}\n\n{markdown_table(header, rows)}\n\n{origins}"
 
@@ -133,14 +134,16 @@ def _ratios(rows: Iterable[Row], kind: str) -> list[Spread]:
     return [_of_baseline(row, OURS, kind) for row in rows if not row["failed"] and _has(row, kind)]
 
 
-def _described(results: Results) -> str:
+_QUARTILES = ", in brackets the quartiles of the rounds' ratios"
+
+
+def _described(results: Results, spread: str = _QUARTILES) -> str:
     copy = results["copy_gigabytes_per_second"]
-    return f"{_measured(results)}; a plain copy moves {copy:,.1f} GB/s. `{results['command']}`"
+    return f"{_measured(results, spread)}; a plain copy moves {copy:,.1f} GB/s. `{results['command']}`"
 
 
-def _measured(results: Results) -> str:
-    rounds = results["rounds"]
-    return f"{origin(results)}. Medians of {rounds} rounds, in brackets the quartiles of the rounds' ratios"
+def _measured(results: Results, spread: str = _QUARTILES) -> str:
+    return f"{origin(results)}. Medians of {results['rounds']} rounds{spread}"
 
 
 def _counted(results: Results) -> str:

@@ -23,7 +23,9 @@ class Pace:
         # Of the lengths of guided steps: their decaying sum, and that of their weights.
         self._lengths: tuple[Tensor | float, Tensor | float] = (0.0, 0.0)
         # By transformer and name: the parameters, and the values that they had before the optimizer's step.
-        self._before: dict[nn.Module, dict[str, tuple[nn.Parameter, Tensor]]] = {}
+        # And their versions, which count changes in place.
+        self._before: dict[nn.Module, dict[str, tuple[nn.Parameter, Tensor, int]]] = {}
+        self.still_steps = 0  #: in a row, before which no parameter was changed
 
     def remember(self, transformer: object, *, is_guided: bool) -> None:
         """Keep the parameters of a module until its step is made, if that is going to be measured or shortened.
@@ -35,7 +37,7 @@ class Pace:
             return
         if (is_guided or self._has_guided) and torch.is_grad_enabled():
             learning = {name: it for name, it in transformer.named_parameters() if it.requires_grad}
-            self._before[transformer] = {name: (it, it.detach().clone()) for name, it in learning.items()}
+            self._before[transformer] = {name: (it, it.detach().clone(), _version(it)) for name, it in learning.items()}
 
     @torch.no_grad()
     def measure(self) -> None:
@@ -71,16 +73,24 @@ class Pace:
         """Return each parameter with its value before the step, and forget them."""
         before, self._before = self._before, {}
         found: dict[nn.Parameter, Tensor] = {}  # transformers may share parameters
+        is_still = True
         for transformer, values in before.items():
             now = dict(transformer.named_parameters())
-            for name, (parameter, value) in values.items():
+            for name, (parameter, value, version) in values.items():
                 if now.get(name) is not parameter:
                     raise RuntimeError(
                         f"free_pace={self.fraction} needs the same parameters in objective and step, but {name} was "
                         "replaced: set free_pace=1 and give the optimizer the transformer's parameter_groups"
                     )
                 found.setdefault(parameter, value)
+                is_still &= version == _version(parameter)
+        self.still_steps = self.still_steps + 1 if found and is_still else 0
         return [*found.items()]
+
+
+def _version(parameter: nn.Parameter) -> int:
+    """Return how often a parameter was changed in place; compiled code does not ask."""
+    return -1 if torch.compiler.is_compiling() else parameter._version
 
 
 def _length(values: list[tuple[nn.Parameter, Tensor]]) -> Tensor:

@@ -40,6 +40,7 @@ class WindowLike(Protocol):
 
 
 _FARTHEST = 16.0  # a target's shift, in halves of the image's side; farther ones are numbers of pixels
+_MANY_STILL_STEPS = 10  # in a row without a change; a gradient scaler skips fewer
 _MANY_CALLS = 1000  # of `objective` without a step: far more than sub-batches are accumulated for one step
 
 TargetLike = Tensor | WindowLike
@@ -168,6 +169,12 @@ class RegressiveGuidance(nn.Module):
             self._pace.measure()
         else:
             self._pace.shorten()
+        if self._pace.still_steps == _MANY_STILL_STEPS:
+            warnings.warn(
+                f"guidance.step() was called {_MANY_STILL_STEPS} times while the transformer's parameters were those of "
+                "objective: call it after optimizer.step(), or nothing slows the transformer down",
+                stacklevel=2,
+            )
         self._calls = 0
         self.steps += 1
         if self._override is None:
@@ -190,8 +197,6 @@ class RegressiveGuidance(nn.Module):
             return theta.new_zeros(())
         check_shape("theta", theta, "... 2 3")
         check_floating("theta", theta)
-        if confidence is not None:
-            _check_confidence(confidence, theta)
         _check_target(target, theta, confidence)
         target = target.detach()
         if confidence is not None:
@@ -239,7 +244,7 @@ class RegressiveGuidance(nn.Module):
         if not (callable(transformer) and hasattr(transformer, "localize")):
             raise TypeError(
                 "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got "
-                f"{type(transformer).__name__}; pass what a wrapper wraps"
+                f"{type(transformer).__name__}; pass the layer itself, not what it returns or what wraps it"
             )
         self._warn_of_forgotten_steps()
         self._pace.remember(transformer, is_guided=self.strength > 0)
@@ -354,6 +359,8 @@ def _check_target(target: Tensor, theta: Tensor, confidence: Tensor | None) -> N
         raise ValueError(
             f"target must be on theta's device {theta.device}, got {target.device}; pass target.to(theta.device)"
         )
+    if confidence is not None:
+        _check_confidence(confidence, theta)
     if target.device.type == "cpu" and has_values(target) and not is_transformed(target):
         shifts = target.detach()[..., 2] if confidence is None else target.detach()[confidence != 0][..., 2]
         farthest = shifts.abs().nan_to_num(0, posinf=0).max().item() if shifts.numel() else 0.0

@@ -73,7 +73,8 @@ class DistortionMonitor:
     def __init__(self, look: SupervisedSpatialTransformer, images: Tensor, *, every: int = 10) -> None:
         if not isinstance(look, SupervisedSpatialTransformer):
             raise TypeError(
-                f"look must be a SupervisedSpatialTransformer, got {type(look).__name__}; pass what a wrapper wraps"
+                f"look must be a SupervisedSpatialTransformer, got {type(look).__name__}; "
+                "pass the layer itself, not what it returns or what wraps it"
             )
         if check_shape("images", images, "batch channel height width")["batch"] < 1:
             raise ValueError(f"images must hold at least one image, got shape {tuple(images.shape)}")

@@ -23,7 +23,7 @@ from supervised_st._checks import check_choice, check_finite, check_shape, check
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import check_float64, widen
 from supervised_st._sampler.tensors import has_values, is_transformed
-from supervised_st.geometry.windows import FORMATS, check_windows, theta_of_windows
+from supervised_st.geometry.windows import FORMATS, as_xywh, check_windows, theta_of_windows
 from supervised_st.motion import MotionWindow, best_window, window_profile, window_scores
 from supervised_st.types import Size, WindowFormat
 
@@ -47,7 +47,8 @@ def from_boxes(
     """Return the targets that show boxes.
 
     Args:
-        boxes: ``[... 4]``, integer or floating point. Boxes with a NaN are missing; the others have positive sides.
+        boxes: ``[... 4]``, integer or floating point. Boxes with a NaN or wholly outside the image are missing; the others
+            have positive sides.
         image_size: of the image in which the boxes are.
         format: ``"xywh"`` or ``"xyxy"``, see `geometry.window_to_theta`, which warns of boxes in the wrong format.
         confidence: ``[...]``, not negative, such as a detector's scores, or a mask of the boxes that are not padding.
@@ -60,6 +61,9 @@ def from_boxes(
     weights = _weights("boxes", boxes, confidence, ~boxes.isnan().any(-1))
     if _has_numbers(boxes):
         check_windows("boxes", boxes[weights > 0], size, format)
+    x, y, width, height = as_xywh(boxes, format).unbind(-1)
+    is_seen = (x < size[1]) & (y < size[0]) & (x + width > 0) & (y + height > 0)
+    weights = torch.where(is_seen, weights, 0)
     return _target(theta_of_windows(boxes, size, format, align_corners=align_corners), weights, boxes.dtype)
 
 
@@ -107,7 +111,8 @@ def from_map(score_map: Tensor, size: Size, *, fallback: str = "invalid", align_
 
     Args:
         score_map: ``[... height width]``, not negative and finite; floating point, integer or truth values.
-        size: of the windows in pixels of the map, at most the map's.
+        size: of the windows in cells of the map, at most the map's: on a map of 16 x 16 for images of 64 x 64, 4 cells
+            are 16 pixels.
         fallback: what to do where the map is zero, or all windows have the same sum, to one part in a million. The
             window is the one in the middle; ``"invalid"`` gives it confidence 0, ``"center"`` trusts it.
         align_corners: the convention of ``theta``.

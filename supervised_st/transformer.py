@@ -27,7 +27,7 @@ from supervised_st.geometry.parameterizations import check_scale
 from supervised_st.sampling import affine_sample, check_normalization, check_sampling
 from supervised_st.types import Backend, HeadInit, Mode, PaddingMode, Parameterization, PerChannel, Scale, Size
 
-_LARGEST_SCALE = 16.0  # of a window's sides, as fractions of the image's; larger ones are numbers of pixels
+_LARGEST_SCALE = 4.0  # of a window's sides, as fractions of the image's; larger ones are numbers of pixels
 
 
 @serializable

@@ -63,7 +63,7 @@ guidance = RegressiveGuidance(schedule=HardSwitch(200))
 optimizer = torch.optim.Adam([*look.parameters(), *classify.parameters()], lr=3e-3)
 
 # %%
-# One line gives the loss in both phases. Guidance computes no label loss, and afterward no
+# One call gives the loss in both phases. Guidance computes no label loss, and afterward no
 # target is needed.
 
 scenes, boxes, answers = make_scenes(256, 1400, 1797)  # digits that training never sees

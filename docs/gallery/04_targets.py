@@ -52,7 +52,7 @@ by_saliency = targets.from_map(saliency, (112, 112))
 # %%
 # **Class activations** need no annotation of places at all. A small network learns to tell
 # pieces of both photographs apart; its scores before averaging say where the flower is. The map
-# is smaller than the image, which does not matter.
+# is smaller than the image, and the window's size is in cells of the map.
 
 convolutions = nn.Conv2d(3, 16, 5, 4), nn.ReLU(), nn.Conv2d(16, 16, 3, 2), nn.ReLU()
 network = nn.Sequential(*convolutions, nn.Conv2d(16, 2, 1))

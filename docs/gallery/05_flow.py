@@ -67,7 +67,7 @@ plot.outline(second, window.theta, frames.shape[-2:])
 third.imshow(affine_sample(frames[3:4], window.theta, 112)[0].movedim(0, -1).numpy())
 for panel, name in zip(
     (first, second, third),
-    ("fourth frame", "motion (root of eq. 2)", "the target's glimpse"),
+    ("fourth frame", "motion (square root)", "the target's glimpse"),
     strict=True,
 ):
     panel.set_title(name)
@@ -76,5 +76,6 @@ plt.show()
 
 # %%
 # ``window.theta`` is what :meth:`RegressiveGuidance.objective` takes as its target. Pass
-# ``lambda: target(stored)`` instead, and the search is skipped once guidance has ended. Random
+# ``lambda: MotionWindowTarget(112, bound=bound)(stored)`` instead, and the search is skipped once
+# guidance has ended. Random
 # crops of full height need no new search: see :meth:`MotionWindowTarget.profile`.

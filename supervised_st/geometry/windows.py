@@ -90,7 +90,7 @@ def theta_of_windows(
     """Return the ``theta`` of windows that were checked, in the widest dtype."""
     check_flag("align_corners", align_corners)
     (height, width), edge = image_size, int(align_corners)
-    x0, y0, window_width, window_height = _as_xywh(window, format).unbind(-1)
+    x0, y0, window_width, window_height = as_xywh(window, format).unbind(-1)
     sx, tx = _scale_and_center(x0, window_width, width, edge)
     sy, ty = _scale_and_center(y0, window_height, height, edge)
     zero = torch.zeros_like(sx)
@@ -99,7 +99,7 @@ def theta_of_windows(
 
 def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format: WindowFormat) -> None:
     """Raise ValueError for windows without an area, and warn of those that only make sense in the other format."""
-    wide = _as_xywh(window, format)
+    wide = as_xywh(window, format)
     empty = ~(wide[..., 2:] > 0).all(-1).flatten()
     if empty.any():
         first = first_true(empty)
@@ -128,7 +128,8 @@ def _scale_and_center(start: Tensor, extent: Tensor, pixels: int, edge: int) -> 
     return (extent - edge) / span, (2 * start + extent - edge - span) / span
 
 
-def _as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
+def as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
+    """Return windows as ``(x0, y0, width, height)`` in the widest dtype."""
     wide = widen(window)
     return wide if format == "xywh" else torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)
 

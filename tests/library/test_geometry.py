@@ -405,7 +405,7 @@ def test_bad_arguments_are_named(function, arguments, error, match):
             "affine",
             1.0,
             (0.1, 0.9),
-            "bounds must be None unless kind is one of 'crop4', .*, got 'affine'",
+            "bounds must be None unless the parameterization is one of 'crop4', .*, got 'affine'",
         ),
         ("crop3", 1.0, (0.9, 0.1), r"bounds must be \(s0, s1\) with 0 < s0 < s1 <= 1, got \(0.9, 0.1\)"),
         ("crop3", 1.0, (0.5, 1.5), "bounds must be"),

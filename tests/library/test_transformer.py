@@ -202,9 +202,9 @@ def test_a_bounded_window_never_leaves_the_image():
         ({"scale": 0.0}, "scale must be one positive number, or two, .* got 0.0"),
         (
             {"bounds": (0.1, 0.9)},
-            "bounds must be None unless kind is one of 'crop4', .*, got 'affine'",
+            "bounds must be None unless the parameterization is one of 'crop4', .*, got 'affine'",
         ),
-        ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds must be None unless kind is one of"),
+        ({"bounds": (0.1, 0.9), "head_init": "gaussian"}, "bounds must be None unless the parameterization is one of"),
         (
             {"parameterization": "translation", "scale": 0.25, "head_init": "identity"},
             "head_init='identity' starts with side 1.0; parameterization='translation' with scale=0.25",

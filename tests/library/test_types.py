@@ -49,7 +49,7 @@ CASES = {
     "joint must be True or False, got 'yes'": lambda: RegressiveGuidance(joint="yes"),
     "free_pace must be a number, got 'x'": lambda: RegressiveGuidance(free_pace="x"),
     "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Flatten; pass what a "
-    "wrapper wraps": lambda: RegressiveGuidance().objective(nn.Flatten(), FLOW[0], target=THETA, task=torch.sum),
+    "what wraps it": lambda: RegressiveGuidance().objective(nn.Flatten(), FLOW[0], target=THETA, task=torch.sum),
     "features must be a whole number, got 192.5": lambda: look(features=192.5),
     "features must be a whole number, got True": lambda: look(features=True),
     "localization must be a module, got None": lambda: SupervisedSpatialTransformer(None, 4, features=1),

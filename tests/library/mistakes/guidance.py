@@ -175,12 +175,12 @@ MISTAKES = {
     "a glimpse instead of the transformer": (
         lambda: objective(transformer=look()(IMAGE)),
         TypeError,
-        "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Glimpse; pass what a wrapper wraps",
+        "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Glimpse; pass the layer itself, not what it returns or what wraps it",
     ),
     "the whole model instead of the transformer": (
         lambda: objective(transformer=nn.Sequential(look())),
         TypeError,
-        "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Sequential; pass what a wrapper wraps",
+        "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Sequential; pass the layer itself, not what it returns or what wraps it",
     ),
     "a Glimpse instead of its theta": (
         lambda: RegressiveGuidance()(look()(IMAGE), THETA),

@@ -75,7 +75,7 @@ MISTAKES = {
     "bounds for a free transform": (
         lambda: look(bounds=(0.1, 0.5)),
         ValueError,
-        "bounds must be None unless kind is one of 'crop4', 'crop3', 'translation', got 'affine'",
+        "bounds must be None unless the parameterization is one of 'crop4', 'crop3', 'translation', got 'affine'",
     ),
     "bounds that exclude the start": (
         lambda: look(parameterization="crop3", bounds=(0.1, 0.5)),
@@ -154,7 +154,7 @@ MISTAKES = {
     "a monitor of the whole model": (
         lambda: DistortionMonitor(nn.Sequential(look()), IMAGE),
         TypeError,
-        "look must be a SupervisedSpatialTransformer, got Sequential; pass what a wrapper wraps",
+        "look must be a SupervisedSpatialTransformer, got Sequential; pass the layer itself, not what it returns or what wraps it",
     ),
     "a monitor with one image": (
         lambda: DistortionMonitor(look(), IMAGE[0]),
