@@ -171,7 +171,7 @@ class RegressiveGuidance(nn.Module):
             self._pace.shorten()
         if self._pace.still_steps == _MANY_STILL_STEPS:
             warnings.warn(
-                f"guidance.step() was called {_MANY_STILL_STEPS} times while the transformer's parameters were those of "
+                f"guidance.step() was called {_MANY_STILL_STEPS} times while the transformer was as it had been in "
                 "objective: call it after optimizer.step(), or nothing slows the transformer down",
                 stacklevel=2,
             )

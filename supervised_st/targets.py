@@ -47,8 +47,8 @@ def from_boxes(
     """Return the targets that show boxes.
 
     Args:
-        boxes: ``[... 4]``, integer or floating point. Boxes with a NaN or wholly outside the image are missing; the others
-            have positive sides.
+        boxes: ``[... 4]``, integer or floating point. Boxes with a NaN or wholly outside the image are missing; the
+            others have positive sides.
         image_size: of the image in which the boxes are.
         format: ``"xywh"`` or ``"xyxy"``, see `geometry.window_to_theta`, which warns of boxes in the wrong format.
         confidence: ``[...]``, not negative, such as a detector's scores, or a mask of the boxes that are not padding.

@@ -76,6 +76,6 @@ plt.show()
 
 # %%
 # ``window.theta`` is what :meth:`RegressiveGuidance.objective` takes as its target. Pass
-# ``lambda: MotionWindowTarget(112, bound=bound)(stored)`` instead, and the search is skipped once
-# guidance has ended. Random
+# ``lambda: MotionWindowTarget(112, bound=bound)(stored)`` instead, and the search is skipped
+# once guidance has ended. Random
 # crops of full height need no new search: see :meth:`MotionWindowTarget.profile`.

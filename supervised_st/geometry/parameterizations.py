@@ -145,9 +145,8 @@ def _check_bounds(kind: Parameterization, scale: Scale | None, bounds: tuple[flo
     if bounds is None:
         return
     if kind not in _BOUNDABLE:
-        raise ValueError(
-            f"bounds must be None unless the parameterization is one of {', '.join(map(repr, _BOUNDABLE))}, got {kind!r}"
-        )
+        boundable = ", ".join(map(repr, _BOUNDABLE))
+        raise ValueError(f"bounds must be None unless the parameterization is one of {boundable}, got {kind!r}")
     if not isinstance(bounds, (tuple, list)) or len(bounds) != 2:
         raise TypeError(f"bounds must be two numbers (s0, s1), got {bounds!r}")
     low, high = bounds

@@ -390,6 +390,22 @@ def test_a_forgotten_step_is_said_to_those_who_switch_by_hand(monkeypatch):
     assert len(found) == 1
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_steps_before_the_optimizer_s_are_noticed(is_first):
+    model, guidance = build(), RegressiveGuidance(schedule=HardSwitch(6))
+    optimizer = torch.optim.SGD(model.transformer.parameters(), 0.01)
+    steps = (guidance.step, optimizer.step) if is_first else (optimizer.step, guidance.step)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for _ in range(25):
+            optimizer.zero_grad()
+            loss(model, guidance).backward()
+            for step in steps:
+                step()
+    said = [str(it.message) for it in found if "call it after optimizer.step()" in str(it.message)]
+    assert len(said) == is_first
+
+
 def test_nothing_is_said_when_steps_are_counted_or_do_not_matter(monkeypatch):
     monkeypatch.setattr("supervised_st.guidance._MANY_CALLS", 10)
     model = build()

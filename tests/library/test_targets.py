@@ -146,6 +146,18 @@ class TestFromBoxes:
         assert found.confidence.tolist() == [1, 0]
         assert found.confidence.dtype == torch.float32
 
+    @pytest.mark.parametrize(
+        ("box", "is_seen"),
+        [
+            *[([-3, 0, 4, 2], 1), ([-4, 0, 4, 2], 0), ([8, 0, 2, 2], 1), ([9, 0, 2, 2], 0), ([0, 0, 1, 1], 1)],
+            *[([0, -2, 3, 3], 1), ([0, -3, 3, 3], 0), ([0, 6, 3, 3], 1), ([0, 7, 3, 3], 0)],
+        ],
+    )
+    def test_boxes_that_show_nothing_of_the_image_are_missing(self, box, is_seen):
+        found = targets.from_boxes(torch.tensor([box]), (7, 9))
+        assert found.confidence.tolist() == [is_seen]
+        assert found.theta.isnan().any().item() != is_seen
+
     def test_warns_of_the_other_format_by_the_boxes_that_are_there(self):
         boxes = torch.tensor([[20.0, 10, 38, 28], *[[NAN] * 4] * 5])
         with pytest.warns(UserWarning, match=r"windows \(x0, y0, width, height\) reach out of the image") as told:

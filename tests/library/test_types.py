@@ -48,8 +48,10 @@ CASES = {
     "weight must be a number, got True": lambda: RegressiveGuidance(weight=True),
     "joint must be True or False, got 'yes'": lambda: RegressiveGuidance(joint="yes"),
     "free_pace must be a number, got 'x'": lambda: RegressiveGuidance(free_pace="x"),
-    "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Flatten; pass what a "
-    "what wraps it": lambda: RegressiveGuidance().objective(nn.Flatten(), FLOW[0], target=THETA, task=torch.sum),
+    "transformer must be a SupervisedSpatialTransformer, or have the same call and localize, got Flatten; pass the "
+    "layer itself, not what it returns or what wraps it": lambda: RegressiveGuidance().objective(
+        nn.Flatten(), FLOW[0], target=THETA, task=torch.sum
+    ),
     "features must be a whole number, got 192.5": lambda: look(features=192.5),
     "features must be a whole number, got True": lambda: look(features=True),
     "localization must be a module, got None": lambda: SupervisedSpatialTransformer(None, 4, features=1),
