@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_SECONDS_TO_ANSWER = 1.0  # of a worker, to send what it has found
+
 _is_training = False
 _has_sigterm = False
 _ended_by: int | None = None  # the signal that ends the run at once
@@ -59,6 +61,21 @@ def note_sigterm(*_: object) -> None:
     """Remember that SIGTERM has come; its handler in a process that does nothing but train."""
     global _has_sigterm
     _has_sigterm = True
+
+
+@contextmanager
+def working_for_another() -> Iterator[None]:
+    """Let a worker finish its step after SIGTERM, and end soon after. Without work, SIGTERM ends it at once.
+
+    It must not wait for more work: a worker that was killed may hold the lock of the queue from which it would come.
+    """
+    before = signal.signal(signal.SIGTERM, note_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if _has_sigterm:
+            threading.Timer(_SECONDS_TO_ANSWER, os._exit, [exit_code(signal.SIGTERM)]).start()
 
 
 def stoppable(work: Callable[[], object]) -> None:

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM end a run soon, with one line, and nothing keeps running."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -122,6 +123,23 @@ def test_a_killed_training_process_ends_the_run_with_one_sentence(tmp_path):
     assert seconds < SECONDS
     assert said.count("error: a process that trains was killed") == 1
     assert "Traceback" not in said
+
+
+def work(is_busy):
+    """Get SIGTERM, and then wait, as for a lock that nobody gives back."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with interrupts.working_for_another() if is_busy else contextlib.nullcontext():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupts.has_sigterm()
+    time.sleep(TIMEOUT)
+
+
+@pytest.mark.parametrize(("is_busy", "code"), [(True, 143), (False, -signal.SIGTERM)])
+def test_a_worker_does_not_wait_for_more_after_sigterm(is_busy, code):
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(is_busy,))
+    process.start()
+    process.join(SECONDS)
+    assert process.exitcode == code
 
 
 @pytest.mark.parametrize(("is_stopped", "problem", "raised"), [

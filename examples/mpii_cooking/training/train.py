@@ -383,7 +383,7 @@ def _start_worker(experiments: Path, noted: Path) -> None:
     _experiments, _shared = pickle.loads(experiments.read_bytes()), _noted(noted)
     torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
-    signal.signal(signal.SIGTERM, interrupts.note_sigterm)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while there is no work
     distributed.end_with_parent()
 
 
@@ -391,4 +391,5 @@ def _train_in_worker(index: int, run: Run, place: int) -> None:
     def note(epochs: float, seconds: float) -> None:
         _shared[place] = epochs, seconds
 
-    train(_experiments[index], run, note)
+    with interrupts.working_for_another():
+        train(_experiments[index], run, note)
