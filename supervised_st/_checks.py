@@ -85,7 +85,7 @@ def check_shape(name: str, tensor: Tensor, pattern: str, **known: int) -> dict[s
 
 
 def shape_hint(name: str, shape: tuple[int, ...], wanted: Sequence[str]) -> str:
-    """Return what to pass instead of a tensor of another shape, or nothing if that cannot be told.
+    """Return a hint: what to pass instead of a tensor of the wrong shape. It is empty if there is no simple answer.
 
     ``wanted`` has a word per axis: its size, or its name if it may have any.
     """
@@ -122,7 +122,7 @@ def _fits(shape: tuple[int, ...], axes: Sequence[str]) -> bool:
 
 
 def conversion_hint(name: str, value: object) -> str:
-    """Return how to make a tensor of ``value``, or nothing if that cannot be told."""
+    """Return a hint: how to make a tensor of ``value``. It is empty if there is no simple answer."""
     if fields := getattr(value, "_fields", None):
         return f"; pass one of its fields {', '.join(fields)}"
     if isinstance(value, (list, tuple)) and value and isinstance(value[0], Tensor):
