@@ -13,6 +13,9 @@ FLOAT32_SUM = 1e-5  # relative error of a float32 gradient that sums over many p
 RANDOM_TRANSFORMS = 5e-6
 """Absolute forward error in float32 over random affine transforms of unit noise (``benchmarks/accuracy.py``)."""
 
+GRAPHS = 2e-6
+"""Absolute forward error of graphs on images of range 1. Coordinates are in float32, as those of ``F.grid_sample``."""
+
 
 def rounding(dtype: torch.dtype, *, interpreted: bool = False) -> float:
     """Return the relative forward tolerance. Triton's interpreter truncates to bfloat16 instead of rounding."""

@@ -10,11 +10,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # Workers share the cores. Threads that wait for each other spin.
 
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # Triton reads it when kernels are defined, so before the package is imported.
 
 from tests.helpers.remembered import forget_calls
+
+# The same cases in each run: a change is judged by itself. ``benchmarks/reliability/random_cases.py`` tries a million.
+settings.register_profile("same cases", derandomize=True, deadline=None)
+settings.load_profile("same cases")
 
 FENCE = 64
 

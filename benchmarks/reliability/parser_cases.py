@@ -1,6 +1,5 @@
 """Files and bytes that were damaged at random: each is read as it was, or refused with a message that names it."""
 
-import logging
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -133,7 +132,6 @@ def _stored() -> bytes:
 
 @cache
 def _manifest() -> bytes:
-    logging.getLogger("examples.mpii_cooking.storage").setLevel(logging.ERROR)  # it names every damaged file
     unit = Workspace(_folder()).unit("sound", 1)
     unit.commit(**CONTENT)
     return (unit.folder / MANIFEST).read_bytes()

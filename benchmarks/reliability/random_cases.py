@@ -5,6 +5,7 @@
 A run that was stopped goes on with the same command.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -65,7 +66,6 @@ class Outcome(NamedTuple):
 
 def try_cases(chunk: Chunk, cases: int = CASES) -> Outcome:
     """Try the cases of a chunk."""
-    torch.set_num_threads(1)
     tried, failures = 0, []
     strategy, check, _ = PROPERTIES[chunk.name]
 
@@ -100,12 +100,18 @@ def _short() -> dict[str, list[Outcome]]:
 def _long() -> dict[str, list[Outcome]]:
     plan = [Chunk(name, number) for name, it in PROPERTIES.items() for number in range(it.chunks)]
     done = kept("random_cases", plan)
-    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as processes:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), _begin) as processes:
         left = done.missing(plan)
         for chunk, outcome in zip(left, processes.map(try_cases, left), strict=True):
             done.add({"case": chunk._asdict(), **outcome._asdict(), "failed": False})
     rows = done.results["rows"]
     return {name: [*_outcomes(rows, name)] for name in PROPERTIES}
+
+
+def _begin() -> None:
+    """Prepare a process that tries cases."""
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)  # There is one for every damaged file.
 
 
 def _outcomes(rows: list[dict[str, Any]], name: str) -> Iterator[Outcome]:

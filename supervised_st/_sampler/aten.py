@@ -103,8 +103,11 @@ def _sample_in_graph(
     if fill is not None:
         ones = values.new_ones(()).expand(values.shape[0], 1, *values.shape[2:])
         outside = 1 - torch.grid_sampler(ones, grid, *options)
-        is_rounding = outside.abs() <= 16 * torch.finfo(values.dtype).eps  # It must not see infinite fills.
-        sampled = sampled + torch.where(is_rounding, 0.0, outside * fill[:, None, None])
+        # Rounding must not show large fills where only the image counts, nor infinite ones at its outermost pixels.
+        rounding = torch.finfo(values.dtype).eps * 2 * (values.shape[2] + values.shape[3])
+        is_rounding = outside.abs() <= torch.where(fill.isfinite(), 0.0, rounding)[:, None, None]
+        is_inside = _is_inside(grid, values, sampling).unsqueeze(1) | is_rounding
+        sampled = sampled + torch.where(is_inside, 0.0, outside * fill[:, None, None])
     if theta.ndim == 4:
         sampled = sampled.unflatten(2, (-1, size[0]))
 
@@ -123,10 +126,26 @@ def _reflect_infinity(grid: Tensor, values: Tensor, align_corners: bool) -> Tens
     near = []
     for c, length in zip(grid.unbind(-1), (values.shape[3], values.shape[2]), strict=True):
         # One is measured in halves of the image's side, so every four of them return to the same place.
-        side, edge = (torch.sym_max(length - 1, 1), 0) if align_corners else (length, 1)
+        side, edge = (_steps(length), 0) if align_corners else (length, 1)
         low, high = ((edge + sign * 2 * LONGEST_SIDE) % (4 * side) / side - 1 for sign in (-1, 1))
         near.append(torch.where(c.abs() <= _FARTHEST, c, torch.where(c > 0, high, low)))
     return torch.stack(near, -1)
+
+
+def _steps(length: int) -> int:
+    """Return `max(length - 1, 1)`, for numbers of every tracer."""
+    return length - 1 + 1 // length
+
+
+def _is_inside(grid: Tensor, values: Tensor, sampling: Sampling) -> Tensor:
+    """Return where only pixels of the image count, to the rounding of coordinates; nearest ones need not ask."""
+    rounding = 4 * torch.finfo(grid.dtype).eps
+    margin = 1 if sampling.mode == "bicubic" else 0  # pixels at each edge that are read together with others beyond it
+    near = []
+    for c, length in zip(grid.unbind(-1), (values.shape[3], values.shape[2]), strict=True):
+        side = _steps(length) if sampling.align_corners else length
+        near.append(c.abs() <= (length - 1 - 2 * margin) / side + rounding)
+    return near[0] & near[1]
 
 
 def _sample_image(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from examples.mpii_cooking.data import flow
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.floats(-20, 20), st.floats(0.5, 20))
 def test_eight_bits_keep_a_displacement_to_one_step(displacement, bound):
     u, v = flow.quantize(np.full((1, 1, 2), displacement), bound).ravel().tolist()

@@ -28,7 +28,7 @@ def test_mcnemar_counts_only_the_clips_that_differ():
     assert significance.mcnemar(ours, ours) == 1.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(wins=st.integers(0, 300), losses=st.integers(0, 300))
 def test_mcnemar_is_the_binomial_test_of_wins_against_losses(wins, losses):
     ours = np.arange(wins + losses + 3) < wins
@@ -37,7 +37,7 @@ def test_mcnemar_is_the_binomial_test_of_wins_against_losses(wins, losses):
     assert significance.mcnemar(ours, theirs) == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**16), seeds=st.integers(1, 4))
 def test_mcnemar_of_several_seeds_flips_the_signs_of_a_clip_together(seed, seeds):
     better, worse = np.random.default_rng(seed).random((2, seeds, 9)) < np.array([0.7, 0.4])[:, None, None]
@@ -59,7 +59,7 @@ def naive_map(scores, truth, chosen):
     return np.mean([average_precision_score(truth[chosen] == k, scores[chosen, k]) for k in present])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**16), clips=st.integers(2, 25), classes=st.integers(1, 5), ties=st.booleans())
 def test_bootstrap_is_resampling_with_scikit_learn_s_average_precision(seed, clips, classes, ties):
     rng = np.random.default_rng(seed)

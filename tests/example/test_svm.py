@@ -61,7 +61,7 @@ def brute_force_average_precision(truth, score):
     return np.mean([truth[score >= score[i]].mean() for i in np.flatnonzero(truth)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data(), clips=st.integers(1, 30), classes=st.integers(1, 5))
 def test_average_precision_is_the_mean_precision_at_each_positive_ties_included(data, clips, classes):
     row = st.lists(st.integers(0, 4), min_size=classes, max_size=classes)

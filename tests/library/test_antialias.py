@@ -121,7 +121,7 @@ def test_antialias_takes_the_mean_of_blocks(factor):
     assert_close("blocks", got, want, EXACT)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(window=st.tuples(*[st.integers(0, 9)] * 2, *[st.integers(5, 30)] * 2), share=st.floats(0, 1))
 def test_antialias_of_a_window_is_opencvs_area_interpolation(window, share):
     image = torch.randn(1, 1, 40, 40, dtype=torch.float64)

@@ -48,7 +48,7 @@ def theta_of(matrix, shift=(0.0, 0.0)):
 
 
 @CONVENTIONS
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_window_at_its_own_size_is_the_crop(align_corners, data):
     height, width = (data.draw(st.integers(1, 40), label=name) for name in ("height", "width"))
@@ -89,7 +89,7 @@ def test_mixing_the_conventions_drifts_by_a_fraction_of_a_pixel():
 
 @pytest.mark.filterwarnings("ignore:windows .* reach out of the image")
 @CONVENTIONS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     window=st.tuples(st.integers(-50, 900), st.integers(-50, 900), st.integers(1, 900), st.integers(1, 900)),
     size=st.tuples(st.integers(2, 1300), st.integers(2, 1700)),
@@ -188,7 +188,7 @@ def test_corners_are_where_theta_sends_the_square():
     assert upright.tolist() == [[-1, -1], [0, -1], [0, -0.5], [-1, -0.5]]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(windows=st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 12)] * 2), min_size=2, max_size=2))
 def test_iou_counts_pixels(windows):
     masks = torch.zeros(2, 24, 24, dtype=torch.bool)
@@ -212,7 +212,7 @@ def test_iou_of_windows_whose_areas_float64_cannot_hold(side):
     assert window_iou(window, torch.eye(2, 3)).item() == pytest.approx(0, abs=1e-300)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     angle=st.floats(-3.1, 3.1),
     sides=st.tuples(st.floats(0.05, 2), st.floats(0.05, 2)),
@@ -275,7 +275,7 @@ def test_degenerate_regions_have_defined_measures():
     assert measured.minification.tolist() == [0, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(entries=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=6, max_size=6))
 def test_no_measure_of_a_finite_theta_is_nan(entries):
     theta = torch.tensor(entries, dtype=torch.float64).view(2, 3)

@@ -80,7 +80,7 @@ def test_a_matrix_does_what_kornia_does_with_it():
 
 
 @CONVENTIONS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     theta=thetas(), image_size=SIZES, size=SIZES, direction=st.sampled_from(["image_to_glimpse", "glimpse_to_image"])
 )
@@ -91,7 +91,7 @@ def test_matrices_and_thetas_are_inverse(align_corners, theta, image_size, size,
 
 
 @CONVENTIONS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(theta=thetas())
 def test_the_matrix_is_where_the_sampler_reads(align_corners, theta):
     """The image shows its own coordinates."""
@@ -104,7 +104,7 @@ def test_the_matrix_is_where_the_sampler_reads(align_corners, theta):
 
 
 @CONVENTIONS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(theta=thetas(), image_size=SIZES, size=SIZES)
 def test_points_come_back(align_corners, theta, image_size, size):
     points = grid(*size)
@@ -112,7 +112,7 @@ def test_points_come_back(align_corners, theta, image_size, size):
     close(points_in_glimpse(moved, theta, image_size, size, align_corners=align_corners), points[None], atol=1e-7)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(theta=thetas(), other=thetas())
 def test_transforms_are_a_group(theta, other):
     identity = torch.eye(2, 3, dtype=torch.float64)[None]
@@ -135,7 +135,7 @@ def test_a_region_without_area_has_no_inverse():
 
 
 @pytest.mark.parametrize("to", [False, True])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(theta=thetas(), image_size=SIZES, size=SIZES)
 def test_changing_the_convention_changes_no_pixel(to, theta, image_size, size):
     changed = change_align_corners(theta, image_size, size, to=to)
@@ -187,7 +187,7 @@ def test_flow_is_the_motion_of_points_seen_in_the_glimpse(align_corners):
 
 
 @CONVENTIONS
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     angle=st.floats(-3.1, 3.1),
     scale=st.tuples(st.floats(0.1, 5), st.floats(0.1, 5)),

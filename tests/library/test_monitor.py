@@ -97,7 +97,7 @@ def test_corners_count_even_if_the_center_stays():
 
 
 @pytest.mark.filterwarnings("ignore:After 1 optimizer steps:UserWarning")
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 7))
 def test_measures_of_any_windows(seed, count):
     """Against torch's singular values and a dense lattice, on a square image, where theta's steps are the pixels'."""
@@ -122,7 +122,7 @@ def test_measures_of_any_windows(seed, count):
     assert record.outside == pytest.approx(outside.mean().item(), abs=0.05)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.integers(1, 12), data=st.data())
 def test_a_quarter_of_lost_windows_warns_exactly_once(count, data):
     lost = data.draw(st.integers(0, count))
@@ -235,7 +235,7 @@ def test_localizing_the_probes_keeps_no_graph():
     assert modes == [False, False]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(flags=st.lists(st.booleans(), min_size=9, max_size=9))
 def test_each_submodule_gets_its_own_mode_back(flags):
     look = training_model()

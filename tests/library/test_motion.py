@@ -87,7 +87,7 @@ class TestMotionMap:
 
 
 class TestWindowScores:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(st.data())
     def test_equal_brute_force_exactly(self, data):
         height, width = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7))
@@ -97,7 +97,7 @@ class TestWindowScores:
         scores = window_scores(torch.tensor([motion], dtype=torch.float64), size)
         assert scores[0].tolist() == [[float(score) for score in row] for row in brute_force_scores(motion, *size)]
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(seed=st.integers(0, 2**16), exponent=st.integers(-300, 250))
     def test_fractions_are_summed_to_the_last_digits(self, seed, exponent):
         motion = torch.rand(1, 6, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2.0**exponent
@@ -166,7 +166,7 @@ class TestWindowProfile:
 
 
 class TestMotionWindowTarget:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_finds_what_brute_force_finds_in_every_crop(self, data):
         """Few different values, so that ties are common."""
@@ -187,7 +187,7 @@ class TestMotionWindowTarget:
         assert torch.equal(found.theta, window_to_theta(found.window, (crop_height, crop_width)))
 
     @pytest.mark.parametrize("fallback", ["center", "invalid"])
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(seed=st.integers(0, 2**16), values=st.sampled_from([0, 1, 3]), crop_width=st.integers(4, 11))
     def test_a_profile_gives_exactly_the_direct_answer(self, fallback, seed, values, crop_width):
         target = MotionWindowTarget((3, 4), fallback=fallback)

@@ -5,12 +5,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks.tolerances import GRAPHS
 from supervised_st import affine_sample
 from supervised_st._sampler.tensors import is_exporting_to_onnx
 from supervised_st.sampling import _fastest_backend
 
 NAN, INF = float("nan"), float("inf")
-PIXEL = 255 * 2e-6  # coordinates are those of ``F.grid_sample``, in float32
+PIXEL = 255 * GRAPHS
 DIMENSIONS = "batch", "height", "width"
 
 pytestmark = pytest.mark.skipif(torch.__version__ < "2.7", reason="torch 2.6 exports no dynamic sizes to ONNX")

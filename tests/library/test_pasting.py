@@ -14,7 +14,7 @@ def noise(*shape, seed=0):
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_window_is_replaced_and_nothing_else(align_corners, data):
     height, width = data.draw(st.integers(2, 20)), data.draw(st.integers(2, 20))

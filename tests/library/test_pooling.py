@@ -48,7 +48,7 @@ def definition(kind, clip, gamma=0.7):
 
 class TestMatrices:
     @pytest.mark.parametrize("kind", KINDS)
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(seed=st.integers(0, 2**16), frames=st.integers(2, 9), channels=st.integers(2, 6))
     def test_are_what_the_kind_says(self, kind, seed, frames, channels):
         clips = random_clips(2, frames, channels, seed)
@@ -240,7 +240,7 @@ class TestDescriptors:
 
 class TestAccumulation:
     @pytest.mark.parametrize(("kind", "map"), MAPS)
-    @settings(max_examples=8, deadline=None)
+    @settings(max_examples=8)
     @given(seed=st.integers(0, 2**16), cuts=st.lists(st.integers(1, 39), max_size=6, unique=True))
     def test_equals_the_batch_for_every_split(self, kind, map, seed, cuts):
         """40 frames of 6 channels far from zero, in pieces of any length; after most pieces, they are reduced."""

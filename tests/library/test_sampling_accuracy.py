@@ -73,7 +73,7 @@ def test_float32_gradients_agree_with_float64(backend, mode):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
     options = data.draw(drawn(backend))
@@ -90,7 +90,7 @@ def test_sampling_is_linear_and_its_gradient_the_adjoint(backend, data, seed):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data(), seed=st.integers(0, 2**16), level=st.floats(-4, 4))
 def test_a_constant_image_stays_constant(backend, data, seed, level):
     """The weights of an output pixel sum to one; with zero padding the padding counts, too."""
@@ -103,7 +103,7 @@ def test_a_constant_image_stays_constant(backend, data, seed, level):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data(), seed=st.integers(0, 2**16))
 def test_sampling_a_crop_is_sampling_the_image(backend, data, seed):
     """A crop gives the same values as the whole image where all output pixels are three pixels in bounds of it."""

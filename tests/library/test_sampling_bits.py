@@ -62,7 +62,7 @@ def test_shifts_return_the_bits_in_every_mode(backend, mode, align_corners):
 
 
 @pytest.mark.parametrize("align_corners", CONVENTIONS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_whole_pixel_crops_return_the_bits(align_corners, data):
     height, width = (data.draw(st.integers(2, 900), label=axis) for axis in ("height", "width"))
@@ -95,7 +95,7 @@ def test_quarter_turns_are_rot90(backend, side, turns, align_corners):
 
 
 @pytest.mark.parametrize("backend", EXACT_BACKENDS)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data(), shifts=st.lists(st.integers(-3, 3), min_size=4, max_size=4))
 def test_whole_shifts_compose_to_the_bits(backend, data, shifts):
     """Border padding is left out: it repeats the edge at the first shift."""

@@ -13,7 +13,7 @@ CPU_BACKENDS = BACKENDS[:2]
 
 
 @pytest.mark.parametrize("backend", CPU_BACKENDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     dtype=st.sampled_from(LABEL_DTYPES),
     padding=st.sampled_from(["zeros", "border", "reflection", "fill"]),

@@ -30,7 +30,7 @@ def best_by_brute_force(score_map, height, width):
 
 
 class TestFromMap:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.data())
     def test_finds_what_brute_force_finds(self, data):
         """Few different values, so that ties and plateaus are common."""
