@@ -88,9 +88,18 @@ def windows(
     for (name, regions), color in zip(theta.items(), cycle(colors), strict=False):
         named += outline(axes, regions, image_size, color=color, label=name, align_corners=align_corners)[:1]
     if legend:
-        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
-        axes.legend(handles=named, ncols=max(len(named), 1), frameon=False, **above)
+        _add_legend_above(axes, named)
     return axes
+
+
+def _add_legend_above(axes: "Axes", handles: "list[Polygon]") -> None:
+    """Add a legend above the axes, in as many columns as fit."""
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    look: dict[str, Any] = {"frameon": False, "fontsize": "small", "handlelength": 1.2, "columnspacing": 1.2}
+    for columns in range(max(len(handles), 1), 0, -1):
+        legend = axes.legend(handles=handles, ncols=columns, **place, **look)
+        if legend.get_window_extent().width <= axes.get_window_extent().width:
+            return
 
 
 def outline(

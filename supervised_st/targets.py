@@ -14,6 +14,7 @@ Raises:
         devices than the CPU, and in traced graphs, are not checked, except those of score maps.
 """
 
+import warnings
 from typing import NamedTuple
 
 import torch
@@ -81,7 +82,7 @@ def from_points(
 
     Args:
         points: ``[... 2]``, integer or floating point, ``(x, y)`` in pixels. Those outside the image or with a NaN are
-            missing.
+            missing. If all look like fractions of the image's sides, there is a warning.
         image_size: of the image in which the points are.
         size: of the windows, at most the image's.
         confidence: ``[...]``, not negative; where it is 0 or False, the point is missing. None: 1.
@@ -96,7 +97,10 @@ def from_points(
     weights = _weights(
         "points", points, confidence, (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     )
-    x, y = widen(points).unbind(-1)
+    wide = widen(points)
+    if _has_numbers(points):
+        _warn_of_fractions(wide[weights > 0])
+    x, y = wide.unbind(-1)
     left, top = x - (window_width - 1) / 2, y - (window_height - 1) / 2
     windows = torch.stack([left, top, torch.full_like(x, window_width), torch.full_like(x, window_height)], -1)
     return _target(theta_of_windows(windows, (height, width), align_corners=align_corners), weights, points.dtype)
@@ -158,6 +162,16 @@ def _weights(name: str, given: Tensor, confidence: Tensor | None, is_present: Te
 def _target(theta: Tensor, weights: Tensor, dtype: torch.dtype) -> Target:
     theta = torch.where((weights > 0)[..., None, None], theta, torch.nan)
     return Target(theta if dtype == torch.float64 else theta.float(), weights)
+
+
+def _warn_of_fractions(points: Tensor) -> None:
+    """Warn of points that are all in [0, 1], and not all on whole pixels."""
+    if ((points >= 0) & (points <= 1)).all() and ((points > 0) & (points < 1)).any():
+        warnings.warn(
+            "points are in pixels, but these lie within one pixel of the image's corner; if they are fractions of its "
+            "sides, multiply x by the image's width, and y by its height, and subtract 0.5",
+            stacklevel=3,
+        )
 
 
 def _has_numbers(tensor: Tensor) -> bool:

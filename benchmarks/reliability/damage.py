@@ -80,7 +80,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
         shutil.copytree(output, intact)
         while waiting:
             damaged = {}
-            for path in _chosen(intact, generator)[: len(waiting)]:
+            for path in choose_files(intact, generator)[: len(waiting)]:
                 content = bytearray((intact / path).read_bytes())
                 damage = waiting.pop()
                 damage.apply(content, generator)
@@ -92,7 +92,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
             starts += 1
             for path, (damage, found) in damaged.items():
                 kinds.add(_kind(path))
-                if problem := _not_found(path, found, output, intact, run.said):
+                if problem := not_found(path, found, output, intact, run.said):
                     missed[damage].append(f"{path}: {problem}")
                     shutil.copy2(intact / path, output / path)
             print(f"{starts} starts, {len(waiting)} tries left, {sum(map(len, missed.values()))} missed", flush=True)
@@ -107,7 +107,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
     )
 
 
-def _chosen(folder: Path, generator: random.Random) -> list[Path]:
+def choose_files(folder: Path, generator: random.Random) -> list[Path]:
     """Return the files to damage: none or one of a unit, since what is found first there ends the search."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
     spares = {*folder.rglob(SPARE)}
@@ -127,7 +127,7 @@ def _kind(path: Path) -> str:
     return re.sub(r"\d+", "", "/".join((*path.parent.parts[:2], path.name)))
 
 
-def _not_found(path: Path, damaged: bytes, output: Path, intact: Path, said: str) -> str:
+def not_found(path: Path, damaged: bytes, output: Path, intact: Path, said: str) -> str:
     """Return what shows that a damaged file was not found; "" if it was."""
     now = (output / path).read_bytes() if (output / path).exists() else b""
     if now == damaged or (path.suffix not in TIMED and now != (intact / path).read_bytes()):

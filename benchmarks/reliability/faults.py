@@ -65,7 +65,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
         for writer in writers(Path(name)):
             trial = _Trial(writer, Path(name, writer.name))
             renamed += sum(line.startswith("r ") for line in trial.operations)
-            unsynced += [f"{writer.name}: {problem}" for problem in _not_synced(trial.operations)]
+            unsynced += [f"{writer.name}: {problem}" for problem in not_synced(trial.operations)]
             for fault in FAULTS:
                 places = range(1, 1 + sum(line[0] in fault.letters for line in trial.operations))
                 for place in places[:: SHORT_EVERY if short else 1]:
@@ -169,7 +169,7 @@ def _report(work: Callable[[], list[str]], to: Connection) -> None:
     to.send(ended)
 
 
-def _not_synced(operations: list[str]) -> Iterator[str]:
+def not_synced(operations: list[str]) -> Iterator[str]:
     """Yield the renames whose file was not synced after its last write, or whose folder was not synced afterwards."""
     lines = [(line[0], line[2:]) for line in operations]
     for place, (letter, target) in enumerate(lines):

@@ -34,7 +34,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
             if failed == wanted:
                 break
             output = Path(name, f"run-{number}")
-            ends = _with_faults(output, library, wanted - failed, generator, short=short)
+            ends = start_with_faults(output, library, wanted - failed, generator, short=short)
             failed += len(ends)
             said += [f"{fault}: {problem}" for fault, problem in ends if problem]
             last = runs.start(output, short=short)
@@ -50,7 +50,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
     )  # fmt: skip
 
 
-def _with_faults(
+def start_with_faults(
     output: Path, library: Path, most: int, generator: random.Random, *, short: bool
 ) -> list[tuple[str, str]]:
     """Start a run until it ends well. Return the fault of each start before, and what was wrong with its end."""

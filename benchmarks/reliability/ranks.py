@@ -65,7 +65,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
         expected, seconds = runs.undisturbed(Path(name, "undisturbed"), short=short)
         while hits:
             output = Path(name, f"run-{len(ends)}")
-            problem = _hit_until_it_ends(output, hits, ended, LATEST * seconds, generator, short=short)
+            problem = hit_until_it_ends(output, hits, ended, LATEST * seconds, generator, short=short)
             ends.append(problem or ", ".join(runs.differing(runs.outcome(output), expected)))
     for number in CODES:
         chosen = [each for each in ended if each.hit.number is number]
@@ -94,7 +94,7 @@ def _all_hits(generator: random.Random) -> list[Hit]:
     return hits
 
 
-def _hit_until_it_ends(
+def hit_until_it_ends(
     output: Path, hits: list[Hit], ended: list[Ended], latest: float, generator: random.Random, *, short: bool
 ) -> str:
     """Start the run until it ends, and hit it on the way. Return what is wrong with its end; "" for nothing."""

@@ -33,7 +33,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
         expected, seconds = runs.undisturbed(Path(name, "undisturbed"), short=short)
         for number in range(1, 1 + pairs):
             output = Path(name, f"run-{len(ends)}")
-            winner, problem = _pair(output, generator, short=short)
+            winner, problem = start_pair(output, generator, short=short)
             refused += not problem
             failures += [f"pair {number}: {problem}"] if problem else []
             of_this_run += 1
@@ -54,7 +54,7 @@ def measure(short: bool) -> Iterator[figures.Figure]:
     )  # fmt: skip
 
 
-def _pair(output: Path, generator: random.Random, *, short: bool) -> tuple[runs.Started, str]:
+def start_pair(output: Path, generator: random.Random, *, short: bool) -> tuple[runs.Started, str]:
     """Start two runs. Return the one that goes on, and what went wrong."""
     both = [runs.start(output, short=short, log="first.log")]
     time.sleep(generator.uniform(0, LATEST_START))

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -64,11 +65,10 @@ def make(
 
     What an earlier start left in the folders ``written`` does not count again.
     """
-    excerpt = _excerpt(dataset, preset, folder, device)
     total = sum(frames.count(path, dataset.framing) for path in dataset.videos.values())
     scale = total / EXCERPT_FRAMES
-    costs = [Cost("prepare", f"{total} frames", scale * excerpt.seconds, scale * excerpt.bytes)]
-    with autocast(preset, device):
+    with _excerpt(dataset, preset, folder, device) as excerpt, autocast(preset, device):
+        costs = [Cost("prepare", f"{total} frames", scale * excerpt.seconds, scale * excerpt.bytes)]
         costs.append(_training_cost(dataset, preset, weights, excerpt.samples, device))
         costs.append(_feature_cost(dataset, preset, excerpt.samples, device))
     costs.append(Cost("total", "", sum(cost.seconds for cost in costs), sum(cost.bytes for cost in costs)))
@@ -88,13 +88,14 @@ def check_disk(
     returns: preparation lists them all, and what is wrong with each.
     """
     try:
-        excerpt = _excerpt(dataset, preset, folder, device)
+        with _excerpt(dataset, preset, folder, device) as excerpt:
+            bytes_of_a_frame = excerpt.bytes / EXCERPT_FRAMES
     except DataError:
         return
     ends: Counter[str] = Counter()
     for clip in (*dataset.train, *dataset.test):
         ends[clip.video] = max(ends[clip.video], clip.stop)
-    prepared = ends.total() / EXCERPT_FRAMES * excerpt.bytes
+    prepared = ends.total() * bytes_of_a_frame
     needed = prepared + _training_bytes(dataset, preset) + _feature_bytes(dataset, preset)
     _check_room(times * needed, folder, written)
 
@@ -110,27 +111,30 @@ def _check_room(needed: float, folder: Path, written: Iterable[Path]) -> None:
 
 def training_seconds(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> float:
     """Measure a few steps, and return what training all runs takes, one after another. One process does it."""
-    samples = _excerpt(dataset, preset, folder, device).samples
-    with autocast(preset, device):
-        return _training_cost(dataset, preset, NO_WEIGHTS, samples, device).seconds
+    with _excerpt(dataset, preset, folder, device) as excerpt, autocast(preset, device):
+        return _training_cost(dataset, preset, NO_WEIGHTS, excerpt.samples, device).seconds
 
 
-def _excerpt(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> Excerpt:
-    """Cut a short clip, and prepare it."""
+@contextmanager
+def _excerpt(dataset: Dataset, preset: Preset, folder: Path, device: torch.device) -> Iterator[Excerpt]:
+    """Cut a short clip, and prepare it. Its files are removed in the end: no other start reads them."""
     scratch = folder / ".plan"  # hidden, so that it is no class of videos if the output goes into the data folder
-    path = scratch / "excerpt.avi"
-    clip = _write_excerpt(dataset, path)
-    started = time.monotonic()
-    unit = video_unit(EXCERPT, sources.content(path), preset.data, Workspace(scratch))
-    prepare_video(path, preset.data, unit)
-    seconds = time.monotonic() - started
-    caches = {EXCERPT: VideoCache(unit, preset.data, video.FrameMemory(MEMORY))}
+    try:
+        path = scratch / "excerpt.avi"
+        clip = _write_excerpt(dataset, path)
+        started = time.monotonic()
+        unit = video_unit(EXCERPT, sources.content(path), preset.data, Workspace(scratch))
+        prepare_video(path, preset.data, unit)
+        seconds = time.monotonic() - started
+        caches = {EXCERPT: VideoCache(unit, preset.data, video.FrameMemory(MEMORY))}
 
-    def samples(run: Run, count: int) -> Sample:
-        loaded = ClipSamples((clip,) * count, caches, run.level, run.modality, preset, seed=0, augment=True)
-        return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
+        def samples(run: Run, count: int) -> Sample:
+            loaded = ClipSamples((clip,) * count, caches, run.level, run.modality, preset, seed=0, augment=True)
+            return Sample(*(field.to(device) for field in loaded.__getitems__(range(count))))
 
-    return Excerpt(samples, seconds, _size(unit.folder))
+        yield Excerpt(samples, seconds, _size(unit.folder))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_excerpt(dataset: Dataset, path: Path) -> Clip:

@@ -62,16 +62,16 @@ def test_a_run_that_was_started_twice_killed_out_of_disk_and_lost_a_rank_ends_as
     """The short forms of the other scripts, one after the other, on one run."""
     finished, seconds = undisturbed
     output, generator = tmp_path / "run", random.Random(1)
-    winner, problem = two_starts._pair(output, generator, short=True)
+    winner, problem = two_starts.start_pair(output, generator, short=True)
     assert not problem
     winner.wait_for_work()
     assert not winner.ended_within(generator.uniform(0, kills.LATEST * seconds))
     assert winner.kill(workers=True), "a worker outlived its killed parent"
-    failed = faulty_runs._with_faults(output, faults.built(tmp_path), 1, generator, short=True)
+    failed = faulty_runs.start_with_faults(output, faults.built(tmp_path), 1, generator, short=True)
     assert [problem for _, problem in failed] == [""]
     ended = []
     hits = [ranks.Hit(signal.SIGKILL, 1, 2)]
-    assert not ranks._hit_until_it_ends(output, hits, ended, ranks.LATEST * seconds, generator, short=True)
+    assert not ranks.hit_until_it_ends(output, hits, ended, ranks.LATEST * seconds, generator, short=True)
     assert [hit.problem for hit in ended] == [""]
     assert runs.differing(runs.outcome(output), runs.outcome(finished)) == []
 
@@ -124,7 +124,7 @@ def test_a_file_that_stays_damaged_was_not_found(tmp_path):
 
     def found(content, said=named):
         (output / "a.npy").write_bytes(content)
-        return damage._not_found(intact.relative_to(intact) / "a.npy", b"bad", output, intact, said)
+        return damage.not_found(intact.relative_to(intact) / "a.npy", b"bad", output, intact, said)
 
     assert found(b"good") == ""
     assert found(b"good", said="") == "was not named"
@@ -140,7 +140,7 @@ def test_only_files_that_are_read_are_damaged_and_one_of_a_unit(tmp_path):
     (unit / "manifest.json").write_text('{"files": {"epoch-2": ""}}')
     (unit / damage.SPARE).write_text('{"files": {"epoch-1": ""}}')
     (tmp_path / "empty").touch()
-    chosen = [damage._chosen(tmp_path, random.Random(seed)) for seed in range(100)]
+    chosen = [damage.choose_files(tmp_path, random.Random(seed)) for seed in range(100)]
     relative = {str(path) for paths in chosen for path in paths}
     assert relative == {"a", "unit/epoch-2", "unit/manifest.json"}
     assert max(map(len, chosen)) == 2
@@ -153,7 +153,7 @@ def test_only_files_that_are_read_are_damaged_and_one_of_a_unit(tmp_path):
     (["w /o/.a", "s /o/.a", "s /o", "f /o/.a", "r /o/a"], "the folder of a is not synced"),
 ])  # fmt: skip
 def test_a_rename_needs_a_sync_before_and_after(operations, problem):
-    assert [*faults._not_synced(operations)] == [problem] * (problem is not None)
+    assert [*faults.not_synced(operations)] == [problem] * (problem is not None)
 
 
 def test_outcomes_differ_by_what_follows_from_the_data():

@@ -21,14 +21,14 @@ from tests.helpers.made_up_samples import changed
 from tests.helpers.small_videos import PRESET, moving_patch, write, write_images
 
 
-def test_a_plan_leaves_no_class_in_the_data_folder(tmp_path):
+def test_a_plan_makes_no_class_in_the_data_folder(tmp_path):
     for name in ("left", "right"):
         for number in (1, 2):
             write(tmp_path / name / f"{number}.avi", moving_patch(12, number))
     dataset = open_dataset(tmp_path)
-    plan.make(dataset, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [])
-    assert list(tmp_path.rglob("excerpt.avi"))
-    assert open_dataset(tmp_path) == dataset
+    with plan._excerpt(dataset, PRESET, tmp_path, torch.device("cpu")):
+        assert list(tmp_path.rglob("excerpt.avi"))
+        assert open_dataset(tmp_path) == dataset
 
 
 def test_a_plan_needs_disk_for_what_is_not_written_yet(dataset, tmp_path, monkeypatch):
@@ -53,6 +53,7 @@ def test_every_run_needs_disk_for_what_it_will_write(dataset, tmp_path, monkeypa
     plan.make(*arguments, NO_WEIGHTS, [])
     plan.check_disk(*arguments, [])
     plan.check_disk(*arguments, [], times=3)
+    assert [*tmp_path.iterdir()] == []
     assert asked[1] == pytest.approx(asked[0], rel=0.01)
     assert asked[2] == 3 * asked[1]
 
@@ -65,7 +66,8 @@ def test_a_plan_is_measured_on_a_clip_that_can_be_read(tmp_path):
         for number in (2, 3):
             write_images(tmp_path / name / str(number), moving_patch(3, number), "{}.png")
     dataset = open_dataset(tmp_path)
-    assert plan._excerpt(dataset, PRESET, tmp_path, torch.device("cpu")).bytes > 0
+    with plan._excerpt(dataset, PRESET, tmp_path, torch.device("cpu")) as excerpt:
+        assert excerpt.bytes > 0
     broken = replace(dataset, train=[clip for clip in dataset.train if clip.video.endswith("/1")])
     with pytest.raises(DataError, match=r"/1/2\.png cannot be read as an image"):
         plan.make(broken, PRESET, tmp_path, torch.device("cpu"), NO_WEIGHTS, [])

@@ -15,28 +15,15 @@ from torch import nn
 from supervised_st.geometry import corners, window_to_theta
 from supervised_st.monitor import DistortionMonitor
 from supervised_st.transformer import SupervisedSpatialTransformer
+from tests.helpers.told import told_layer
 
 IMAGE = (40, 60)
 INSIDE = [10, 10, 30, 20]  # x0, y0, width, height
 OUTSIDE = [100, 0, 30, 20]
 
 
-class Told(nn.Module):
-    """Returns the theta it is told for each image."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = theta
-
-    def forward(self, image):
-        return self.theta.flatten(1)
-
-
 def monitor_of(theta, *, image=IMAGE, size=(20, 30), every=1, **options):
-    look = SupervisedSpatialTransformer(Told(theta.float()), size, features=6, **options)
-    with torch.no_grad():
-        look.head.weight.copy_(torch.eye(6))
-        look.head.bias.zero_()
+    look = told_layer(theta, size, **options)
     return DistortionMonitor(look, torch.zeros(len(theta), 1, *image), every=every)
 
 

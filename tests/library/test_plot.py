@@ -16,6 +16,7 @@ from torch import nn
 from supervised_st import Glimpse, SupervisedSpatialTransformer, plot
 from supervised_st.geometry import Components, points_in_image, theta_from_components, window_to_theta
 from supervised_st.monitor import DistortionMonitor
+from tests.helpers.told import told_layer
 
 SIZE = HEIGHT, WIDTH = 30, 40
 IMAGE = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(0))
@@ -83,6 +84,14 @@ class TestWindows:
         assert [to_hex(patch.get_edgecolor()).upper() for patch in axes.patches] == [
             plot.COLORS[0], plot.COLORS[1], plot.COLORS[1],
         ]  # fmt: skip
+
+    def test_a_legend_has_as_many_columns_as_fit(self):
+        names = {"target": MOMENTS[0], "guided": MOMENTS[1], "set free": MOMENTS[2]}
+        for width, columns in ((6, 3), (2.6, 2), (1, 1)):
+            axes = Figure(figsize=(width, 2)).subplots()
+            legend = plot.windows(IMAGE, names, axes=axes).get_legend()
+            assert legend._ncols == columns
+            assert columns == 1 or legend.get_window_extent().width <= axes.get_window_extent().width
 
     def test_a_legend_may_be_left_to_the_figure(self):
         axes = plot.windows(IMAGE, {"target": MOMENTS[0], "guided": MOMENTS[1]}, legend=False)
@@ -176,23 +185,9 @@ class TestGlimpses:
             plot.glimpses(images, Glimpse(*glimpse))
 
 
-class Told(nn.Module):
-    """Returns the theta it is told, one row for each image."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = theta
-
-    def forward(self, image):
-        return self.theta.flatten(1)
-
-
 def monitor_of(*moments, every=5):
     """A monitor with a record of each of some thetas, ``[image 2 3]``."""
-    look = SupervisedSpatialTransformer(Told(moments[0].float()), (4, 6), features=6)
-    with torch.no_grad():
-        look.head.weight.copy_(torch.eye(6))
-        look.head.bias.zero_()
+    look = told_layer(moments[0], (4, 6))
     monitor = DistortionMonitor(look, torch.zeros(len(moments[0]), 3, *SIZE), every=every)
     monitor._warned = True  # of lost windows, which are wanted here
     for theta in moments[1:]:

@@ -209,6 +209,14 @@ class TestFromPoints:
         assert found.confidence.tolist() == [1, 2, 0, 0, 0, 0, 0, 0, 0]
         assert found.theta.isnan().all(-1).all(-1).tolist() == [False, False, *[True] * 7]
 
+    def test_fractions_of_the_sides_are_noticed(self):
+        missing = torch.tensor([NAN, NAN])
+        with pytest.warns(UserWarning, match=r"points are in pixels, but these lie within one pixel .* subtract 0\.5"):
+            targets.from_points(torch.stack([torch.tensor([0.3, 1.0]), missing]), SIZE, 5)
+        with warnings.catch_warnings(action="error"):
+            for points in ([[0.0, 1.0]], [[0.3, 0.5], [7.0, 0.5]], []):
+                targets.from_points(torch.tensor(points).reshape(-1, 2), SIZE, 5)
+
     @pytest.mark.parametrize(
         ("points", "size", "error", "match"),
         [

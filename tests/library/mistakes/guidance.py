@@ -3,22 +3,10 @@
 import torch
 from torch import nn
 
-from supervised_st import (
-    HardSwitch,
-    LinearAnneal,
-    MotionWindowTarget,
-    Plateau,
-    RegressiveGuidance,
-    SupervisedSpatialTransformer,
-)
+from supervised_st import HardSwitch, LinearAnneal, MotionWindowTarget, Plateau, RegressiveGuidance
+from tests.library.mistakes.layer import IMAGE, THETA, look
 
-IMAGE, THETA = torch.zeros(2, 3, 8, 10), torch.eye(2, 3).repeat(2, 1, 1)
 FLOW = torch.zeros(2, 1, 2, 8, 10)
-
-
-def look(**options):
-    localization = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    return SupervisedSpatialTransformer(localization, 4, **({"features": 12} | options))
 
 
 def objective(target=THETA, *, transformer=None, task=lambda glimpse: glimpse.image.mean(), joint=False):
