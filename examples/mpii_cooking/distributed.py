@@ -4,6 +4,7 @@ Every rank computes its part of a stage's items, or of a step's sub-batches, and
 take the same decisions from the same numbers. When one rank fails or is killed, all of them stop.
 """
 
+import multiprocessing
 import os
 import threading
 import time
@@ -158,7 +159,8 @@ def _lost(error: RuntimeError) -> OtherRankFailed:
 
 def end_with_parent() -> None:
     """End this process when its parent was killed: it must not write into what the next start reads."""
-    parent = os.getppid()
+    starter = multiprocessing.parent_process()  # It may have been killed before this is called.
+    parent = os.getppid() if starter is None else starter.pid
 
     def watch() -> None:
         while os.getppid() == parent:

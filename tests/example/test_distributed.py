@@ -22,6 +22,7 @@ from examples.mpii_cooking.variants import Modality, Phase, Variant
 from examples.mpii_cooking.workspace import Workspace
 from tests.example.test_train import EpochWithSigterm, without_time
 from tests.helpers.made_up_samples import CLASSES, DETAIL, GENERAL, PRESET, Epoch, changed, made_up
+from tests.helpers.programs import run_python
 
 RUNS = (
     Run(Phase.GUIDANCE, Modality.SPATIAL, DETAIL, "vgg-m", Variant.SSTN),
@@ -29,6 +30,10 @@ RUNS = (
 )
 PARTS = {7: "1 for 2 ranks", 4: "2 for 2 ranks", 2: "4 for 2 ranks"}
 """Size of sub-batches -> their number in a batch of 7; the last batch, of 5, has almost as many."""
+
+
+def test_a_process_ends_whose_parent_was_killed_before_it_watched():
+    run_python("-m", "tests.example.programs.late_watch", timeout=30)  # returns when both have ended
 
 
 def fit_all(folder):
