@@ -11,6 +11,7 @@ from supervised_st.types import Size
 
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 LONGEST_SIDE = 2**30  # of an image, in pixels; coordinates further out are clamped to it
+_SMALLEST_PHOTO = 16  # pixels of a side
 
 
 def check_tensor(name: str, tensor: object) -> None:
@@ -131,11 +132,11 @@ def conversion_hint(name: str, value: object) -> str:
 
 
 def check_channels_first(image: Tensor) -> None:
-    """Raise ValueError for what can only be ``[batch height width channel]``."""
+    """Raise ValueError for bytes that are hardly an image, unless they are ``[batch height width channel]``."""
     if torch.compiler.is_compiling():  # a graph is for many sizes
         return
     _, channels, height, width = image.shape
-    if isinstance(width, int) and width in (1, 3, 4) and channels > 4 and height > 4:
+    if isinstance(width, int) and width in (1, 3, 4) and min(channels, height) >= _SMALLEST_PHOTO:
         raise ValueError(
             f"image must be [batch channel height width], got shape {tuple(image.shape)}, which looks like "
             "[batch height width channel]; pass image.movedim(-1, -3)"

@@ -16,8 +16,10 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 from tqdm import tqdm
 
+FIRST_CONTACT = timedelta(seconds=30)  # with torchrun, which listens before it starts any rank
 LONGEST_WAIT = timedelta(days=30)  # for the other ranks: one may still prepare videos when another has none left
 
 Item = TypeVar("Item")
@@ -41,7 +43,13 @@ def joined() -> Iterator[None]:
     if device().type == "cuda":
         torch.cuda.set_device(device())
     # Gradients travel from GPU to GPU, results, which are Python objects, through gloo.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device().type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+    backend = "cpu:gloo,cuda:nccl" if device().type == "cuda" else "gloo"
+    try:
+        store, number, ranks = next(rendezvous("env://", timeout=FIRST_CONTACT))
+    except dist.DistError as error:
+        raise OtherRankFailed(f"torchrun cannot be reached; perhaps it was killed: {error}") from error
+    store.set_timeout(LONGEST_WAIT)
+    dist.init_process_group(backend, store=store, rank=number, world_size=ranks, timeout=LONGEST_WAIT)
     yield
     dist.destroy_process_group()
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import socket
 import time
 from datetime import timedelta
 from itertools import product
@@ -34,6 +35,18 @@ PARTS = {7: "1 for 2 ranks", 4: "2 for 2 ranks", 2: "4 for 2 ranks"}
 
 def test_a_process_ends_whose_parent_was_killed_before_it_watched():
     run_python("-m", "tests.example.programs.late_watch", timeout=30)  # returns when both have ended
+
+
+def test_a_process_ends_whose_torchrun_was_killed_while_it_was_starting(monkeypatch):
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    places = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "RANK": 0, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": 0}
+    for name, value in (places | {"TORCHELASTIC_USE_AGENT_STORE": True}).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "FIRST_CONTACT", timedelta(seconds=1))
+    monkeypatch.setattr(distributed, "end_with_parent", lambda: None)
+    with pytest.raises(distributed.OtherRankFailed, match="torchrun cannot be reached"), distributed.joined():
+        pass
 
 
 def fit_all(folder):

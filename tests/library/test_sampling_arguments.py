@@ -82,6 +82,13 @@ def test_errors_name_mean_and_std(options, error, match):
         affine_sample(torch.zeros(IMAGE, dtype=torch.uint8), torch.zeros(THETA), (2, 2), **options)
 
 
+@pytest.mark.parametrize("shape", [(3, 16, 7, 1), (3, 15, 40, 3), (3, 40, 15, 4), (3, 40, 40, 2)])
+def test_small_or_wide_images_of_bytes_may_have_many_channels(shape):
+    image = torch.randint(256, shape, dtype=torch.uint8)
+    out = affine_sample(image, torch.eye(2, 3).expand(3, 2, 3), shape[2:])
+    torch.testing.assert_close(out, image.float(), rtol=0, atol=255 * 1e-5)
+
+
 def test_wrong_types_and_devices_are_named():
     image, theta = torch.zeros(IMAGE), torch.zeros(THETA)
     with pytest.raises(TypeError, match=r"image must be a torch.Tensor, got ndarray"):
