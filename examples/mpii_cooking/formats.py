@@ -1,5 +1,7 @@
-"""How durations, counts and Markdown tables are written, in the example and in the benchmarks."""
+"""How durations, counts, Markdown tables and messages are written, in the example and in the benchmarks."""
 
+import logging
+import sys
 from collections.abc import Iterable, Sequence
 
 
@@ -21,3 +23,9 @@ def counted(number: int, noun: str) -> str:
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table; its cells are Markdown already."""
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def show_messages() -> None:
+    """Let this process write warnings to standard error, in place of a progress bar that stands there."""
+    line = "\r\x1b[K" if sys.stderr.isatty() else ""  # its start, and nothing on it: the bar comes back below
+    logging.basicConfig(format=f"{line}%(message)s", level=logging.WARNING)

@@ -4,7 +4,6 @@ Every stage keeps what it has finished: after Ctrl-C, SIGTERM or a crash, the sa
 with as many threads, it ends with the same tables. A GPU sums in varying order, so its tables may differ a little.
 """
 
-import logging
 import os
 import signal
 import sys
@@ -45,6 +44,7 @@ from examples.mpii_cooking.evaluation.results import Results
 from examples.mpii_cooking.evaluation.scores import compute_scores
 from examples.mpii_cooking.evaluation.study_results import Kind
 from examples.mpii_cooking.evaluation.visibility import compute_shown
+from examples.mpii_cooking.formats import show_messages
 from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import page, provenance
@@ -107,7 +107,7 @@ def main(
             they take about 40 and 25 minutes on two CPU cores.
     """
     _print_any_name()
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    show_messages()
     folder = output or Path("runs") / "-".join(filter(None, ("mpii_cooking", preset, study)))
     chosen = PRESETS[preset]
     training = replace(chosen.training, precision=precision, compile=compile)

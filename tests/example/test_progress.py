@@ -1,7 +1,10 @@
 """The bar of training: it moves with every step, and its estimate is right, also after a resume."""
 
 import dataclasses
+import os
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +14,7 @@ from examples.mpii_cooking.training.progress import Progress, Work, seconds_left
 from examples.mpii_cooking.training.runs import build
 from tests.example.test_train import experiment_of
 from tests.helpers.made_up_samples import CLASSES, JOINT, PRESET, Epoch, made_up
+from tests.helpers.programs import clean_environment
 
 EPOCH = {("guide", "spatial"): 2.0, ("guide", "temporal"): 5.0, ("joint", "spatial"): 3.0, ("joint", "temporal"): 11.0}
 """Seconds of an epoch, which the estimate does not know."""
@@ -133,3 +137,16 @@ def test_a_resumed_run_notes_its_steps_from_where_it_was(tmp_path, monkeypatch, 
     noted.clear()
     fit(batches)
     assert noted == [(2.5, 25.0), (3.0, 30.0), (3.0, 30.0)]  # the last with the time that saving took
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_message_of_any_process_stands_in_place_of_the_bar(is_terminal):
+    """Workers write to the terminal of the bar, too."""
+    ours, theirs = os.openpty() if is_terminal else os.pipe()
+    lines = "from examples.mpii_cooking.formats import show_messages", "show_messages()", "logging.warning('careful')"
+    command = [sys.executable, "-c", "; ".join(("import logging", *lines))]
+    subprocess.run(command, stderr=theirs, env=clean_environment(), check=True)
+    assert os.read(ours, 100) == (b"\r\x1b[Kcareful\r\n" if is_terminal else b"careful\n")
+    os.close(theirs)
+    os.close(ours)

@@ -35,6 +35,7 @@ from tqdm import tqdm
 from examples.mpii_cooking import distributed, interrupts
 from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
+from examples.mpii_cooking.formats import show_messages
 from examples.mpii_cooking.stages import say_what_no_longer_fits
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History, ThetaLists
@@ -383,6 +384,7 @@ def _start_worker(experiments: Path, noted: Path) -> None:
     _experiments, _shared = pickle.loads(experiments.read_bytes()), _noted(noted)
     torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
+    show_messages()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while there is no work
     distributed.end_with_parent()
 
