@@ -85,7 +85,7 @@ EXAMPLE = {
     "data/dataset": ["mpii", "class_folders"],
     "evaluation/stored": ["results", "study"],
     "training/checkpoints": ["train"],
-    "training/weights": ["weights"],
+    "training/weights": ["weights", "weights_of_runs"],
 }
 """By module of the example that stores or parses files: its tests, in ``tests/example``."""
 

@@ -1,98 +1,22 @@
 """Released ImageNet weights: read so that networks compute what MatConvNet or torchvision do, or refused by name."""
 
-import hashlib
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
-import tyro
 from safetensors.torch import save_file
 
 from benchmarks.reliability import weight_corpus
-from examples.mpii_cooking import plan, run_all
-from examples.mpii_cooking.config import SeedPlan
-from examples.mpii_cooking.data.dataset import DataError, Dataset
+from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.data.samples import RGB_MEAN
-from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.training import weight_files, weights
-from examples.mpii_cooking.training.experiment import Experiment
-from examples.mpii_cooking.training.networks import Backbone, Networks
+from examples.mpii_cooking.training.networks import Backbone
 from examples.mpii_cooking.training.runs import Run, build
 from examples.mpii_cooking.variants import Modality, Phase, Variant
-from examples.mpii_cooking.workspace import Workspace
-from tests.helpers.made_up_samples import changed
-
-WIDTH = 1 / 32
-NARROW = changed(PRESETS["paper"], width=WIDTH)
-GENERAL = NARROW.data.levels[0]
-MEANS = {"vgg-f": (122.7, 114.9, 101.5), "vgg-m": (120.1, 117.2, 104.3), "vgg-16": RGB_MEAN}
-"""Mean colors of the made-up files; VGG-16's is the released one."""
-LAYERS = {  # ((kernel, stride, pad), published channels), "lrn", (pool, pad below and to the right)
-    "vgg-f": [((11, 4, 0), 64), "lrn", (3, 1), ((5, 1, 2), 256), "lrn", (3, 1)]
-    + [((3, 1, 1), 256)] * 3
-    + [(3, 1), ((6, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)],
-    "vgg-m": [((7, 2, 0), 96), "lrn", (3, 0), ((5, 2, 1), 256), "lrn", (3, 1)]
-    + [((3, 1, 1), 512)] * 3
-    + [(3, 0), ((6, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)],
-    "vgg-16": [
-        *(((3, 1, 1), 64), ((3, 1, 1), 64), (2, 0), ((3, 1, 1), 128), ((3, 1, 1), 128), (2, 0)),
-        *(*[((3, 1, 1), 256)] * 3, (2, 0), *[((3, 1, 1), 512)] * 3, (2, 0), *[((3, 1, 1), 512)] * 3, (2, 0)),
-        *(((7, 1, 0), 4096), ((1, 1, 0), 4096), ((1, 1, 0), 1000)),
-    ],
-}
-
-
-def released_layers(name):
-    """The layers of a released file with a 32nd of its channels: kernels of (row, column, input, output), lopsided."""
-    generator = np.random.default_rng(0)
-    layers, inputs = [], 3
-    for entry in LAYERS[name]:
-        if entry == "lrn":
-            layers.append({"type": "lrn", "param": [5.0, 2.0, 1e-4, 0.75]})
-        elif isinstance(entry[0], int):
-            pool, pad = entry
-            layers.append({"type": "pool", "method": "max", "pool": [pool] * 2, "stride": [2, 2], "pad": [0, pad] * 2})
-        else:
-            (kernel, stride, pad), outputs = entry
-            outputs = round(outputs * WIDTH)
-            filters = generator.normal(0.1, 1, (kernel, kernel, inputs, outputs)) * (2 / kernel**2 / inputs) ** 0.5
-            biases = generator.normal(0, 1, (outputs, 1))
-            layer = {"type": "conv", "filters": np.float32(filters), "biases": np.float32(biases)}
-            layers += [layer | {"pad": [pad] * 4, "stride": [stride] * 2}, {"type": "relu"}]
-            inputs = outputs
-    layers[-1] = {"type": "softmax"}  # where the loop has put a ReLU
-    return [{"name": f"{layer['type']}{number}"} | layer for number, layer in enumerate(layers, start=1)]
-
-
-def written(path, layers, mean, *, old=False):
-    """Write a SimpleNN network: as it is since 1.0-beta17, or as it was, with its fields in another order."""
-    gradient = np.linspace(-20, 20, 224, dtype=np.float32)[:, None, None]  # a mean image is not one color
-    image = np.float32(mean) + np.broadcast_to(gradient, (224, 224, 1))
-    parts = {"normalization": {"imageSize": [224.0, 224.0, 3.0], "averageImage": image}}
-    scipy.io.savemat(path, {"layers": cells(layers, old=old)} | (parts if old else {"meta": parts}))
-    return path
-
-
-def cells(layers, *, old):
-    """A MATLAB cell array, in which anything may lie instead of a layer."""
-    array = np.empty((1, len(layers)), object)
-    for place, layer in enumerate(layers):
-        if isinstance(layer, dict):
-            layer = dict(layer)
-            if old and layer.get("type") == "lrn":
-                layer["type"] = "normalize"
-            if old:
-                layer = dict(reversed(layer.items()))
-            elif "filters" in layer:
-                weights = np.empty((1, 2), object)
-                weights[0, 0], weights[0, 1] = layer.pop("filters"), layer.pop("biases")
-                layer |= {"weights": weights, "size": weights[0, 0].shape, "dilate": 1}
-        array[0, place] = layer
-    return array
+from tests.helpers.released_weights import GENERAL, MEANS, NARROW, WIDTH, cells, read, released_layers, written
 
 
 def matconvnet(layers, image):
@@ -127,11 +51,6 @@ def matconvnet(layers, image):
 
 def narrow(name, channels=3):
     return Backbone(name, channels, input_size=224, width=WIDTH, dropout=0.5)
-
-
-def read(path, name):
-    """What `weights.read` returns, without a process."""
-    return weights.Released(path.name, "", *weight_files.parse(path, weight_files.make_network(name, WIDTH)))
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["new layout", "old layout"])
@@ -225,7 +144,7 @@ def test_torchvisions_state_dict_sees_its_own_input_in_ours(tmp_path, file):
     torch.testing.assert_close(after, {name: state[name] for name in after}, rtol=0, atol=0)
 
 
-def changed(layers, number, **fields):
+def changed_layer(layers, number, **fields):
     """The layers with other fields in one of them; None takes a field away."""
     layer = {key: value for key, value in (layers[number - 1] | fields).items() if value is not None}
     return [*layers[: number - 1], layer, *layers[number:]]
@@ -235,31 +154,31 @@ def changed(layers, number, **fields):
     ("change", "message"),
     [
         (lambda layers: layers[:12], "cannot be read: KeyError: 'features.12.weight'"),
-        (lambda layers: changed(layers, 2, type="sigmoid"), "layer 2: type must be relu, got sigmoid"),
-        (lambda layers: changed(layers, 3, type=None), "cannot be read: KeyError: 'type'"),
+        (lambda layers: changed_layer(layers, 2, type="sigmoid"), "layer 2: type must be relu, got sigmoid"),
+        (lambda layers: changed_layer(layers, 3, type=None), "cannot be read: KeyError: 'type'"),
         (
-            lambda layers: changed(layers, 3, param=[5, 1, 2e-5, 0.75]),
+            lambda layers: changed_layer(layers, 3, param=[5, 1, 2e-5, 0.75]),
             r"layer 3: param must be \(5, 2.0, 0.0001, 0.75\), got \[5.0e\+00 1.0e\+00 2.0e-05 7.5e-01\]",
         ),
-        (lambda layers: changed(layers, 4, method="avg"), "layer 4: method must be max, got avg"),
-        (lambda layers: changed(layers, 4, pool=[2, 2]), r"layer 4: pool must be 3, got \[2 2\]"),
-        (lambda layers: changed(layers, 4, pad=[1, 0, 1, 0]), r"layer 4: near pad must be 0, got \[1 1\]"),
-        (lambda layers: changed(layers, 4, pad=0), r"layer 4: windows must be \[27 27\], got \[26 26\]"),
-        (lambda layers: changed(layers, 4, pad=[0, 1]), "cannot be read: ValueError: "),
-        (lambda layers: changed(layers, 5, pad=0), "layer 5: pad must be 2, got 0"),
-        (lambda layers: changed(layers, 5, stride=[1, 2]), r"layer 5: stride must be 1, got \[1 2\]"),
-        (lambda layers: changed(layers, 5, stride="two"), "cannot be read: "),
+        (lambda layers: changed_layer(layers, 4, method="avg"), "layer 4: method must be max, got avg"),
+        (lambda layers: changed_layer(layers, 4, pool=[2, 2]), r"layer 4: pool must be 3, got \[2 2\]"),
+        (lambda layers: changed_layer(layers, 4, pad=[1, 0, 1, 0]), r"layer 4: near pad must be 0, got \[1 1\]"),
+        (lambda layers: changed_layer(layers, 4, pad=0), r"layer 4: windows must be \[27 27\], got \[26 26\]"),
+        (lambda layers: changed_layer(layers, 4, pad=[0, 1]), "cannot be read: ValueError: "),
+        (lambda layers: changed_layer(layers, 5, pad=0), "layer 5: pad must be 2, got 0"),
+        (lambda layers: changed_layer(layers, 5, stride=[1, 2]), r"layer 5: stride must be 1, got \[1 2\]"),
+        (lambda layers: changed_layer(layers, 5, stride="two"), "cannot be read: "),
         (
-            lambda layers: changed(layers, 5, filters=np.zeros((5, 5, 2, 9), np.float32)),
+            lambda layers: changed_layer(layers, 5, filters=np.zeros((5, 5, 2, 9), np.float32)),
             r"features.4.weight must have shape \(8, 2, 5, 5\), got \(9, 2, 5, 5\)",
         ),
         (
-            lambda layers: changed(layers, 5, biases=np.zeros(7, np.float32)),
+            lambda layers: changed_layer(layers, 5, biases=np.zeros(7, np.float32)),
             r"features.4.bias must have shape \(8,\), got \(7,\)",
         ),
-        (lambda layers: changed(layers, 5, filters=None), "cannot be read: KeyError: 'filters'"),
+        (lambda layers: changed_layer(layers, 5, filters=None), "cannot be read: KeyError: 'filters'"),
         (
-            lambda layers: changed(layers, 5, biases=np.full(8, np.nan, np.float32)),
+            lambda layers: changed_layer(layers, 5, biases=np.full(8, np.nan, np.float32)),
             "features.4.bias must be finite, got inf or nan",
         ),
         (lambda layers: [*layers[:4], np.zeros(3), *layers[5:]], "cannot be read: IndexError: "),
@@ -375,134 +294,3 @@ def test_a_reader_that_does_not_end_is_ended(tmp_path, monkeypatch):
     (tmp_path / "vgg16.pth").touch()
     with pytest.raises(DataError, match=r"vgg16.pth could not be read within 0.01 s"):
         weights.read(tmp_path / "vgg16.pth", "vgg-16")
-
-
-@pytest.fixture
-def _files_are_narrow(monkeypatch):
-    """Full-size networks have half a gigabyte each; which layers are asked for does not depend on their width."""
-    monkeypatch.setattr(weights, "read", partial(weights.read, width=WIDTH))
-
-
-@pytest.mark.usefixtures("_files_are_narrow")
-def test_a_folder_may_have_some_of_the_files_and_says_which(tmp_path):
-    for name in ("vgg-f", "vgg-m"):
-        written(tmp_path / f"imagenet-{name}.mat", released_layers(name), MEANS[name])
-    found = weights.read_weights(tmp_path, PRESETS["paper"])
-    assert set(found) == {"vgg-f", "vgg-m"}
-    said = weights.origins(PRESETS["paper"], found)
-    assert said["vgg-16"] == "random"
-    digest = hashlib.sha256((tmp_path / "imagenet-vgg-m.mat").read_bytes()).hexdigest()
-    assert said["vgg-m"] == f"imagenet-vgg-m.mat, SHA-256 {digest}"
-
-
-@pytest.mark.usefixtures("_files_are_narrow")
-def test_a_folder_without_weights_or_with_too_many_is_refused(tmp_path):
-    with pytest.raises(DataError, match=f"must be an existing folder, got {tmp_path}/none"):
-        weights.read_weights(tmp_path / "none", PRESETS["paper"])
-    with pytest.raises(DataError, match=r"imagenet-vgg-f\.mat, .* got none in"):
-        weights.read_weights(tmp_path, PRESETS["paper"])
-    for name in ("vgg16.pth", "imagenet-vgg-verydeep-16.mat"):
-        (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"one file of vgg-16, got 2 .*: imagenet-vgg-verydeep-16.mat, vgg16.pth"):
-        weights.read_weights(tmp_path, PRESETS["paper"])
-
-
-class _StoppedError(Exception):
-    """Raised where the test ends."""
-
-
-@pytest.mark.usefixtures("_files_are_narrow")
-def test_plan_and_training_of_a_run_get_its_weights_and_inputs_in_pixels(tmp_path, monkeypatch):
-    written(tmp_path / "imagenet-vgg-f.mat", released_layers("vgg-f"), MEANS["vgg-f"])
-    planned = []
-
-    def stop(experiments):
-        raise _StoppedError(experiments[0].preset, experiments[0].weights)
-
-    monkeypatch.setattr(
-        run_all, "open_dataset", lambda *_, **others: Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
-    )
-    monkeypatch.setattr(run_all.plan, "make", lambda *handed: planned.append(handed) or "")
-    monkeypatch.setattr(run_all, "prepare_sound", lambda dataset, *_, **others: (dataset, {}))
-    monkeypatch.setattr(run_all, "check_motion", lambda *_: None)
-    monkeypatch.setattr(run_all, "train_all", stop)
-    for folder, gains, files in ((tmp_path, (1, 1), {"vgg-f"}), (None, (1 / 64, 1 / 16), set())):
-        with pytest.raises(_StoppedError) as stopped:
-            run_all.main(data=tmp_path, output=tmp_path / "output", preset="paper", weights=folder)
-        preset, released = stopped.value.args
-        assert (preset.training.rgb_gain, preset.training.flow_gain) == gains
-        assert set(released) == files
-        _, same, *_, handed, _ = planned.pop()
-        assert same == preset
-        assert handed is released
-
-
-def test_the_plan_says_what_each_network_starts_from():
-    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
-    released = {"vgg-16": weights.Released("vgg16.pth", "0a1b", {}, None)}
-    lines = [*plan._network_lines(dataset, PRESETS["paper"], released)]
-    ends = {"vgg-f": "random", "vgg-16": "vgg16.pth, SHA-256 0a1b"}
-    assert all(
-        any(f"localization, {name} " in line and line.endswith(end) for line in lines) for name, end in ends.items()
-    )
-    assert lines[-1].endswith("vgg16.pth, SHA-256 0a1b, 2 classes")
-
-
-def test_the_plan_measures_networks_with_their_weights(monkeypatch):
-    """Random networks may not stay finite on inputs of that size."""
-    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
-    released, built = {}, []
-
-    def build(_run, _classes, _preset, weights=weights.NO_WEIGHTS):
-        built.append(weights)
-        return Networks()
-
-    monkeypatch.setattr(plan, "build", build)
-    monkeypatch.setattr(plan, "_step_cost", lambda *_: (0, 0))
-    plan._training_cost(dataset, PRESETS["paper"], released, None, torch.device("cpu"))
-    assert any(weights is released for weights in built)
-
-
-def test_runs_are_trained_again_when_the_weights_of_their_own_networks_change(tmp_path):
-    def units(**digests):
-        found = {name.replace("_", "-"): weights.Released("a", digest, {}, None) for name, digest in digests.items()}
-        dataset = Dataset("none", {}, (), (), (), "", has_paper_protocol=False)
-        experiment = Experiment(
-            dataset, {}, PRESETS["paper"], SeedPlan(0), Workspace(tmp_path), torch.device("cpu"), found
-        )
-        level = PRESETS["paper"].data.levels[0]
-        runs = {
-            "guide": Run(Phase.GUIDANCE, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
-            "joint": Run(Phase.JOINT, Modality.SPATIAL, level, "vgg-f", Variant.SSTN),
-            "recognize": Run(Phase.RECOGNITION, Modality.SPATIAL, level),
-        }
-        return {name: experiment.unit(run).inputs for name, run in runs.items()}
-
-    def changes(before, after):
-        return {name for name in before if before[name] != after[name]}
-
-    assert changes(units(), units(vgg_f="1")) == {"guide", "joint"}
-    assert changes(units(vgg_f="1"), units(vgg_f="2")) == {"guide", "joint"}
-    assert changes(units(), units(vgg_16="1")) == {"joint", "recognize"}
-    assert changes(units(), units(vgg_m="1")) == set()
-
-
-def test_training_begins_at_the_weights(tmp_path):
-    path = written(tmp_path / "network.mat", released_layers("vgg-f"), MEANS["vgg-f"])
-    released = {"vgg-f": read(path, "vgg-f")}
-    dataset = Dataset("none", {}, ("cut", "peel"), (), (), "", has_paper_protocol=False)
-    experiment = Experiment(dataset, {}, NARROW, SeedPlan(0), Workspace(tmp_path), torch.device("cpu"), released)
-    run = Run(Phase.GUIDANCE, Modality.SPATIAL, GENERAL, "vgg-f", Variant.SSTN)
-    begun = experiment.untrained(run).transformer.localization
-    assert torch.equal(begun.classifier[0].weight, released["vgg-f"].state["classifier.0.weight"])
-
-
-def test_small_presets_take_no_weights_and_say_why(tmp_path, capsys):
-    output = tmp_path / "output"
-    with pytest.raises(SystemExit) as ended:
-        tyro.cli(run_all.main, args=["--preset", "smoke", "--weights", str(tmp_path), "--output", str(output)])
-    assert ended.value.code == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: weights must be for the networks as published")
-    assert "preset smoke has 28 px and 0.0625 of the channels" in message
-    assert not [path.name for path in output.iterdir() if not path.name.startswith(".")], "only the lock"
