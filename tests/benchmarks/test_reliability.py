@@ -5,18 +5,19 @@ import random
 import shutil
 import signal
 import sys
+import time
 from dataclasses import asdict
 
 import pytest
 
-from benchmarks.reliability import damage, faults, faulty_runs, kills, ranks, runs, two_starts
+from benchmarks.reliability import cost, damage, faults, faulty_runs, kills, ranks, runs, two_starts
 from benchmarks.reliability.figures import Figure, table
 from tests.helpers.programs import ROOT, run_python
 from tests.helpers.sharing import made_once
 
 FOLDER = ROOT / "benchmarks" / "reliability"
 SCRIPTS = sorted(path.stem for path in FOLDER.glob("*.py") if "figures.run(__file__" in path.read_text())
-OF_RUNS = {"damage", "faulty_runs", "kills", "ranks", "two_starts"}  # these start runs of the example
+OF_RUNS = {"cost", "damage", "faulty_runs", "kills", "ranks", "two_starts"}  # these start runs of the example
 CAN_LET_DISKS_FAIL = sys.platform == "linux" and shutil.which("cc")
 
 
@@ -154,6 +155,21 @@ def test_only_files_that_are_read_are_damaged_and_one_of_a_unit(tmp_path):
 ])  # fmt: skip
 def test_a_rename_needs_a_sync_before_and_after(operations, problem):
     assert [*faults.not_synced(operations)] == [problem] * (problem is not None)
+
+
+def test_a_call_in_a_call_costs_once():
+    clock = cost.Clock()
+    inner = clock.around(lambda: time.sleep(0.02))
+
+    def outer():
+        inner()
+        time.sleep(0.02)
+        return "result"
+
+    began = time.perf_counter()
+    assert clock.around(outer)() == "result"
+    inner()
+    assert 0.06 <= clock.seconds <= time.perf_counter() - began
 
 
 def test_outcomes_differ_by_what_follows_from_the_data():
