@@ -103,7 +103,11 @@ def hit_until_it_ends(
         run.wait_for_work()
         if not hits or run.ended_within(generator.uniform(0, latest)):
             return run.finish()
-        ended.append(_hit(run, hits.pop(0)))
+        started = _descendants(run.process.pid)
+        victim = next((pid for pid in started if f"RANK={hits[0].rank}" in _environment(pid)), None)
+        if victim is None:  # it has done its part, and others still write
+            return run.finish()
+        ended.append(_hit(run, started, victim, hits.pop(0)))
         print(f"{ended[-1].hit}: {ended[-1].seconds:.1f} s {ended[-1].problem}", flush=True)
 
 
@@ -116,10 +120,8 @@ def _start(output: Path, ranks: int, *, short: bool) -> runs.Started:
     return runs.Started(process, log)
 
 
-def _hit(run: runs.Started, hit: Hit) -> Ended:
-    """Send the signal, and wait until all have ended."""
-    started = _descendants(run.process.pid)
-    victim = next(pid for pid in started if f"RANK={hit.rank}" in _environment(pid))
+def _hit(run: runs.Started, started: list[int], victim: int, hit: Hit) -> Ended:
+    """Send the signal, and wait until all that were started have ended."""
     os.kill(victim, hit.number)
     began = time.monotonic()
     while run.process.poll() is None or any(map(_is_running, started)):
@@ -135,17 +137,25 @@ def _hit(run: runs.Started, hit: Hit) -> Ended:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    children = [int(child) for child in _told_of(pid, f"task/{pid}/children").split()]
     return [*children, *(other for child in children for other in _descendants(child))]
 
 
 def _environment(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+    return _told_of(pid, "environ").split("\0")
 
 
 def _is_running(pid: int) -> bool:
-    status = Path(f"/proc/{pid}/status")
-    return status.exists() and "State:\tZ" not in status.read_text()
+    status = _told_of(pid, "status")
+    return bool(status) and "State:\tZ" not in status
+
+
+def _told_of(pid: int, file: str) -> str:
+    """Return what ``/proc`` tells of a process; "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 if __name__ == "__main__":

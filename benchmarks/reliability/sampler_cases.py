@@ -201,7 +201,8 @@ def _wanted(call: Call, values: Array, theta: Array, at: oracle.Positions, fill:
         far = [np.abs(c) + error > oracle.FAR / 2 for c, error in ((at.x, at.x_error), (at.y, at.y_error))]
         off = np.where(np.logical_or.reduce([*ties, *far]), 1.0, np.minimum(off, 0.0))
     off = np.where(at.undefined, 0, off).clip(0, 1)
-    allowed = largest * (6 * off + rounding)
+    smallest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps  # number; all others are multiples of it
+    allowed = largest * (6 * off + rounding) + smallest
     return want, np.broadcast_to(allowed[:, :, None], want.shape)
 
 

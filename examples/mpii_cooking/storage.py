@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from examples.mpii_cooking.typed_json import Json, laid_out
 
-ASIDE = ".aside-"  # starts the name of a file that is being written
+ASIDE = ".aside-"  # starts the name of a file that is being written, or that lives as long as a process
 DAMAGED = ".damaged"  # ends the name of a file that is not what was written
 LOCK_SECONDS = 1.0
 """How long to wait for another process to let go of a folder, or to have said that it holds it."""

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.reliability import cost, damage, faults, faulty_runs, kills, ranks, runs, two_starts
 from benchmarks.reliability.figures import Figure, table
+from examples.mpii_cooking.storage import ASIDE
 from tests.helpers.programs import ROOT, run_python
 from tests.helpers.sharing import made_once
 
@@ -75,6 +76,7 @@ def test_a_run_that_was_started_twice_killed_out_of_disk_and_lost_a_rank_ends_as
     assert not ranks.hit_until_it_ends(output, hits, ended, ranks.LATEST * seconds, generator, short=True)
     assert [hit.problem for hit in ended] == [""]
     assert runs.differing(runs.outcome(output), runs.outcome(finished)) == []
+    assert not [*output.rglob(f"{ASIDE}*")], "what killed starts were writing"
 
 
 @pytest.mark.parametrize(("held", "tried", "goal", "is_reached"), [

@@ -10,6 +10,7 @@ training ends.
 
 import logging
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -22,7 +23,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
 from examples.mpii_cooking.formats import show_messages
 from examples.mpii_cooking.stages import say_what_no_longer_fits
+from examples.mpii_cooking.storage import ASIDE
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History, ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
@@ -169,12 +170,19 @@ def _in_files(experiments: Sequence[Experiment], runs: int) -> Iterator[_Files]:
 
     What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a
     pipe holds, the parent waits until the process reads it, and forever if the process is killed before.
+
+    The files are in the output folder, where the next start removes what a killed one leaves.
     """
-    with TemporaryDirectory() as folder:
-        paths = _Files(Path(folder, "experiments"), Path(folder, "noted"))
+    folder = experiments[0].workspace.root
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = _Files(*(folder / f"{ASIDE}{os.getpid()}-{name}" for name in _Files._fields))
+    try:
         paths.experiments.write_bytes(pickle.dumps(experiments))
         paths.noted.write_bytes(bytes(16 * runs))
         yield paths
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
 
 
 def _noted(path: Path) -> NDArray[np.float64]:
