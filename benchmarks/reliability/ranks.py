@@ -107,7 +107,11 @@ def hit_until_it_ends(
         victim = next((pid for pid in started if f"RANK={hits[0].rank}" in _environment(pid)), None)
         if victim is None:  # it has done its part, and others still write
             return run.finish()
-        ended.append(_hit(run, started, victim, hits.pop(0)))
+        hit = _hit(run, started, victim, hits[0])
+        if run.process.returncode == 0:  # it was about to end, having done its part
+            return run.finish()
+        ended.append(hit)
+        hits.pop(0)
         print(f"{ended[-1].hit}: {ended[-1].seconds:.1f} s {ended[-1].problem}", flush=True)
 
 

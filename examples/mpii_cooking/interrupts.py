@@ -87,6 +87,7 @@ def stoppable(work: Callable[[], object]) -> None:
         signal.signal(number, _handle)
     try:
         work()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to stop, and Python's end has no handlers
     except Stopped:
         _say_stopped()
         _leave(signal.SIGTERM)

@@ -15,7 +15,7 @@ import pytest
 from examples.mpii_cooking import interrupts
 from examples.mpii_cooking.training import train
 from tests.example.test_end_to_end import TIMEOUT, by_two, command
-from tests.helpers.programs import ROOT, listen_to_ctrl_c
+from tests.helpers.programs import ROOT, listen_to_ctrl_c, run_python
 
 SECONDS = 20.0  # 2 on an idle machine; other tests keep this one busy
 TINY = ROOT / "benchmarks" / "reliability" / "tiny.py"
@@ -27,6 +27,15 @@ MOMENTS = {
 }
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads processes from /proc")
+
+
+def test_sigterm_after_the_work_is_done_changes_nothing():
+    lines = (
+        "import os, signal", "from examples.mpii_cooking import interrupts", "interrupts.stoppable(lambda: None)",
+        "os.kill(os.getpid(), signal.SIGTERM)", "print('done')",
+    )  # fmt: skip
+    done = run_python("-c", "; ".join(lines))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def descendants(pid):
