@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def save(path: Path, results: Results) -> Results:
     """Write results, one row a line, with date and command; the file is complete at any moment."""
-    results = results | {"date": datetime.now(UTC).date().isoformat(), "command": shlex.join(["python", *sys.argv])}
+    results = results | {"date": datetime.now(UTC).date().isoformat(), "command": _command(sys.argv)}
     text = json.dumps({name: value for name, value in results.items() if name != "rows"}, indent=1)
     if "rows" in results:
         rows = ",\n".join(map(json.dumps, results["rows"]))
@@ -25,3 +25,12 @@ def save(path: Path, results: Results) -> Results:
     aside.write_text(f"{text}\n")
     aside.replace(path)
     return results
+
+
+def _command(words: list[str]) -> str:
+    """Return the command that was run, without the option that says where its results go."""
+    kept = [word for word in words if not word.startswith("--json=")]
+    if "--json" in kept:
+        place = kept.index("--json")
+        del kept[place : place + 2]
+    return shlex.join(["python", *kept])

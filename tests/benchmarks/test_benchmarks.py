@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks import affine_sample, cases, contestants, correctness, measure, records, tables, timing_tables
+from benchmarks import affine_sample, cases, contestants, correctness, measure, records, saving, tables, timing_tables
 from benchmarks.cases import Case
 from tests.helpers.programs import run_python
 
@@ -305,6 +305,13 @@ def test_tf32_is_on_during_the_call_only():
 
     assert contestants._with_tf32(setting)()
     assert not setting()
+
+
+@pytest.mark.parametrize("where", [["--json", "/somewhere/a.json"], ["--json=a.json"], []])
+def test_the_recorded_command_says_what_was_measured_and_not_where_it_was_written(tmp_path, monkeypatch, where):
+    monkeypatch.setattr(sys, "argv", ["benchmarks/graphs.py", "--rounds", "3", *where, "--quick"])
+    saved = saving.save(tmp_path / "a.json", {"rows": []})
+    assert saved["command"] == "python benchmarks/graphs.py --rounds 3 --quick"
 
 
 def assert_complete(results):
