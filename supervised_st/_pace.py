@@ -67,7 +67,8 @@ class Pace:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from what ``state`` returned."""
-        self._has_guided, self._lengths, self._before = state["has_guided"], state["lengths"], {}
+        total, weight = map(float, state["lengths"])
+        self._has_guided, self._lengths, self._before = bool(state["has_guided"]), (total, weight), {}
 
     def _remembered(self) -> list[tuple[nn.Parameter, Tensor]]:
         """Return each parameter with its value before the step, and forget them."""

@@ -16,6 +16,7 @@ from supervised_st._checks import (
     check_number,
     check_shape,
     check_tensor,
+    check_whole,
     conversion_hint,
     shape_hint,
 )
@@ -267,23 +268,41 @@ class RegressiveGuidance(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """Return the state of guidance, for the state dict."""
-        state = {
-            "override": self._override,
-            "steps": self.steps,
-            "schedule": type(self.schedule).__name__,
-            "schedule_state": self.schedule.state(),
-            "pace": self._pace.state(),
-        }
-        return to_tensor(state)
+        return to_tensor(self._state())
 
     def set_extra_state(self, state: Tensor | dict[str, Any]) -> None:
-        """Restore the state of guidance from a state dict, saved with the same kind of schedule."""
+        """Restore the state of guidance from a state dict, saved with the same kind of schedule.
+
+        A ValueError says what is wrong with the state; then guidance stays as it is.
+        """
         state = from_tensor(state) if isinstance(state, Tensor) else state  # a dict up to version 0.3.0
         if missing := {"override", "steps", "schedule", "schedule_state"} - state.keys():
             raise ValueError(f"the state of guidance must hold {', '.join(sorted(missing))}, got {sorted(state)}")
         kind = type(self.schedule).__name__
         if state["schedule"] != kind:
             raise ValueError(f"schedule must be {state['schedule']} as in the saved state, got {kind}")
+        before = self._state()
+        try:
+            self._restore(state)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as problem:
+            self._restore(before)
+            raise ValueError(
+                f"the state of guidance must be as it was saved, got one with {type(problem).__name__}: {problem}"
+            ) from problem
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "override": self._override,
+            "steps": self.steps,
+            "schedule": type(self.schedule).__name__,
+            "schedule_state": self.schedule.state(),
+            "pace": self._pace.state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        check_whole("steps", state["steps"])
+        if state["override"] is not None:
+            check_flag("override", state["override"])
         self._override, self.steps = state["override"], state["steps"]
         # Version 0.2.0 stored no pace. There, off by hand was most often a transformer that was never guided.
         has_guided = self.steps > 0 and self._override is not False

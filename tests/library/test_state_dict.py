@@ -108,6 +108,24 @@ def test_a_state_that_lacks_a_part_is_refused_and_changes_nothing(key):
     assert state(model) == before
 
 
+@pytest.mark.parametrize(
+    ("part", "damaged"),
+    [
+        ("override", {"override": "yes"}), ("steps", {"steps": 2.5}), ("steps", {"steps": "5"}),
+        ("list indices", {"pace": []}), ("has_guided", {"pace": {"lengths": [1.0, 2.0]}}),
+        ("lengths", {"pace": {"has_guided": True}}), ("to unpack", {"pace": {"has_guided": True, "lengths": [1.0]}}),
+        ("float", {"pace": {"has_guided": True, "lengths": ["a", 1.0]}}),
+        ("best", {"schedule_state": {}}), ("get", {"schedule_state": [1.0]}),
+    ],
+)  # fmt: skip
+def test_a_state_with_a_damaged_part_is_refused_and_changes_nothing(part, damaged):
+    model = after(3)
+    before = state(model)
+    with pytest.raises(ValueError, match=f"the state of guidance must be as it was saved, got one with .*{part}"):
+        model.guide.set_extra_state(state(after(5)) | damaged)
+    assert state(model) == before
+
+
 def test_a_schedule_whose_state_is_no_number_is_refused():
     class Odd(Schedule):
         def factor(self, step):
