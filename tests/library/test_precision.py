@@ -78,7 +78,7 @@ RUN = {
     "at_scales": lambda: at_scales(leaf(2, 2, 3), (1, 2)),
     "corners": lambda: corners(leaf(2, 2, 3)),
     "from_boxes": lambda: targets.from_boxes(leaf(2, 4) + 1, (6, 7)).theta,
-    "from_points": lambda: targets.from_points(leaf(2, 2), (6, 7), 3).theta,
+    "from_points": lambda: targets.from_points(leaf(2, 2) + 1, (6, 7), 3).theta,
     "flip_theta": lambda: flip_theta(leaf(2, 2, 3)),
     "guidance": guided,
     "parameters_from_theta": lambda: parameters_from_theta(leaf(2, 2, 3), "crop3", bounds=(0.1, 0.9)),
