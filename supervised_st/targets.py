@@ -24,7 +24,7 @@ from supervised_st._checks import check_choice, check_finite, check_shape, check
 from supervised_st._named_tuples import serializable
 from supervised_st._precision import check_float64, widen
 from supervised_st._sampler.tensors import has_values, is_transformed
-from supervised_st.geometry.windows import FORMATS, as_xywh, check_windows, theta_of_windows
+from supervised_st.geometry.windows import FORMATS, are_fractions, as_xywh, check_windows, theta_of_windows
 from supervised_st.motion import MotionWindow, best_window, window_profile, window_scores
 from supervised_st.types import Size, WindowFormat
 
@@ -98,8 +98,12 @@ def from_points(
         "points", points, confidence, (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
     )
     wide = widen(points)
-    if _has_numbers(points):
-        _warn_of_fractions(wide[weights > 0])
+    if _has_numbers(points) and are_fractions(wide[weights > 0]):
+        warnings.warn(
+            "points are in pixels, but these lie within one pixel of the image's corner; if they are fractions of its "
+            "sides, multiply x by the image's width, and y by its height, and subtract 0.5",
+            stacklevel=2,
+        )
     x, y = wide.unbind(-1)
     left, top = x - (window_width - 1) / 2, y - (window_height - 1) / 2
     windows = torch.stack([left, top, torch.full_like(x, window_width), torch.full_like(x, window_height)], -1)
@@ -162,16 +166,6 @@ def _weights(name: str, given: Tensor, confidence: Tensor | None, is_present: Te
 def _target(theta: Tensor, weights: Tensor, dtype: torch.dtype) -> Target:
     theta = torch.where((weights > 0)[..., None, None], theta, torch.nan)
     return Target(theta if dtype == torch.float64 else theta.float(), weights)
-
-
-def _warn_of_fractions(points: Tensor) -> None:
-    """Warn of points that are all in [0, 1], and not all on whole pixels."""
-    if ((points >= 0) & (points <= 1)).all() and ((points > 0) & (points < 1)).any():
-        warnings.warn(
-            "points are in pixels, but these lie within one pixel of the image's corner; if they are fractions of its "
-            "sides, multiply x by the image's width, and y by its height, and subtract 0.5",
-            stacklevel=3,
-        )
 
 
 def _has_numbers(tensor: Tensor) -> bool:

@@ -48,9 +48,11 @@ from examples.mpii_cooking.formats import show_messages
 from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.presets import PRESETS
 from examples.mpii_cooking.report import page, provenance
+from examples.mpii_cooking.training.all_runs import train_all
 from examples.mpii_cooking.training.experiment import TRAINING, Experiment
-from examples.mpii_cooking.training.train import TrainingDivergedError, WorkerLostError, train_all
+from examples.mpii_cooking.training.train import TrainingDivergedError
 from examples.mpii_cooking.training.weights import NO_WEIGHTS, read_weights
+from examples.mpii_cooking.training.workers import WorkerLostError
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 
 EXIT_BAD_INPUT = 2

@@ -30,9 +30,9 @@ from examples.mpii_cooking.made_by import made_by
 from examples.mpii_cooking.plan import check_disk, training_seconds
 from examples.mpii_cooking.presets import STUDIES
 from examples.mpii_cooking.report import provenance, study_page
+from examples.mpii_cooking.training.all_runs import at_a_time, train_all
 from examples.mpii_cooking.training.experiment import TRAINING, Experiment
 from examples.mpii_cooking.training.runs import planned_runs
-from examples.mpii_cooking.training.train import at_a_time, train_all
 from examples.mpii_cooking.variants import PAPER_VARIANTS, Phase, Variant
 from examples.mpii_cooking.workspace import Workspace, fingerprint
 

@@ -108,7 +108,12 @@ def check_windows(name: str, window: Tensor, image_size: tuple[int, int], format
             f"{name} must have {sides}, since format is {format!r}; "
             f"got {window.reshape(-1, 4)[first].tolist()} in window {first}"
         )
-    _warn_of_fractions(wide)
+    if are_fractions(wide):
+        warnings.warn(
+            "windows are in pixels, but these lie within the first pixel of the image; if they are fractions of its "
+            "sides, multiply x and width by the image's width, and y and height by its height",
+            stacklevel=3,
+        )
     if format == "xyxy":
         return
     height, width = image_size
@@ -134,11 +139,6 @@ def as_xywh(window: Tensor, format: WindowFormat) -> Tensor:
     return wide if format == "xywh" else torch.cat([wide[..., :2], wide[..., 2:] - wide[..., :2]], -1)
 
 
-def _warn_of_fractions(wide: Tensor) -> None:
-    """Warn of windows whose numbers are all in [0, 1], with sides of less than one pixel."""
-    if wide.numel() and ((wide >= 0) & (wide <= 1)).all() and (wide[..., 2:] < 1).any(-1).all():
-        warnings.warn(
-            "windows are in pixels, but these lie within the first pixel of the image; if they are fractions of its "
-            "sides, multiply x and width by the image's width, and y and height by its height",
-            stacklevel=4,
-        )
+def are_fractions(pixels: Tensor) -> bool:
+    """Whether all numbers are in [0, 1] and not all whole, as fractions of an image's sides are."""
+    return bool(((pixels >= 0) & (pixels <= 1)).all() and ((pixels > 0) & (pixels < 1)).any())

@@ -1,6 +1,7 @@
 """The figures of reliability: every script's short form reaches its goals, and what they judge by can fail."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -12,7 +13,8 @@ import pytest
 
 from benchmarks.reliability import cost, damage, faults, faulty_runs, kills, ranks, runs, two_starts
 from benchmarks.reliability.figures import Figure, table
-from examples.mpii_cooking.storage import ASIDE
+from examples.mpii_cooking import run_all
+from examples.mpii_cooking.storage import ASIDE, held, write_json
 from tests.helpers.programs import ROOT, run_python
 from tests.helpers.sharing import made_once
 
@@ -77,6 +79,22 @@ def test_a_run_that_was_started_twice_killed_out_of_disk_and_lost_a_rank_ends_as
     assert [hit.problem for hit in ended] == [""]
     assert runs.differing(runs.outcome(output), runs.outcome(finished)) == []
     assert not [*output.rglob(f"{ASIDE}*")], "what killed starts were writing"
+
+
+def test_the_cost_is_the_time_in_digests_syncs_and_locks(monkeypatch):
+    """Instead of a run: what costs, and something else, each slowed down to a known time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: time.sleep(0.05))
+
+    def main(output, preset):
+        assert preset == "smoke"
+        with held(output):  # writes who holds it: a file and its folder are synced
+            write_json(output / "numbers.json", {"a": 1}, 1)
+        time.sleep(0.1)
+
+    monkeypatch.setattr(run_all, "main", main)
+    (figure,) = cost.measure(short=True)
+    assert figure.held >= 100
+    assert figure.tried - figure.held >= 200
 
 
 @pytest.mark.parametrize(("held", "tried", "goal", "is_reached"), [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from examples.mpii_cooking import interrupts
-from examples.mpii_cooking.training import train
+from examples.mpii_cooking.training import workers
 from tests.example.test_end_to_end import TIMEOUT, by_two, command
 from tests.helpers.programs import ROOT, listen_to_ctrl_c, run_python
 
@@ -66,8 +66,8 @@ def terminate_all(pid):
 
 def kill_worker(pid):
     """The kernel kills a process when memory runs out; here one of those that train."""
-    workers = [child for child in descendants(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    os.kill(int(workers[0]), signal.SIGKILL)
+    training = [child for child in descendants(pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    os.kill(int(training[0]), signal.SIGKILL)
 
 
 def interrupted(arguments, folder, moment, stop):
@@ -153,14 +153,14 @@ def test_a_worker_does_not_wait_for_more_after_sigterm(is_busy, code):
 
 @pytest.mark.parametrize(("is_stopped", "problem", "raised"), [
     (False, ValueError(), ValueError),
-    (False, BrokenProcessPool(), train.WorkerLostError),
+    (False, BrokenProcessPool(), workers.WorkerLostError),
     (True, BrokenProcessPool(), interrupts.Stopped),
 ])  # fmt: skip
 def test_when_one_training_process_fails_the_others_get_sigterm(monkeypatch, is_stopped, problem, raised):
     monkeypatch.setattr(interrupts, "_has_sigterm", is_stopped)
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(TIMEOUT,))
     other.start()
-    with pytest.raises(raised), train._ending_together():
+    with pytest.raises(raised), workers._ending_together():
         raise problem
     other.join()
     assert other.exitcode == -signal.SIGTERM

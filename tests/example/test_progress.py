@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from examples.mpii_cooking.training import progress, train
+from examples.mpii_cooking.training import all_runs, progress, train
 from examples.mpii_cooking.training.progress import Progress, Work, seconds_left
 from examples.mpii_cooking.training.runs import build
 from tests.example.test_train import experiment_of
@@ -132,7 +132,7 @@ def test_a_resumed_run_notes_its_steps_from_where_it_was(tmp_path, monkeypatch, 
     with pytest.raises(KeyboardInterrupt):
         fit([batches[0], KeyboardInterrupt()])
     assert noted == [(0.5, 5.0), (1.0, 10.0), (1.5, 15.0), (2.0, 20.0), (2.5, 25.0)]
-    found = train._work(experiment, JOINT, is_finished=False)
+    found = all_runs._work(experiment, JOINT, is_finished=False)
     assert (found.total, found.epochs, found.seconds, seconds_left([found], 1)) == (3, 2, 20.0, 10.0)
     noted.clear()
     fit(batches)

@@ -1,6 +1,7 @@
 """Theta in pixels: against OpenCV and kornia, round trips, group laws, and points that follow a ramp image."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -249,3 +250,13 @@ def test_windows_that_only_fit_as_corners_give_a_warning():
     boxes = torch.tensor([[30, 5, 44, 20], [28, 18, 40, 30]])
     with pytest.warns(UserWarning, match="pass format='xyxy'"):
         window_to_theta(boxes, IMAGE_SIZE)
+
+
+def test_windows_in_fractions_of_the_sides_give_a_warning():
+    whole_and_half = torch.tensor([[0, 0, 1, 1], [0.25, 0.25, 0.5, 0.5]])
+    with pytest.warns(UserWarning, match="these lie within the first pixel .* multiply x and width") as told:
+        window_to_theta(whole_and_half, IMAGE_SIZE)
+    assert told[0].filename == __file__
+    with warnings.catch_warnings(action="error"):
+        for windows in ([[0.0, 0, 1, 1]], [[0.25, 0.25, 0.5, 0.5], [0, 0, 2, 0.5]]):
+            window_to_theta(torch.tensor(windows), IMAGE_SIZE)

@@ -211,8 +211,11 @@ class TestFromPoints:
 
     def test_fractions_of_the_sides_are_noticed(self):
         missing = torch.tensor([NAN, NAN])
-        with pytest.warns(UserWarning, match=r"points are in pixels, but these lie within one pixel .* subtract 0\.5"):
+        with pytest.warns(
+            UserWarning, match=r"points are in pixels, but these lie within one pixel .* subtract 0\.5"
+        ) as told:
             targets.from_points(torch.stack([torch.tensor([0.3, 1.0]), missing]), SIZE, 5)
+        assert told[0].filename == __file__
         with warnings.catch_warnings(action="error"):
             for points in ([[0.0, 1.0]], [[0.3, 0.5], [7.0, 0.5]], []):
                 targets.from_points(torch.tensor(points).reshape(-1, 2), SIZE, 5)

@@ -9,41 +9,25 @@ training ends.
 """
 
 import logging
-import multiprocessing
-import os
-import pickle
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from examples.mpii_cooking import distributed, interrupts
 from examples.mpii_cooking.config import PhaseSettings, Preset
 from examples.mpii_cooking.data.samples import ClipSamples, Sample, batches, chunks
-from examples.mpii_cooking.formats import show_messages
-from examples.mpii_cooking.stages import say_what_no_longer_fits
-from examples.mpii_cooking.storage import ASIDE
 from examples.mpii_cooking.training import checkpoints
 from examples.mpii_cooking.training.checkpoints import History, ThetaLists
 from examples.mpii_cooking.training.experiment import Experiment
 from examples.mpii_cooking.training.networks import Networks, autocast
 from examples.mpii_cooking.training.objectives import Outcome, make_objective
-from examples.mpii_cooking.training.progress import SHOWN_EVERY, Note, Progress, Work
+from examples.mpii_cooking.training.progress import Note
 from examples.mpii_cooking.training.runs import Run, seed_of
 from examples.mpii_cooking.training.steps import Step, backward, make_optimizer, train_step
 from examples.mpii_cooking.variants import Phase
@@ -58,153 +42,11 @@ NAMED_SAMPLES = 5  # in a message, at most
 COLLAPSED = 0.25  # share of windows, from here on it is no exception
 MIN_FALL = 0.01  # fraction by which the mean loss must have fallen before training may end early
 
-Job = tuple[int, Run]  # the experiment, by its index, and the run
-
-_experiments: Sequence[Experiment]
-"""What a worker process trains. They are the same objects for all its runs, so that decoded frames are kept."""
-_shared: NDArray[np.float64]
-"""Where it notes how far its runs are."""
-
-
 log = logging.getLogger(__name__)
 
 
 class TrainingDivergedError(RuntimeError):
     """Losses, gradients or weights are no longer finite numbers."""
-
-
-class WorkerLostError(RuntimeError):
-    """A process that trained was killed."""
-
-
-def train_all(experiments: Sequence[Experiment]) -> None:
-    """Train every run of all experiments that is not finished, in their order; on a CPU alone, several at a time.
-
-    The experiments may differ in everything but the machine's settings.
-    """
-    first = experiments[0]
-    jobs = [(index, run) for index, each in enumerate(experiments) for run in each.runs]
-    say_what_no_longer_fits("train", (experiments[index].unit(run) for index, run in jobs))
-    # One rank looks, so that all of them train the same runs.
-    todo = distributed.once(lambda: [(index, run) for index, run in jobs if not experiments[index].is_finished(run)])
-    processes = at_a_time(first.preset, first.device)
-    works = [_work(experiments[index], run, is_finished=(index, run) not in todo) for index, run in jobs]
-    progress = Progress(works, processes, hidden=not todo or not distributed.is_main())
-    with closing(progress), interrupts.finishing_steps():
-        places = {job: place for place, job in enumerate(jobs)}
-        if processes == 1:
-            for index, run in todo:
-                progress.start(place := places[index, run])
-                train(experiments[index], run, partial(progress.note, place))
-                progress.finish(place)
-        elif todo:
-            _train_in_processes(experiments, todo, processes, progress, places)
-
-
-def _work(experiment: Experiment, run: Run, *, is_finished: bool) -> Work:
-    """Return how far earlier starts came with a run."""
-    unit = experiment.unit(run)
-    history = checkpoints.load_history(unit) if unit.done else History()
-    name = f"{experiment.workspace.root.name}: {run.name}"
-    kind = (run.phase, run.modality, run.level.name, run.localizer, run.variant)
-    return Work(name, kind, run.settings(experiment.preset).epochs, history.epochs, history.seconds, is_finished)
-
-
-def at_a_time(preset: Preset, device: torch.device) -> int:
-    """Return how many networks are trained at a time: several only by a single process on a CPU."""
-    alone_on_cpu = device.type == "cpu" and distributed.world() == 1
-    return preset.machine.processes if alone_on_cpu else 1
-
-
-def _train_in_processes(
-    experiments: Sequence[Experiment],
-    todo: list[Job],
-    processes: int,
-    progress: Progress,
-    places: Mapping[Job, int],
-) -> None:
-    """Train ``todo`` in processes of their own. A run starts as soon as those that it starts from are finished."""
-    context = multiprocessing.get_context("spawn")
-    running: dict[Future[None], Job] = {}
-    with (
-        _in_files(experiments, len(places)) as paths,
-        ProcessPoolExecutor(processes, context, _start_worker, paths) as pool,
-        _ending_together(),
-    ):
-        noted = _noted(paths.noted)
-        while todo or running:
-            interrupts.check()
-            unfinished = {*todo, *running.values()}
-            ready = [
-                (index, run)
-                for index, run in todo
-                if unfinished.isdisjoint((index, origin) for origin in run.origins().values())
-            ]
-            for job in ready[: processes - len(running)]:
-                todo.remove(job)
-                progress.start(places[job])
-                # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
-                handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                running[pool.submit(_train_in_worker, *job, places[job])] = job
-                signal.signal(signal.SIGINT, handler)
-            ended = wait(running, timeout=SHOWN_EVERY, return_when=FIRST_COMPLETED).done
-            for job in running.values():
-                if noted[places[job]].any():
-                    progress.note(places[job], *noted[places[job]].tolist())
-            for future in ended:
-                job = running.pop(future)
-                future.result()
-                progress.finish(places[job])
-
-
-class _Files(NamedTuple):
-    """What the main process and its workers share."""
-
-    experiments: Path
-    noted: Path  # how far each run is: epochs and seconds, two float64
-
-
-@contextmanager
-def _in_files(experiments: Sequence[Experiment], runs: int) -> Iterator[_Files]:
-    """Yield the files from which workers read the experiments, and in which they note how far they are.
-
-    What a process is started with comes through a pipe, of which its parent holds both ends. If that is more than a
-    pipe holds, the parent waits until the process reads it, and forever if the process is killed before.
-
-    The files are in the output folder, where the next start removes what a killed one leaves.
-    """
-    folder = experiments[0].workspace.root
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = _Files(*(folder / f"{ASIDE}{os.getpid()}-{name}" for name in _Files._fields))
-    try:
-        paths.experiments.write_bytes(pickle.dumps(experiments))
-        paths.noted.write_bytes(bytes(16 * runs))
-        yield paths
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
-
-
-def _noted(path: Path) -> NDArray[np.float64]:
-    """Return what is noted of all runs, as memory that processes share: unlike a queue, it survives any kill."""
-    return np.memmap(path, np.float64).reshape(-1, 2)
-
-
-@contextmanager
-def _ending_together() -> Iterator[None]:
-    """When one worker process has failed, let the others finish their steps and save them."""
-    try:
-        yield
-    except BaseException as error:
-        for worker in multiprocessing.active_children():
-            worker.terminate()
-        if isinstance(error, BrokenProcessPool):
-            interrupts.check()  # SIGTERM may have come to a worker that was just starting
-            raise WorkerLostError(
-                "a process that trains was killed, perhaps because memory ran out; the same command goes on from its "
-                "last checkpoint"
-            ) from error
-        raise
 
 
 def train(experiment: Experiment, run: Run, note: Note) -> None:
@@ -384,22 +226,3 @@ def warn_of_collapse(run: Run, networks: Networks, images: Tensor) -> None:
 def _thetas(networks: Networks, images: Tensor) -> ThetaLists:
     thetas: ThetaLists = networks.transformer.eval().localize(images).tolist()
     return thetas
-
-
-def _start_worker(experiments: Path, noted: Path) -> None:
-    """Prepare a process to train runs of the experiments in a file, one after another."""
-    global _experiments, _shared
-    _experiments, _shared = pickle.loads(experiments.read_bytes()), _noted(noted)
-    torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
-    tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
-    show_messages()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while there is no work
-    distributed.end_with_parent()
-
-
-def _train_in_worker(index: int, run: Run, place: int) -> None:
-    def note(epochs: float, seconds: float) -> None:
-        _shared[place] = epochs, seconds
-
-    with interrupts.working_for_another():
-        train(_experiments[index], run, note)
