@@ -11,12 +11,12 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -25,51 +25,71 @@ from benchmarks.reliability.mutations import Mutation, mutations, planted
 from benchmarks.reliability.progress import kept
 from benchmarks.saving import ROOT
 
-SAMPLE, SHORT_SAMPLE = 400, 2
+SAMPLE, SHORT_SAMPLE = 300, 2
 GOAL = 0.85
 ANCHOR = "python-ecdsa 0.19: 78.49 % of its mutants (its README)"
 PATIENCE = 600  # seconds; a fault that makes tests run for longer is found
 
 LIBRARY = {
-    "_checks": ["sizes", "sampling_arguments", "geometry", "hostile_images"],
-    "_matrix_log": ["pooling"],
-    "_pace": ["free_pace"],
-    "_pooling_kinds": ["pooling"],
+    "_checks": ["mistakes", "sampling_arguments", "guidance", "transformer", "geometry", "hostile_images", "sizes"],
+    "_matrix_log": ["pooling", "precision"],
+    "_named_tuples": ["named_tuples"],
+    "_pace": ["free_pace", "guidance"],
+    "_pooling_kinds": ["pooling", "precision"],
+    "_precision": ["precision"],
     "_settings": ["settings"],
     "_state_tensor": ["state_dict"],
-    "geometry/_theta": ["geometry", "geometry_pixels"],
-    "geometry/components": ["geometry_pixels"],
-    "geometry/distortions": ["geometry"],
-    "geometry/parameterizations": ["geometry", "anomaly"],
-    "geometry/pixels": ["geometry_pixels"],
-    "geometry/transforms": ["geometry", "geometry_pixels"],
-    "geometry/windows": ["geometry", "geometry_pixels", "anomaly"],
-    "guidance": ["guidance", "free_pace", "state_dict"],
-    "monitor": ["monitor"],
-    "motion": ["motion"],
-    "pasting": ["pasting", "anomaly"],
-    "pooling": ["pooling"],
-    "sampling": ["sampling_arguments", "backends", "remembered_calls", "sampling_accuracy"],
-    "schedules": ["schedules"],
-    "transformer": ["transformer", "head"],
+    "geometry/_theta": ["geometry", "geometry_pixels", "mistakes", "precision"],
+    "geometry/components": ["geometry_pixels", "mistakes", "precision"],
+    "geometry/distortions": ["geometry", "mistakes", "monitor"],
+    "geometry/parameterizations": ["geometry", "mistakes", "head", "anomaly"],
+    "geometry/pixels": ["geometry_pixels", "mistakes", "precision"],
+    "geometry/transforms": ["geometry", "geometry_pixels", "mistakes", "precision"],
+    "geometry/windows": ["geometry", "geometry_pixels", "targets", "mistakes", "anomaly"],
+    "guidance": ["guidance", "free_pace", "state_dict", "mistakes"],
+    "monitor": ["monitor", "mistakes"],
+    "motion": ["motion", "mistakes", "targets"],
+    "pasting": ["pasting", "mistakes", "anomaly"],
+    "pooling": ["pooling", "mistakes", "precision"],
+    "sampling": [
+        "sampling_arguments",
+        "mistakes",
+        "backends",
+        "remembered_calls",
+        "sampling_labels",
+        "hostile_images",
+        "sampling_accuracy",
+    ],
+    "schedules": ["schedules", "guidance", "mistakes"],
+    "targets": ["targets", "mistakes", "precision"],
+    "transformer": ["transformer", "head", "mistakes", "free_pace", "guidance"],
     "_sampler/antialias": ["antialias"],
     "_sampler/aten": [
         "remembered_calls",
+        "hostile_images",
         "sampling_bits",
         "sampling_layouts",
+        "traced_graphs",
         "sampling_derivatives",
-        "hostile_images",
+        "hostile_transforms",
     ],
-    "_sampler/calls": ["remembered_calls"],
+    "_sampler/calls": ["remembered_calls", "sampling_arguments"],
     "_sampler/labels": ["sampling_labels"],
     "_sampler/options": ["sampling_arguments"],
-    "_sampler/reference": ["sampling_bits", "hostile_transforms", "sampling_derivatives"],
-    "_sampler/tensors": ["remembered_calls", "sampling_layouts", "sampling_graphs", "schedules"],
+    "_sampler/reference": ["sampling_bits", "hostile_images", "hostile_transforms", "sampling_derivatives"],
+    "_sampler/tensors": [
+        "remembered_calls",
+        "sampling_layouts",
+        "sampling_graphs",
+        "schedules",
+        "sampling_derivatives",
+    ],
 }
-"""By module of the library: its tests, in ``tests/library``."""
+"""By module of the library: its tests, in ``tests/library``, the quickest first, besides that of all signatures."""
+SIGNATURES = "tests/project/test_public_api.py"
 
 KERNELS = {
-    "_sampler/fused": ["fused", "replay"],
+    "_sampler/fused": ["replay", "fused", "interpreter"],
     "_sampler/launches": ["fused", "interpreter"],
     "_sampler/operators": ["fused"],
     "_sampler/replay": ["replay", "fused"],
@@ -77,17 +97,23 @@ KERNELS = {
 """By module that launches kernels: its tests, in ``tests/kernels``."""
 
 EXAMPLE = {
-    "storage": ["storage"],
-    "workspace": ["workspace"],
-    "typed_json": ["typed_json"],
-    "data/mpii": ["mpii"],
-    "data/class_folders": ["class_folders"],
-    "data/dataset": ["mpii", "class_folders"],
+    "storage": ["storage", "stages", "workspace"],
+    "workspace": ["workspace", "stages"],
+    "typed_json": ["typed_json", "results"],
+    "data/class_folders": ["class_folders", "frames"],
+    "data/containers": ["foreign_videos", "video"],
+    "data/dataset": ["mpii", "class_folders", "samples"],
+    "data/findings": ["class_folders", "mpii", "foreign_videos"],
+    "data/mpii": ["mpii", "class_folders"],
     "evaluation/stored": ["results", "study"],
-    "training/checkpoints": ["train"],
+    "training/checkpoints": ["train", "checkpoints"],
+    "training/weight_files": ["weights"],
     "training/weights": ["weights", "weights_of_runs"],
 }
 """By module of the example that stores or parses files: its tests, in ``tests/example``."""
+
+
+Item = TypeVar("Item")
 
 
 class Fault(NamedTuple):
@@ -116,7 +142,7 @@ def tests_of() -> dict[str, list[str]]:
         ("examples/mpii_cooking", "tests/example", EXAMPLE),
     )
     return {
-        f"{package}/{module}.py": [f"{folder}/test_{name}.py" for name in names]
+        f"{package}/{module}.py": [f"{folder}/test_{name}.py" for name in names] + [SIGNATURES] * (modules is LIBRARY)
         for package, folder, modules in groups
         for module, names in modules.items()
     }
@@ -173,8 +199,10 @@ def measure(short: bool) -> Iterable[figures.Figure]:
     with TemporaryDirectory() as place:
         workers = 1 if short else os.cpu_count() or 1
         copies = [copy_of_repository(Path(place, str(number))) for number in range(workers)]
-        if not do_tests_pass(copies[0], sorted({name for fault in chosen for name in tests[fault.file]})):
-            raise SystemExit("the tests fail without a fault: run them first")
+        names = sorted({name for fault in chosen for name in tests[fault.file]})
+        passes = _spread(lambda name, folder: do_tests_pass(folder, [name]), names, copies)
+        if failed := [name for name, passed in zip(names, passes, strict=True) if not passed]:
+            raise SystemExit(f"tests fail without a fault, run them first: {', '.join(failed)}")
         found = _try_all(chosen, copies, tests)
     missed = [fault.name for fault in chosen if not found[fault.name]]
     detail = f"a sample of {len(known):,}, most of {len(tests)} files"
@@ -187,21 +215,27 @@ def _try_all(chosen: list[Fault], copies: list[Path], tests: dict[str, list[str]
     done = kept("mutants", [Trial(fault.name) for fault in chosen])
     missing = set(done.missing([Trial(fault.name) for fault in chosen]))
     left = [fault for fault in chosen if Trial(fault.name) in missing]
+    verdicts = _spread(lambda fault, folder: is_found(fault, folder, tests[fault.file]), left, copies)
+    for fault, is_it in zip(left, verdicts, strict=True):
+        done.add({"case": {"fault": fault.name}, "found": is_it, "failed": False})
+    return {row["case"]["fault"]: row["found"] for row in done.results["rows"]}
+
+
+def _spread(work: Callable[[Item, Path], bool], items: list[Item], copies: list[Path]) -> Iterator[bool]:
+    """Yield what ``work`` returns for each item, in their order; each copy is used by one item at a time."""
     free: Queue[Path] = Queue()
     for folder in copies:
         free.put(folder)
 
-    def attempt(fault: Fault) -> bool:
+    def attempt(item: Item) -> bool:
         folder = free.get()
         try:
-            return is_found(fault, folder, tests[fault.file])
+            return work(item, folder)
         finally:
             free.put(folder)
 
     with ThreadPoolExecutor(len(copies)) as workers:
-        for fault, is_it in zip(left, workers.map(attempt, left), strict=True):
-            done.add({"case": {"fault": fault.name}, "found": is_it, "failed": False})
-    return {row["case"]["fault"]: row["found"] for row in done.results["rows"]}
+        yield from workers.map(attempt, items)
 
 
 if __name__ == "__main__":

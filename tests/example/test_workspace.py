@@ -40,6 +40,19 @@ def test_an_unfinished_unit_has_no_facts(tmp_path):
         _ = unit.facts
 
 
+def test_content_is_that_of_the_files(tmp_path):
+    def content(name, data, **inputs):
+        unit = Workspace(tmp_path / name).unit("work", inputs)
+        unit.path("data.bin").write_bytes(data)
+        unit.commit("data.bin", frames=len(name))
+        return unit.content
+
+    same = content("first", b"abc", seed=0)
+    assert same == content("again", b"abc", seed=1)
+    assert same != content("other", b"xyz", seed=0)
+    assert Workspace(tmp_path / "first").unit("work", {"seed": 2}).content is None
+
+
 def test_other_inputs_are_other_work(tmp_path):
     finished(tmp_path, seed=0)
     assert not Workspace(tmp_path).unit("work", {"seed": 1}).done

@@ -87,6 +87,11 @@ def test_images_with_sides_beyond_the_range_of_coordinates(shape):
         affine_sample(torch.ones(1).expand(shape), IDENTITY, (2, 2))
 
 
+def test_an_image_with_the_longest_side():
+    found = affine_sample(torch.ones(1).expand(1, 1, 1, 2**30), IDENTITY, (1, 2))
+    assert found.tolist() == [[[[1.0, 1.0]]]]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 1)], ids=str)

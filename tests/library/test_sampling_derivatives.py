@@ -45,8 +45,10 @@ def test_first_and_second_derivatives(backend, mode, padding_mode, align_corners
 
 
 @pytest.mark.parametrize("differentiates_twice", sorted({aten._DIFFERENTIATES_TWICE, False}))
-@pytest.mark.parametrize(("backend", "mode"), supported(BACKENDS, ("bilinear", "bicubic")))
-def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, differentiates_twice):
+@pytest.mark.parametrize(
+    ("backend", "mode", "align_corners"), supported(BACKENDS, ("bilinear", "bicubic"), CONVENTIONS)
+)
+def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, align_corners, differentiates_twice):
     """As in every spatial transformer. The image's gradient through theta must be counted once."""
     monkeypatch.setattr("supervised_st._sampler.aten._DIFFERENTIATES_TWICE", differentiates_twice)
     g = torch.Generator().manual_seed(2)
@@ -55,7 +57,8 @@ def test_a_theta_that_depends_on_the_image(monkeypatch, backend, mode, different
 
     def loss(image):
         theta = torch.eye(2, 3, dtype=torch.float64)[None] * 0.7 + 0.03 + toward * image.mean()
-        return affine_sample(image, theta, (2, 3), mode=mode, backend=backend).square().sum()
+        found = affine_sample(image, theta, (2, 3), mode=mode, align_corners=align_corners, backend=backend)
+        return found.square().sum()
 
     (once,) = torch.autograd.grad(loss(image), image)
     (again,) = torch.autograd.grad(loss(image), image, create_graph=True)

@@ -227,8 +227,9 @@ def test_bad_settings_are_named(make, match):
         (lambda: LinearAnneal(0, math.inf), "until must be a whole number, got inf"),
         (lambda: HardSwitch(math.nan), "steps must be a whole number, got nan"),
         (lambda: Plateau(math.nan), "patience must be a whole number, got nan"),
+        (lambda: Plateau(1, 0.0, 0.5), "takes from 2 to 3 positional arguments but 4 were given"),
     ],
 )
-def test_steps_are_whole_numbers(make, match):
+def test_settings_of_other_kinds_are_refused(make, match):
     with pytest.raises(TypeError, match=match):
         make()

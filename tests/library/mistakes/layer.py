@@ -87,6 +87,16 @@ MISTAKES = {
         ValueError,
         "bounds must be (s0, s1) with 0 < s0 < s1 <= 1, got (0.5, 0.1)",
     ),
+    "bounds of three numbers": (
+        lambda: look(parameterization="crop3", bounds=(0.1, 0.3, 0.5), scale=0.3),
+        TypeError,
+        "bounds must be two numbers (s0, s1), got (0.1, 0.3, 0.5)",
+    ),
+    "a single bound": (
+        lambda: look(parameterization="crop3", bounds=0.5, scale=0.3),
+        TypeError,
+        "bounds must be two numbers (s0, s1), got 0.5",
+    ),
     "bounds in pixels": (
         lambda: look(parameterization="crop3", bounds=(16, 64), scale=0.3),
         ValueError,
