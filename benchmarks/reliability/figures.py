@@ -49,7 +49,8 @@ class Figure:
     def ours(self) -> str:
         """The numbers as the table shows them."""
         percent = "" if self.held == self.tried else f" ({self.held / max(self.tried, 1):.1%})"
-        return f"{self.held:,} of {self.tried:,}{percent}{f'; {self.detail}' if self.detail else ''}"
+        goal = f"; goal {self.goal:.0%}" if self.goal < 1 else ""
+        return f"{self.held:,} of {self.tried:,}{percent}{goal}{f'; {self.detail}' if self.detail else ''}"
 
 
 def run(script: str, part: Part, measure: Callable[[bool], Iterable[Figure]]) -> int:

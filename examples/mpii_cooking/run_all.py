@@ -148,6 +148,7 @@ def main(
     except (
         DataError,
         plan.NotEnoughDiskError,
+        storage.DamagedError,
         storage.InUseError,
         TrainingDivergedError,
         WorkerLostError,

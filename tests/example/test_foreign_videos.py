@@ -6,6 +6,7 @@ import random
 import signal
 import struct
 import subprocess
+import sys
 import time
 
 import cv2
@@ -24,6 +25,7 @@ from benchmarks.reliability.made_videos import (
 )
 from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import BrokenError, DataError
+from tests.helpers.programs import ROOT, clean_environment
 from tests.helpers.small_videos import moving_patch, write
 
 UPRIGHT = {
@@ -232,15 +234,32 @@ def test_a_film_with_cover_art_is_the_film(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_file_that_hangs_its_decoder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "PATIENCE", 3.0)
+    monkeypatch.setattr(video, "PATIENCE", 3)
     monkeypatch.setattr(video, "_decoders", {})
     os.mkfifo(tmp_path / "a.avi")  # opening it waits for a writer
-    with pytest.raises(DataError, match=r"a\.avi cannot be read: nothing happened for 3\.0 s"):
+    with pytest.raises(BrokenError, match=r"a\.avi cannot be read: nothing happened for 3 s"):
         video.frame_size(tmp_path / "a.avi")
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
+def test_a_decoder_that_goes_on_is_not_given_up_nor_one_that_was_stopped(tmp_path):
+    """Reading takes longer than there is patience, and so does a stop, as by Ctrl-Z, which reaches all processes."""
+    path = encode(tmp_path / "a.avi", counting(5), "mjpeg")
+    command = [sys.executable, "-m", "tests.example.programs.count_slowly", path]
+    run = subprocess.Popen(
+        command, cwd=ROOT, env=clean_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert run.stdout.readline() == "begins\n"
+    time.sleep(1)
+    os.killpg(run.pid, signal.SIGSTOP)
+    time.sleep(3)
+    os.killpg(run.pid, signal.SIGCONT)
+    assert run.communicate(timeout=60)[0] == "5\n"
+    assert run.returncode == 0
+
+
 def test_patience_is_for_the_decoder_and_not_for_whoever_takes_the_frames(tmp_path, monkeypatch):
-    monkeypatch.setattr(video, "PATIENCE", 3.0)
+    monkeypatch.setattr(video, "PATIENCE", 3)
     monkeypatch.setattr(video, "_decoders", {})
     large = [(number, numbered(number, (720, 1280))) for number in range(5)]
     frames = video.decode(encode(tmp_path / "a.avi", large, "mjpeg"))
@@ -278,11 +297,12 @@ def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
     assert len(started) == 2
 
 
-def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started, number):
     """Or ``--skip-broken`` would go on without a sound video when memory is short."""
     frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
     next(frames)
-    started[0].kill()
+    started[0].send_signal(number)
     with pytest.raises(DataError, match=r"a\.avi was not read .* memory ran out: start again") as caught:
         list(frames)
     assert not isinstance(caught.value, BrokenError)

@@ -38,7 +38,7 @@ def test_prepared_profiles_equal_a_search_in_the_cached_flow(caches):
             search = MotionWindowTarget(window_side(PRESET.data, level), bound=PRESET.data.flow_bound)
             stacks = torch.stack([stack_of(cache, frame) for frame in range(cache.frames)])
             direct = search.profile(stacks)
-            score, row = cache.profile(level, slice(None))
+            score, row = zip(*(cache.profile(level, frame) for frame in range(cache.frames)), strict=True)
             np.testing.assert_array_equal(score, direct.score.numpy())
             np.testing.assert_array_equal(row, direct.row.numpy())
 
@@ -121,8 +121,27 @@ def test_a_video_that_changes_while_it_is_prepared_is_an_error(tmp_path, monkeyp
         return decode(path)
 
     monkeypatch.setattr(video, "decode", exchanged)
-    with pytest.raises(DataError, match="videos were changed while they were prepared"):
+    first = (tmp_path / "left" / "1.avi").read_bytes()
+    with pytest.raises(
+        DataError, match=r"finding\):\n  .*left/1\.avi was changed while it was prepared\n.*start again"
+    ):
         prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
+    monkeypatch.undo()
+    (tmp_path / "left" / "1.avi").write_bytes(first)
+    caches = prepare(dataset, PRESET.data, Workspace(tmp_path / "work"))
+    expected = prepare(dataset, PRESET.data, Workspace(tmp_path / "undisturbed"))
+    assert {key: cache.content for key, cache in caches.items()} == {
+        key: cache.content for key, cache in expected.items()
+    }, "nothing of the other content was kept under the digest of this one"
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
+def test_profiles_leave_no_file_open(caches):
+    """There may be more videos than a process may have open files, which is 1024 on many machines."""
+    before = len([*Path("/proc/self/fd").iterdir()])
+    rows = [cache.profile(level, 1) for cache in caches.values() for level in PRESET.data.levels]
+    assert len(rows) == 18
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_all_unusable_videos_are_named_before_any_is_prepared(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.reliability.made_videos import counting, encode
+from examples.mpii_cooking.data import video
 from examples.mpii_cooking.data.dataset import Clip, DataError, Lost
 from examples.mpii_cooking.data.preparation import prepare, prepare_sound
 from examples.mpii_cooking.data.readers import open_dataset
@@ -50,6 +51,21 @@ def test_with_the_option_only_broken_videos_are_left_out(folder, tmp_path):
     sound = {"left/0.avi", "left/2.avi", "left/3.avi", "right/0.avi", "right/1.avi", "right/3.avi"}
     assert set(caches) == set(dataset.videos) == {clip.video for clip in dataset.train + dataset.test} == sound
     assert all(str(folder / each.video) in each.problem and "damaged" in each.problem for each in dataset.lost)
+
+
+def test_a_video_whose_decoder_was_killed_is_not_left_out(tmp_path, monkeypatch):
+    """Whether it is one of MPII's or in a folder of classes: another start can read it."""
+    folder = tmp_path / "mpii"
+    write(folder / "s11-d01.avi", moving_patch(5, 1))
+    write(folder / "s08-d01.avi", moving_patch(5, 1))
+    (folder / "rows.csv").write_text("11,s11-d01,1,5,2,cut\n8,s08-d01,1,5,2,cut\n")
+
+    def killed(path):
+        raise DataError(f"{path} was not read to the end: its decoder was killed")
+
+    monkeypatch.setattr(video, "frame_size", killed)
+    with pytest.raises(DataError, match=r"s11-d01\.avi was not read to the end"):
+        open_dataset(folder, skip_broken=True)
 
 
 def test_a_clip_that_ends_after_its_video_is_an_error_all_the_same(folder, tmp_path):

@@ -28,7 +28,8 @@ def read(videos, tmp_path, monkeypatch):
         opened, sha256 = [], sources.sha256
         with monkeypatch.context() as patch:
             patch.setattr(sources, "sha256", lambda path: opened.append(path.name) or sha256(path))
-            return read_contents(videos, tmp_path / "sources.json", **options), opened
+            found = read_contents(videos, tmp_path / "sources.json", **options)
+            return {key: source.digest for key, source in found.items()}, opened
 
     return read
 

@@ -12,7 +12,10 @@ from examples.mpii_cooking.data.dataset import DataError
 from examples.mpii_cooking.workspace import Unit, stamp
 
 FLOW_NAME = "flow.mkv"
-PROFILE = {"score": np.float64, "row": np.int16}  # what is kept of a window profile, and as what
+PROFILE: dict[str, type[np.generic]] = {
+    "score": np.float64,
+    "row": np.int16,
+}  # what is kept of a window profile, and as what
 
 
 class VideoCache:
@@ -23,7 +26,6 @@ class VideoCache:
         self._widths: dict[str, int] = unit.facts["widths"]
         self._unit, self._settings, self._memory = unit, settings, memory
         self._stamps = self._stamps_now()
-        self._profiles: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     @property
     def content(self) -> str | None:
@@ -56,14 +58,14 @@ class VideoCache:
 
     def profile(self, level: Level, frame: int) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return (score, row) of the best window for every left column on the flow grid, around ``frame``."""
-        if level.name not in self._profiles:
-            score, row = (
-                np.memmap(self._unit.path(profile_name(level, part)), dtype, mode="r").reshape(self.frames, -1)
-                for part, dtype in PROFILE.items()
-            )
-            self._profiles[level.name] = score, row
-        score, row = self._profiles[level.name]
-        return score[frame], row[frame]
+        score, row = (self._row(profile_name(level, part), dtype, frame) for part, dtype in PROFILE.items())
+        return score, row
+
+    def _row(self, name: str, dtype: type[np.generic], frame: int) -> NDArray[Any]:
+        """Read what a file holds for one frame. It does not stay open: there may be more videos than open files."""
+        path = self._unit.folder / name
+        size = path.stat().st_size // self.frames
+        return np.fromfile(path, dtype, size // np.dtype(dtype).itemsize, offset=frame * size)
 
     def _stamps_now(self) -> list[tuple[int, ...]]:
         return [stamp(self._unit.path(name)) for name in (self._unit.fitting or {"files": ()})["files"]]

@@ -1,7 +1,7 @@
 """What a container says about its own length: a file that was cut off is shorter than that."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +16,17 @@ class CutOffError(ValueError):
     """The file is shorter than it says, or has something else where a part of it must begin."""
 
 
-def avi_chunks(path: Path, stream: int) -> int:
-    """Return the number of chunks of a video stream in an AVI file, empty ones too; each is shown for one frame."""
-    numbered = f"{stream:02}d".encode()
+def avi_chunks(path: Path, stream: int, watch: Callable[[], None]) -> int:
+    """Return the number of chunks of a video stream in an AVI file, empty ones too; each is shown for one frame.
+
+    ``watch`` is called after each chunk: to find all of them in a large file on a slow disk takes time.
+    """
+    numbered, count = f"{stream:02}d".encode(), 0
     with path.open("rb") as file:
-        return sum(name.startswith(numbered) for name in _riff_chunks(file, path.stat().st_size))
+        for name in _riff_chunks(file, path.stat().st_size):
+            count += name.startswith(numbered)
+            watch()
+    return count
 
 
 def check_length(path: Path, container: str) -> None:

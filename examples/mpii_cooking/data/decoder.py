@@ -15,6 +15,7 @@ import os
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -35,12 +36,14 @@ HEADER = struct.Struct("=cIII")
 FRAME = b"F"
 RESULT = b"R"  # JSON; the last message of an answer
 PROBLEM = b"P"  # text that goes on after the file's name, in place of a result
+ALIVE = b"A"  # nothing follows; there is progress, but no answer yet
+_ALIVE_EVERY = 0.5  # seconds
 
 Task = Literal["look", "count", "decode"]
 Frame = NDArray[np.uint8]  # (height, width, 3) RGB
 Packet: TypeAlias = "av.Packet[Any]"
 Watch = Callable[[], None]
-"""Called whenever something was read."""
+"""Called whenever there is progress."""
 
 _STDOUT, _STDERR = 1, 2
 _MOST_PIXELS = 2**27  # of a frame; a damaged header may announce more than fits into memory
@@ -73,7 +76,7 @@ class _Source:
         self._container, self._watch = container, watch
         self._kind = container.format.name
         check_length(path, self._kind)
-        self.chunks = avi_chunks(path, self.stream.index) if self._kind == "avi" else None
+        self.chunks = avi_chunks(path, self.stream.index, watch) if self._kind == "avi" else None
         self._announced = self.stream.frames  # reading changes it
         self._shown = self._hidden = self._damaged = 0
         self._start = self._end = self._last = self._pause = 0.0
@@ -244,12 +247,6 @@ def _complaint() -> str:
     return lines[0].rpartition("] ")[2].strip() or "FFmpeg complains"
 
 
-def _alarm(seconds: float) -> None:
-    """End this process after so many seconds, wherever it hangs; 0 takes it back. Windows has no such alarm."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
 def _answer(task: Task, path: Path, watch: Watch) -> Iterator[tuple[bytes, Frame | bytes]]:
     """Yield the kind and the content of each message."""
     try:
@@ -269,28 +266,29 @@ def _send(content: bytes | memoryview) -> None:
         left = left[os.write(_STDOUT, left) :]
 
 
-def serve(patience: float) -> None:
-    """Answer requests, a task and a path each, until there are no more. Nothing may take ``patience`` seconds."""
+def serve() -> None:
+    """Answer requests, a task and a path each, until there are no more. Say now and then that there is progress."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, with which this process ends
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
 
+    said = time.monotonic()
+
     def watch() -> None:
-        _alarm(patience)
+        nonlocal said
+        if time.monotonic() > said + _ALIVE_EVERY:
+            _send(HEADER.pack(ALIVE, 0, 0, 0))
+            said = time.monotonic()
 
     for line in sys.stdin:
         task, path = json.loads(line)
-        watch()
         for kind, content in _answer(task, Path(path), watch):
-            _alarm(0)  # the frame may be taken at any time
             if isinstance(content, bytes):
                 _send(HEADER.pack(kind, len(content), 0, 0) + content)
             else:
                 _send(HEADER.pack(kind, content.nbytes, *content.shape[:2]))
                 _send(np.ascontiguousarray(content).data)
-            watch()
-        _alarm(0)
 
 
 if __name__ == "__main__":
-    serve(float(sys.argv[1]))
+    serve()

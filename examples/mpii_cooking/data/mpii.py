@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, Cues, DataError, Dataset, Split
+from examples.mpii_cooking.data.dataset import BrokenError, Clip, Cues, DataError, Dataset, Split
 from examples.mpii_cooking.data.findings import VIDEO_CURE, Findings
 from examples.mpii_cooking.storage import DamagedError, read_json, visible, write_json
 
@@ -268,7 +268,7 @@ def _find_videos(
         try:
             video.frame_size(found[name])
         except DataError as error:
-            if broken is None:
+            if broken is None or not isinstance(error, BrokenError):
                 findings.add(error.problem, error.cure or VIDEO_CURE)
             else:
                 broken[name] = str(error)

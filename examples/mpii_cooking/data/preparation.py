@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import partial, reduce
+from functools import reduce
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -72,9 +72,11 @@ def prepare_sound(
         prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
-    read = partial(sources.read_contents, dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
-    contents = read()
-    units = {key: video_unit(key, contents[key], settings, workspace, dataset.framing) for key in dataset.videos}
+    contents = sources.read_contents(dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
+    units = {
+        key: video_unit(key, source.digest, settings, workspace, dataset.framing, source.check)
+        for key, source in contents.items()
+    }
     say_what_no_longer_fits("prepare", units.values())
     dataset, found = _usable(dataset, checked, list(dataset.videos), skip_broken=skip_broken)
     lengths = {key: length for key, (unit, length) in found.items() if not unit.done}
@@ -83,8 +85,6 @@ def prepare_sound(
     hidden = not missing or not distributed.is_main()
     with tqdm(total=total, desc="decode, flow, windows", unit="frame", leave=False, disable=hidden) as bar:
         dataset, newly = _usable(dataset, prepared, missing, skip_broken=skip_broken)
-    if missing and read() != contents:
-        raise DataError("videos were changed while they were prepared: start again when they are complete")
     done = {key: unit for key, (unit, _) in (found | newly).items() if key in dataset.videos}
     memory = video.FrameMemory(MEMORY)
     return dataset, {key: VideoCache(unit, settings, memory) for key, unit in done.items()}
@@ -135,11 +135,16 @@ def check_shape(path: Path, framing: Framing) -> None:
 
 
 def video_unit(
-    key: str, content: str, settings: DataSettings, workspace: Workspace, framing: Framing = AS_STORED
+    key: str,
+    content: str,
+    settings: DataSettings,
+    workspace: Workspace,
+    framing: Framing = AS_STORED,
+    check: Callable[[], None] | None = None,
 ) -> Unit:
-    """Return where the caches of a video with a digest are kept."""
+    """Return where the caches of a video with a digest are kept; ``check`` raises an error if the video has changed."""
     inputs = {"video": content, "settings": settings, "framing": framing} | made_by(__name__)
-    return workspace.unit(f"prepare/{key}", inputs)
+    return workspace.unit(f"prepare/{key}", inputs, check)
 
 
 def prepare_video(

@@ -1,6 +1,7 @@
 """Digests of the videos' content. Each file is read once; its digest is kept beside what shows that it was changed."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,33 @@ from examples.mpii_cooking.workspace import fingerprint, stamp
 SCHEMA = 1  # of the file with the digests
 
 
-def read_contents(videos: Mapping[str, Path], note: Path, *, trust_mtime: bool = False) -> dict[str, str]:
-    """Return the digest of each video's content by its key; ranks share the reading.
+@dataclass(frozen=True)
+class Source:
+    """A video whose content was read."""
+
+    path: Path
+    digest: str
+    seen_by: str  # by which stamp it is known
+    stamp: str
+
+    def check(self) -> None:
+        """Raise DataError if the video was changed since."""
+        if _stamps(self.path)[self.seen_by] != self.stamp:
+            raise DataError(f"{self.path} was changed while it was prepared", "start again when it is complete")
+
+
+def read_contents(videos: Mapping[str, Path], note: Path, *, trust_mtime: bool = False) -> dict[str, Source]:
+    """Read the content of each video; ranks share the reading. Return what was read by the videos' keys.
 
     Digests are kept in the file ``note``, with the sizes, times and inodes of all files. A video whose files have
     others is read again; with ``trust_mtime``, only one with another size or time of modification.
     """
     known: dict[str, Any] = (read_back(note, SCHEMA) or {"videos": {}})["videos"]
+    trusted = "dated" if trust_mtime else "exact"
 
     def read(key: str) -> dict[str, str]:
         was: dict[str, str] = known.get(key, {})
         now = _stamps(videos[key])
-        trusted = "dated" if trust_mtime else "exact"
         if was.get(trusted) == now[trusted]:
             return was
         digest = content(videos[key])
@@ -36,7 +52,7 @@ def read_contents(videos: Mapping[str, Path], note: Path, *, trust_mtime: bool =
     found = dict(zip(videos, read_now, strict=True))
     if not found.items() <= known.items():
         distributed.once(lambda: write_json(note, {"videos": known | found}, SCHEMA))
-    return {key: entry["content"] for key, entry in found.items()}
+    return {key: Source(videos[key], entry["content"], trusted, entry[trusted]) for key, entry in found.items()}
 
 
 def content(path: Path) -> str:

@@ -8,6 +8,7 @@ may come from anywhere, so a process of its own reads them. :class:`FrameCache` 
 import atexit
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from functools import cache, lru_cache
-from io import BufferedReader, BufferedWriter
+from io import FileIO
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal, cast
@@ -34,8 +35,10 @@ from examples.mpii_cooking.storage import written_aside
 CACHE_RATE = 25
 """Frames per second of every cache: a frame takes 40 ticks of Matroska's millisecond clock, so its time is exact."""
 _TICKS = 1000 // CACHE_RATE
-PATIENCE = 60.0
-"""Seconds after which a video that makes no progress is given up."""
+PATIENCE = 60
+"""Seconds after which a video that makes no progress is given up; on Windows, never."""
+_CRASHES = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"}
+"""Signals by which a decoder ends when a file makes it fail. All others are no fault of the file."""
 _PIPE = 2**20  # bytes on the way from a decoder; the fewer, the more often it waits
 _MOST_OPEN = 256
 """Caches that a process keeps open. Systems commonly allow 1024 files."""
@@ -104,15 +107,16 @@ class _Decoder:
         self._complaints = TemporaryFile()  # noqa: SIM115 - it stays open as long as the process
         root = str(Path(__file__).resolve().parents[3])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", decoder.__name__, str(PATIENCE)],
+            [sys.executable, "-P", "-m", decoder.__name__],
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             pipesize=_PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
         )
-        self._requests = cast(BufferedWriter, self._process.stdin)
-        self._messages = cast(BufferedReader, self._process.stdout)
+        self._requests = cast(FileIO, self._process.stdin)
+        self._messages = cast(FileIO, self._process.stdout)
         self.pid = self._process.pid
         self._path = Path()
         self.is_idle = True  # not in the middle of an answer
@@ -122,11 +126,12 @@ class _Decoder:
         self.is_idle, self._path = False, path
         with suppress(BrokenPipeError):  # whoever waits for the answer will see that the process has ended
             self._requests.write(json.dumps([task, str(path)]).encode() + b"\n")
-            self._requests.flush()
 
     def receive(self) -> Frame | str:
         """Return the next frame, or after the last one the result as JSON."""
-        kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
+        kind = decoder.ALIVE
+        while kind == decoder.ALIVE:
+            kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
         if kind not in (decoder.FRAME, decoder.RESULT, decoder.PROBLEM):  # seen after SIGSTOP and SIGCONT
             raise DataError(
                 f"{self._path} was not read to the end: bytes were lost on the way from its decoder",
@@ -151,19 +156,35 @@ class _Decoder:
 
     def _read(self, size: int) -> NDArray[np.uint8]:
         content = np.empty(size, np.uint8)
-        if self._messages.readinto(content.data) == size:
-            return content
-        code = self._process.wait()
-        if code == -signal.SIGALRM:
+        left = content.data
+        while left:
+            self._wait()
+            count = self._messages.readinto(left)
+            if not count:
+                raise self._failure()
+            left = left[count:]
+        return content
+
+    def _wait(self) -> None:
+        """Wait until there is something to read. Seconds are counted one by one: those of SIGSTOP do not count."""
+        if not hasattr(select, "poll"):
+            return
+        waiting = select.poll()
+        waiting.register(self._messages)
+        if not any(waiting.poll(1000) for _ in range(PATIENCE)):
             raise BrokenError(f"{self._path} cannot be read: nothing happened for {PATIENCE} s")
-        if code == -9:  # SIGKILL is no fault of the file: a run must not go on without it
-            raise DataError(
+
+    def _failure(self) -> DataError:
+        """Return why the process has ended. If that is no fault of the file, a run must not go on without it."""
+        code = self._process.wait()
+        self._complaints.seek(0)
+        last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
+        if last == ["MemoryError"] or (code < 0 and signal.Signals(-code).name not in _CRASHES):
+            return DataError(
                 f"{self._path} was not read to the end: its decoder was killed, perhaps because memory ran out",
                 "start again, the same command goes on",
             )
-        self._complaints.seek(0)
-        last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
-        raise BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))
+        return BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))
 
 
 _decoders: dict[int, list[_Decoder]] = {}

@@ -21,6 +21,7 @@ from examples.mpii_cooking.data.samples import RGB_MEAN
 from examples.mpii_cooking.storage import sha256
 from examples.mpii_cooking.training import weight_files
 from examples.mpii_cooking.training.weight_files import BIAS, KERNEL, RGB
+from examples.mpii_cooking.workspace import stamp
 
 FILES: dict[str, tuple[str, ...]] = {
     "vgg-f": ("imagenet-vgg-f.mat",),
@@ -83,6 +84,7 @@ def read(path: Path, network: str, width: float = 1.0) -> Released:
     if stored > largest:
         raise DataError(f"{path} must have at most {largest:,} bytes to hold the weights of {network}, got {stored:,}")
     memory = 6 * needed + 10 * _MEGABYTES_100
+    read_from = stamp(path)
     command = [sys.executable, "-m", weight_files.__name__, *map(str, (path.resolve(), network, width, memory))]
     try:
         done = subprocess.run(
@@ -96,8 +98,10 @@ def read(path: Path, network: str, width: float = 1.0) -> Released:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
         ended = signal.Signals(-done.returncode).name if done.returncode < 0 else last
         raise DataError(f"{path} cannot be read: its reader ended with {ended}")
-    state = load(done.stdout)
-    return Released(path.name, sha256(path), state, state.pop(weight_files.MEAN))
+    state, digest = load(done.stdout), sha256(path)
+    if stamp(path) != read_from:
+        raise DataError(f"{path} was changed while it was read", "start again when it is complete")
+    return Released(path.name, digest, state, state.pop(weight_files.MEAN))
 
 
 def start(network: nn.Module, released: Released) -> None:

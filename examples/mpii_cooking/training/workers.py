@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,11 +29,6 @@ from examples.mpii_cooking.training.train import train
 
 Job = tuple[int, Run]  # the experiment, by its index, and the run
 
-_experiments: Sequence[Experiment]
-"""What a worker process trains. They are the same objects for all its runs, so that decoded frames are kept."""
-_shared: NDArray[np.float64]
-"""Where it notes how far its runs are."""
-
 
 class WorkerLostError(RuntimeError):
     """A process that trained was killed."""
@@ -50,7 +46,7 @@ def train_in_processes(
     running: dict[Future[None], Job] = {}
     with (
         _shared_files(experiments, len(places)) as files,
-        ProcessPoolExecutor(processes, context, _start_worker, files) as pool,
+        ProcessPoolExecutor(processes, context, _start_worker) as pool,
         _ending_together(),
     ):
         noted = _noted(files.noted)
@@ -67,7 +63,7 @@ def train_in_processes(
                 progress.start(places[job])
                 # Submitting starts the workers, which then ignore Ctrl-C too: this process handles it.
                 handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-                running[pool.submit(_train_in_worker, *job, places[job])] = job
+                running[pool.submit(_train_in_worker, files, *job, places[job])] = job
                 signal.signal(signal.SIGINT, handler)
             ended = wait(running, timeout=SHOWN_EVERY, return_when=FIRST_COMPLETED).done
             for job in running.values():
@@ -106,7 +102,8 @@ def _shared_files(experiments: Sequence[Experiment], runs: int) -> Iterator[_Fil
         yield _Files(read, hashlib.sha256(pickled).hexdigest(), noted)
     finally:
         for path in (read, noted):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # the next start removes it
+                path.unlink(missing_ok=True)
 
 
 def _noted(path: Path) -> NDArray[np.float64]:
@@ -131,23 +128,30 @@ def _ending_together() -> Iterator[None]:
         raise
 
 
-def _start_worker(experiments: Path, digest: str, noted: Path) -> None:
-    """Prepare a process to train runs of the experiments in a file, one after another."""
-    global _experiments, _shared
-    pickled = experiments.read_bytes()
-    if hashlib.sha256(pickled).hexdigest() != digest:
-        raise DamagedError(f"{experiments} was changed since it was written")
-    _experiments, _shared = pickle.loads(pickled), _noted(noted)
-    torch.set_num_threads(_experiments[0].preset.training.threads or torch.get_num_threads())
+def _start_worker() -> None:
+    """Prepare a process to train runs, one after another."""
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     show_messages()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while there is no work
     distributed.end_with_parent()
 
 
-def _train_in_worker(index: int, run: Run, place: int) -> None:
-    def note(epochs: float, seconds: float) -> None:
-        _shared[place] = epochs, seconds
+@cache
+def _read(files: _Files) -> tuple[Sequence[Experiment], NDArray[np.float64]]:
+    """Return the experiments and what is noted. All runs of a process have the same, and so the same decoded frames."""
+    pickled = files.experiments.read_bytes()
+    if hashlib.sha256(pickled).hexdigest() != files.digest:
+        raise DamagedError(f"{files.experiments} was changed since it was written: start again")
+    experiments: Sequence[Experiment] = pickle.loads(pickled)
+    torch.set_num_threads(experiments[0].preset.training.threads or torch.get_num_threads())
+    return experiments, _noted(files.noted)
 
+
+def _train_in_worker(files: _Files, index: int, run: Run, place: int) -> None:
     with interrupts.working_for_another():
-        train(_experiments[index], run, note)
+        experiments, noted = _read(files)
+
+        def note(epochs: float, seconds: float) -> None:
+            noted[place] = epochs, seconds
+
+        train(experiments[index], run, note)
