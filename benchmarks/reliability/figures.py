@@ -83,7 +83,7 @@ def table(scripts: Sequence[Results]) -> str:
             took = f"`{results['name']}.py`, {duration(results['seconds'])}"
             rows.append([figure.what, figure.anchor, figure.ours, took])
             if not figure.is_reached:
-                why = figure.why_below or "the cause is not known yet"
+                why = figure.why_below or "the record lists the cases"
                 reasons.append(f"- {figure.what}, below the goal of {figure.goal:.0%}: {why}")
     origins = {f"{of['machine']}, torch {of['versions']['torch']}": None for of in scripts}
     commits = ", ".join(f"`{of['name']}` {of['commit'][:10]}{of['commit'][40:]}, {of['date']}" for of in scripts)

@@ -23,7 +23,7 @@ from benchmarks.reliability.made_videos import (
     set_display_matrix,
     with_cover,
 )
-from examples.mpii_cooking.data import video
+from examples.mpii_cooking.data import containers, video
 from examples.mpii_cooking.data.dataset import BrokenError, DataError
 from tests.helpers.programs import ROOT, clean_environment
 from tests.helpers.small_videos import moving_patch, write
@@ -267,6 +267,12 @@ def test_patience_is_for_the_decoder_and_not_for_whoever_takes_the_frames(tmp_pa
     time.sleep(4)
     assert [number_of(frame) for frame in frames] == [1, 2, 3, 4]
     video._end_decoders()
+
+
+def test_a_stream_of_no_known_packets_may_have_any_length(tmp_path):
+    for size in (300, 301):
+        (tmp_path / "a.ts").write_bytes(bytes(size))
+        containers.check_length(tmp_path / "a.ts", "mpegts")
 
 
 @pytest.fixture

@@ -62,6 +62,12 @@ def test_a_fold_trains_on_everyone_but_its_subject(real_dataset, fold, test_clip
     assert dataset.videos == real_dataset().videos, "one preparation serves every split"
 
 
+def test_the_splits_are_those_of_the_papers():
+    assert mpii.choose_split("fixed5") == mpii.FIXED5
+    assert mpii.FIXED5[1:] == ((11, 12, 13, 14, 15), (8, 10, 16, 17, 18, 19, 20))
+    assert mpii.choose_split("loso7", "16")[1:] == ((8, 10, 11, 12, 13, 14, 15, 17, 18, 19, 20), (16,))
+
+
 @pytest.mark.parametrize(("name", "fold", "match"), [
     ("loso7", None, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got None"),
     ("loso7", 11, "needs a fold, one of subjects 8, 10, 16, 17, 18, 19, 20, got 11"),

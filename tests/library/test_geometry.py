@@ -259,6 +259,12 @@ def test_extreme_anisotropy_keeps_its_digits():
     assert distortion(theta, (10, 10), (10, 10)).anisotropy.item() == pytest.approx(1e18)
 
 
+def test_a_shift_far_larger_than_the_region_changes_none_of_its_proportions():
+    """Products of such sides, or of sides relative to the shift, are zero."""
+    theta = torch.tensor([[2e-200, 0, 0.5], [0, 1e-200, 0.5]], dtype=torch.float64)
+    assert distortion(theta, (10, 10), (10, 10)).anisotropy.item() == pytest.approx(2)
+
+
 @pytest.mark.parametrize(("x0", "outside"), [(0, 0.0), (-25, 0.25), (75, 0.5), (100, 1.0), (-400, 1.0)])
 def test_the_fraction_out_of_bounds(x0, outside):
     width = 100 if x0 < 0 else 50

@@ -252,6 +252,18 @@ def test_windows_that_only_fit_as_corners_give_a_warning():
         window_to_theta(boxes, IMAGE_SIZE)
 
 
+@pytest.mark.parametrize(("box", "has_warning"), [
+    ([30, 0, 44, 20], True), ([0, 20, 40, 31], True),  # at the edges of the image
+    ([30, 20, 44, 20], False), ([30, 5, 30, 20], False),  # as corners they have no area
+    ([30, 5, 48, 20], False), ([30, 20, 44, 32], False),  # as corners they reach out of the image, too
+])  # fmt: skip
+def test_only_windows_that_fit_as_corners_give_that_warning(box, has_warning):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        window_to_theta(torch.tensor([box]), IMAGE_SIZE)
+    assert [str(each.message).endswith("pass format='xyxy' if they are that") for each in told] == [True] * has_warning
+
+
 def test_windows_in_fractions_of_the_sides_give_a_warning():
     whole_and_half = torch.tensor([[0, 0, 1, 1], [0.25, 0.25, 0.5, 0.5]])
     with pytest.warns(UserWarning, match="these lie within the first pixel .* multiply x and width") as told:

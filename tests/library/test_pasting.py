@@ -67,6 +67,13 @@ def test_a_region_without_area_pastes_nothing():
         (noise(1, 2, 3, 3), noise(2, 2, 3), noise(1, 2, 8, 8), ValueError, r"theta must have shape \(1, 2, 3\)"),
         (noise(1, 2, 3, 3), noise(1, 2, 3), noise(1, 2, 8, 8).float(), TypeError, "frame must have the glimpse's"),
         (noise(1, 2, 3, 3).long(), noise(1, 2, 3), noise(1, 2, 8, 8), TypeError, "glimpse must be float64"),
+        (
+            noise(1, 2, 3, 3),
+            noise(1, 2, 3),
+            noise(1, 2, 8, 8).to("meta"),
+            ValueError,
+            "frame must be on the",
+        ),
     ],
 )
 def test_bad_arguments_are_named(glimpse, theta, frame, error, match):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervised_st._sampler.options import MODES
+from supervised_st._sampler.reference import pixel_transform
 from supervised_st.geometry import compose
 from supervised_st.sampling import affine_sample
 from tests.helpers.sampling import (
@@ -153,3 +154,14 @@ def test_the_default_path_satisfies_deterministic_algorithms(device, options):
         torch.autograd.grad(affine_sample(*inputs, size, **options).sum(), inputs)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_only_rounding_is_taken_for_a_whole_pixel():
+    """Of a shift by a pixel, up to the rounding of what the row reaches: 1 + 1 + 1/32 halves of 64 pixels."""
+    rounding = torch.finfo(torch.float32).eps * (2 + 1 / 32) * 32
+    for share, is_whole in ((0.9, True), (1.1, False)):
+        for sign in (-1, 1):
+            theta = torch.eye(2, 3)[None]
+            theta[0, 0, 2] = (1 + sign * share * rounding) / 32
+            x = pixel_transform(theta, (64, 64), (64, 64), align_corners=False)[0, 0, 2].item()
+            assert (x == 1) == is_whole, (share, x)

@@ -227,6 +227,8 @@ def test_bad_settings_are_named(make, match):
         (lambda: LinearAnneal(0, math.inf), "until must be a whole number, got inf"),
         (lambda: HardSwitch(math.nan), "steps must be a whole number, got nan"),
         (lambda: Plateau(math.nan), "patience must be a whole number, got nan"),
+        (lambda: Plateau(1, "0.1"), "min_delta must be a number, got '0.1'"),
+        (lambda: Plateau(1, min_fall=None), "min_fall must be a number, got None"),
         (lambda: Plateau(1, 0.0, 0.5), "takes from 2 to 3 positional arguments but 4 were given"),
     ],
 )
