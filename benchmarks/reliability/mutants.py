@@ -98,7 +98,7 @@ LEFT_OUT = {"lightning", "plot"}
 KERNELS = {
     "_sampler/fused": ["replay", "fused", "interpreter"],
     "_sampler/launches": ["fused", "interpreter"],
-    "_sampler/operators": ["fused"],
+    "_sampler/operators": ["operators", "fused"],
     "_sampler/replay": ["replay", "fused"],
 }
 """By module that launches kernels: its tests, in ``tests/kernels``."""
