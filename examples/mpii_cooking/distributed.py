@@ -4,10 +4,7 @@ Every rank computes its part of a stage's items, or of a step's sub-batches, and
 take the same decisions from the same numbers. When one rank fails or is killed, all of them stop.
 """
 
-import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,6 +15,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 from tqdm import tqdm
+
+from examples.mpii_cooking import interrupts
 
 FIRST_CONTACT = timedelta(seconds=30)  # with torchrun, which listens before it starts any rank
 LONGEST_WAIT = timedelta(days=30)  # for the other ranks: one may still prepare videos when another has none left
@@ -39,7 +38,7 @@ def joined() -> Iterator[None]:
     if not dist.is_torchelastic_launched():
         yield
         return
-    end_with_parent()
+    interrupts.end_with_parent()
     if device().type == "cuda":
         torch.cuda.set_device(device())
     # Gradients travel from GPU to GPU, results, which are Python objects, through gloo.
@@ -163,16 +162,3 @@ def _never_nested() -> Iterator[None]:
 def _lost(error: RuntimeError) -> OtherRankFailed:
     """Return what it means that ranks cannot exchange results: one of them is gone, and its connections are closed."""
     return OtherRankFailed(f"rank {rank()} cannot reach the others: {error}")
-
-
-def end_with_parent() -> None:
-    """End this process when its parent was killed: it must not write into what the next start reads."""
-    starter = multiprocessing.parent_process()  # It may have been killed before this is called.
-    parent = os.getppid() if starter is None else starter.pid
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

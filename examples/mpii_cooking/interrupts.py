@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do. What was finished stays, so the same command resumes.
+"""What Ctrl-C, SIGTERM and the end of a parent do. What was finished stays, so the same command resumes.
 
 Ctrl-C ends a run at once. SIGTERM gives training the time to finish its step and to save it.
 """
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -44,6 +45,27 @@ def finishing_steps() -> Iterator[None]:
         check()
     finally:
         _is_training = False
+
+
+def end_with_parent(parent: int | None = None) -> None:
+    """End this process when its parent was killed: it must not write into what the next start reads, nor stay.
+
+    The parent may have been killed before this is called, so whoever knows its number says it.
+    """
+    starter = multiprocessing.parent_process()
+    known = parent or (os.getppid() if starter is None else starter.pid)
+
+    def watch() -> None:
+        if os.name == "nt":  # where the number of the parent stays
+            if starter is not None:
+                starter.join()
+                os._exit(1)
+            return
+        while os.getppid() == known:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def has_sigterm() -> bool:

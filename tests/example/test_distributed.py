@@ -44,7 +44,7 @@ def test_a_process_ends_whose_torchrun_was_killed_while_it_was_starting(monkeypa
     for name, value in (places | {"TORCHELASTIC_USE_AGENT_STORE": True}).items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setattr(distributed, "FIRST_CONTACT", timedelta(seconds=1))
-    monkeypatch.setattr(distributed, "end_with_parent", lambda: None)
+    monkeypatch.setattr(interrupts, "end_with_parent", lambda: None)
     with pytest.raises(distributed.OtherRankFailed, match="torchrun cannot be reached"), distributed.joined():
         pass
 

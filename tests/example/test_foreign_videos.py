@@ -1,6 +1,7 @@
 """Videos of others: turned, with empty chunks or hidden frames, cut off or damaged; files that hang a decoder."""
 
 import contextlib
+import errno
 import os
 import random
 import signal
@@ -8,7 +9,9 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -23,9 +26,10 @@ from benchmarks.reliability.made_videos import (
     set_display_matrix,
     with_cover,
 )
-from examples.mpii_cooking.data import containers, video
+from examples.mpii_cooking.data import containers, decoder, video
 from examples.mpii_cooking.data.dataset import BrokenError, DataError
-from tests.helpers.programs import ROOT, clean_environment
+from tests.example.test_interrupts import running
+from tests.helpers.programs import ROOT, clean_environment, run_python
 from tests.helpers.small_videos import moving_patch, write
 
 UPRIGHT = {
@@ -292,6 +296,59 @@ def started(monkeypatch):
     assert all(process.poll() is not None for process in processes)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads processes from /proc")
+def test_a_decoder_that_hangs_ends_with_the_run(tmp_path):
+    """However the run ends: a decoder notices by itself."""
+    os.mkfifo(tmp_path / "a.avi")  # opening it waits for a writer
+    done = run_python("-m", "tests.example.programs.leave_a_decoder", tmp_path / "a.avi")
+    assert done.returncode == 130, done.stderr
+    waiting, until = int(done.stdout), time.monotonic() + 20
+    while running(waiting):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a process")
+def test_a_decoder_that_cannot_start_is_no_fault_of_a_video(tmp_path, monkeypatch):
+    path, start = encode(tmp_path / "a.avi", counting(3), "mjpeg"), subprocess.Popen
+    limited = "sh", "-c", 'ulimit -v 120000; exec "$@"', "sh"  # kilobytes
+    monkeypatch.setattr(video, "_decoders", {})
+    monkeypatch.setattr(video.subprocess, "Popen", lambda command, **options: start([*limited, *command], **options))
+    with pytest.raises(DataError, match=r"a\.avi was not read: its decoder could not start.*: start again") as caught:
+        video.count_frames(path)
+    assert not isinstance(caught.value, BrokenError)
+
+
+@pytest.mark.parametrize(("problem", "is_broken"), [
+    (MemoryError(), False),
+    (av.FFmpegError(errno.ENOMEM, "Cannot allocate memory"), False),
+    (av.FFmpegError(errno.EAGAIN, "Resource temporarily unavailable"), False),  # no more threads
+    (av.FFmpegError(errno.EMFILE, "Too many open files"), False),
+    (av.FFmpegError(errno.EIO, "Input/output error"), True),  # FFmpeg says so of many damaged files
+    (av.FFmpegError(errno.EINVAL, "Invalid argument"), True),
+], ids=repr)  # fmt: skip
+def test_want_of_memory_threads_or_files_is_no_fault_of_a_video(tmp_path, monkeypatch, problem, is_broken):
+    path, watch = encode(tmp_path / "a.avi", counting(3), "mjpeg"), lambda: None
+
+    def fails(*_):
+        raise problem
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder.av, "open", fails)
+        ((kind, text),) = decoder._answer("count", path, watch)
+    assert kind == (decoder.PROBLEM if is_broken else decoder.FAULT), text
+
+
+def test_a_fault_of_the_machine_is_said_with_what_to_do(tmp_path, monkeypatch):
+    messages = iter([decoder.HEADER.pack(decoder.FAULT, 3, 0, 0), b"why"])
+    monkeypatch.setattr(video, "_decoders", {})
+    monkeypatch.setattr(video._Decoder, "_read", lambda *_: np.frombuffer(next(messages), np.uint8))
+    with pytest.raises(DataError, match=r"a\.avi why: start again") as caught:
+        video.frame_size(tmp_path / "a.avi")
+    assert not isinstance(caught.value, BrokenError)
+    video._end_decoders()
+
+
 def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
     path = encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg")
     frames = video.decode(path)
@@ -303,12 +360,13 @@ def test_a_crash_of_the_decoder_is_an_error_of_one_file(tmp_path, started):
     assert len(started) == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started, number):
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals that end a process")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM"])
+def test_a_video_whose_decoder_was_killed_is_not_broken(tmp_path, started, name):
     """Or ``--skip-broken`` would go on without a sound video when memory is short."""
     frames = video.decode(encode(tmp_path / "a.avi", counting(20, size=(720, 1280)), "mjpeg"))
     next(frames)
-    started[0].send_signal(number)
+    started[0].send_signal(getattr(signal, name))
     with pytest.raises(DataError, match=r"a\.avi was not read .* memory ran out: start again") as caught:
         list(frames)
     assert not isinstance(caught.value, BrokenError)

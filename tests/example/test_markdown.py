@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from examples.mpii_cooking import paper
+from examples.mpii_cooking.data.dataset import Lost
 from examples.mpii_cooking.evaluation import schema
 from examples.mpii_cooking.evaluation.claims import claims
 from examples.mpii_cooking.evaluation.results import Results
@@ -170,14 +171,19 @@ def test_a_record_says_what_it_has_not_kept(results):
 def test_a_record_names_no_folder_of_the_machine(results):
     command = "python /home/somebody/run_all.py --data '/home/some body/clips' --output /home/out"
     command += " --weights=/home/somebody/imagenet --preset=quick --output=/home/out"
+    lost = (
+        Lost("left/1.avi", 2, "/home/some body/clips/left/1.avi is cut off"),
+        Lost("s8-d1", 1, "/home/s8-d1.avi is bad"),
+    )
     elsewhere = replace(
         results,
         command=command,
-        dataset=replace(results.dataset, folder="/home/somebody/clips"),
+        dataset=replace(results.dataset, folder="/home/somebody/clips", lost=lost),
         files={"cache": "/home/out/cache"},
     )
     kept = docs_record.condensed(elsewhere)
     assert kept.command == ("python examples/mpii_cooking/run_all.py --data clips --weights imagenet --preset quick")
+    assert [each.problem for each in kept.dataset.lost] == ["1.avi is cut off", "s8-d1.avi is bad"]
     assert "/home" not in json.dumps(encode(replace(kept, scores={})))
 
 

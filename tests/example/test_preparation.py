@@ -135,6 +135,17 @@ def test_a_video_that_changes_while_it_is_prepared_is_an_error(tmp_path, monkeyp
     }, "nothing of the other content was kept under the digest of this one"
 
 
+def test_a_profile_that_was_cut_off_is_an_error(dataset, tmp_path):
+    cache, level = prepare(dataset, PRESET.data, Workspace(tmp_path))["left/1.avi"], PRESET.data.levels[0]
+    last = cache.frames - 1
+    assert len(cache.profile(level, last)[0]) == len(cache.profile(level, 0)[0])
+    path = cache._unit.file("windows-general-score.bin")
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(cache.profile(level, 0)[0])
+    with pytest.raises(DataError, match=r"left/1\.avi was changed while it was read: start again"):
+        cache.profile(level, last)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts open files in /proc")
 def test_profiles_leave_no_file_open(caches):
     """There may be more videos than a process may have open files, which is 1024 on many machines."""

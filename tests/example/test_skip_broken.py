@@ -2,12 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability.made_videos import counting, encode
 from examples.mpii_cooking.data import video
-from examples.mpii_cooking.data.dataset import Clip, DataError, Lost
+from examples.mpii_cooking.data.dataset import BrokenError, Clip, DataError, Lost
 from examples.mpii_cooking.data.preparation import prepare, prepare_sound
 from examples.mpii_cooking.data.readers import open_dataset
 from examples.mpii_cooking.report import page
@@ -51,6 +52,30 @@ def test_with_the_option_only_broken_videos_are_left_out(folder, tmp_path):
     sound = {"left/0.avi", "left/2.avi", "left/3.avi", "right/0.avi", "right/1.avi", "right/3.avi"}
     assert set(caches) == set(dataset.videos) == {clip.video for clip in dataset.train + dataset.test} == sound
     assert all(str(folder / each.video) in each.problem and "damaged" in each.problem for each in dataset.lost)
+
+
+@pytest.mark.parametrize("function", ["decode", "count_frames"])
+@pytest.mark.parametrize(("change", "problem"), [
+    (Path.unlink, FileNotFoundError),  # its disk went away
+    (lambda path: path.write_bytes(path.read_bytes()[:-50]), DataError),  # it is being copied
+], ids=["gone", "changed"])  # fmt: skip
+def test_a_video_that_is_gone_or_changes_is_not_left_out_as_broken(tmp_path, monkeypatch, function, change, problem):
+    for name in ("left", "right"):
+        for number in range(3):
+            write(tmp_path / "data" / name / f"{number}.avi", moving_patch(5, number))
+    opened, last = open_dataset(tmp_path / "data", skip_broken=True), tmp_path / "data" / "right" / "2.avi"
+    original = getattr(video, function)
+
+    def changed(path):
+        if path == last and path.exists() and not last.with_suffix(".done").exists():
+            last.with_suffix(".done").touch()
+            change(path)
+        return original(path)
+
+    monkeypatch.setattr(video, function, changed)
+    with pytest.raises(problem, match=r"right/2\.avi") as caught:
+        prepare_sound(opened, PRESET.data, Workspace(tmp_path / "work"), skip_broken=True)
+    assert not isinstance(caught.value, BrokenError)
 
 
 def test_a_video_whose_decoder_was_killed_is_not_left_out(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ class VideoCache:
     def check(self) -> None:
         """Raise DataError if any file was changed since this object was made."""
         if self._stamps_now() != self._stamps:
-            raise DataError(f"{self._unit.folder} was changed while it was read: start again, and it is checked")
+            raise self._changed()
 
     def width(self, level: Level) -> int:
         """Return the width in pixels of a level's frames."""
@@ -63,12 +63,19 @@ class VideoCache:
 
     def _row(self, name: str, dtype: type[np.generic], frame: int) -> NDArray[Any]:
         """Read what a file holds for one frame. It does not stay open: there may be more videos than open files."""
-        path = self._unit.folder / name
-        size = path.stat().st_size // self.frames
-        return np.fromfile(path, dtype, size // np.dtype(dtype).itemsize, offset=frame * size)
+        size = self._stamps[name][0] // self.frames
+        with (self._unit.folder / name).open("rb") as file:
+            file.seek(frame * size)
+            content = file.read(size)
+        if len(content) < size:
+            raise self._changed()
+        return np.frombuffer(content, dtype)
 
-    def _stamps_now(self) -> list[tuple[int, ...]]:
-        return [stamp(self._unit.path(name)) for name in (self._unit.fitting or {"files": ()})["files"]]
+    def _changed(self) -> DataError:
+        return DataError(f"{self._unit.folder} was changed while it was read: start again, and it is checked")
+
+    def _stamps_now(self) -> dict[str, tuple[int, ...]]:
+        return {name: stamp(self._unit.path(name)) for name in (self._unit.fitting or {"files": ()})["files"]}
 
     def _resized_flow(self, level: Level, frame: int) -> video.Frame:
         u, v = np.split(self._memory.read(self._unit.path(FLOW_NAME), frame), 2)

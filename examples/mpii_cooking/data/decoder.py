@@ -1,4 +1,4 @@
-"""The program that reads other people's videos, in a process of its own: no file can hang or crash a run.
+"""The program that reads other people's videos, in a process of its own: no file can crash a run or hang it.
 
 :mod:`video` starts it and asks. A request is a line of JSON on the standard input. The answer is messages on the
 standard output. What FFmpeg complains of goes to the standard error, which is a file that is read here.
@@ -10,7 +10,9 @@ picture before is shown again, so it is repeated. Other containers say when a pi
 however long it is shown.
 """
 
+import errno
 import json
+import math
 import os
 import signal
 import struct
@@ -29,6 +31,7 @@ from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from examples.mpii_cooking import interrupts
 from examples.mpii_cooking.data.containers import CutOffError, avi_chunks, check_length
 
 HEADER = struct.Struct("=cIII")
@@ -36,6 +39,7 @@ HEADER = struct.Struct("=cIII")
 FRAME = b"F"
 RESULT = b"R"  # JSON; the last message of an answer
 PROBLEM = b"P"  # text that goes on after the file's name, in place of a result
+FAULT = b"M"  # the same, of something that is no fault of the file but of the machine
 ALIVE = b"A"  # nothing follows; there is progress, but no answer yet
 _ALIVE_EVERY = 0.5  # seconds
 
@@ -46,6 +50,8 @@ Watch = Callable[[], None]
 """Called whenever there is progress."""
 
 _STDOUT, _STDERR = 1, 2
+_OF_THE_MACHINE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ESTALE)
+"""Errors of FFmpeg for want of memory, threads or files, or of a folder that went away."""
 _MOST_PIXELS = 2**27  # of a frame; a damaged header may announce more than fits into memory
 
 _STATED = ("matroska", "flv", "asf", "mp4")  # containers whose duration is written in them, not estimated
@@ -62,6 +68,10 @@ class Look(NamedTuple):
 
 class _BrokenError(ValueError):
     """The video cannot be used; the message goes on after the file's name."""
+
+
+class _MachineError(RuntimeError):
+    """The machine could not read the video; the message goes on after the file's name."""
 
 
 class _Source:
@@ -194,6 +204,7 @@ def _decoded(packet: Packet) -> tuple[list[av.VideoFrame], str]:
     try:
         pictures = packet.decode()
     except av.FFmpegError as error:
+        _blame_the_machine(error)
         return [], str(error.strerror)
     return pictures, "a picture is damaged" if any(picture.is_corrupt for picture in pictures) else ""
 
@@ -231,20 +242,30 @@ def _opened(path: Path, watch: Watch) -> Iterator[_Source]:
         with av.open(str(path)) as container:
             yield _Source(path, container, watch)
     except av.FFmpegError as error:
+        _blame_the_machine(error)
         raise _BrokenError(f"cannot be read as a video: {_complaint() or error.strerror}") from error
     except CutOffError as error:
         raise _BrokenError(f"is cut off or damaged: it {error}") from error
 
 
+def _blame_the_machine(error: av.FFmpegError) -> None:
+    """Raise _MachineError for an error that is no fault of the file."""
+    if error.errno in _OF_THE_MACHINE:
+        raise _MachineError(f"could not be read: {error.strerror}") from error
+
+
 def _complaint() -> str:
-    """Return the first complaint of FFmpeg since the last call, or ""."""
+    """Return the first complaint of FFmpeg since the last call, or ""; _MachineError if it is about memory."""
     if os.fstat(_STDERR).st_size == 0:
         return ""
     os.lseek(_STDERR, 0, os.SEEK_SET)
     lines = os.read(_STDERR, 4096).decode(errors="replace").splitlines()
     os.lseek(_STDERR, 0, os.SEEK_SET)
     os.ftruncate(_STDERR, 0)
-    return lines[0].rpartition("] ")[2].strip() or "FFmpeg complains"
+    first = lines[0].rpartition("] ")[2].strip() or "FFmpeg complains"
+    if "allocate memory" in first:
+        raise _MachineError(f"could not be read: {first}")
+    return first
 
 
 def _answer(task: Task, path: Path, watch: Watch) -> Iterator[tuple[bytes, Frame | bytes]]:
@@ -257,6 +278,10 @@ def _answer(task: Task, path: Path, watch: Watch) -> Iterator[tuple[bytes, Frame
             yield RESULT, json.dumps((look if task == "look" else count)(path, watch)).encode()
     except _BrokenError as problem:
         yield PROBLEM, str(problem).encode()
+    except _MachineError as problem:
+        yield FAULT, str(problem).encode()
+    except MemoryError:
+        yield FAULT, b"could not be read: there is not enough memory"
 
 
 def _send(content: bytes | memoryview) -> None:
@@ -272,7 +297,7 @@ def serve() -> None:
     av.logging.restore_default_callback()
     av.logging.set_libav_level(av.logging.ERROR)
 
-    said = time.monotonic()
+    said = -math.inf
 
     def watch() -> None:
         nonlocal said
@@ -280,6 +305,7 @@ def serve() -> None:
             _send(HEADER.pack(ALIVE, 0, 0, 0))
             said = time.monotonic()
 
+    watch()  # the first message says that the process has started
     for line in sys.stdin:
         task, path = json.loads(line)
         for kind, content in _answer(task, Path(path), watch):
@@ -291,4 +317,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
+    interrupts.end_with_parent(int(sys.argv[1]))
     serve()

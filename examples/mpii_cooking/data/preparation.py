@@ -6,7 +6,7 @@ order.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import reduce
 from itertools import islice, repeat
@@ -64,12 +64,14 @@ def prepare_sound(
         path, unit = dataset.videos[key], units[key]
         if unit.done:
             return unit, unit.facts["frames"]
-        check_shape(path, dataset.framing)
-        return unit, frames.count(path, dataset.framing)
+        with _unless_changed(contents[key]):
+            check_shape(path, dataset.framing)
+            return unit, frames.count(path, dataset.framing)
 
     def prepared(key: str) -> PreparedVideo:
         unit, _ = found[key]
-        prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
+        with _unless_changed(contents[key]):
+            prepare_video(dataset.videos[key], settings, unit, dataset.framing, bar.update)
         return unit, unit.facts["frames"]
 
     contents = sources.read_contents(dataset.videos, workspace.root / "sources.json", trust_mtime=trust_mtime)
@@ -88,6 +90,16 @@ def prepare_sound(
     done = {key: unit for key, (unit, _) in (found | newly).items() if key in dataset.videos}
     memory = video.FrameMemory(MEMORY)
     return dataset, {key: VideoCache(unit, settings, memory) for key, unit in done.items()}
+
+
+@contextmanager
+def _unless_changed(source: sources.Source) -> Iterator[None]:
+    """Call a video broken only if it is the one whose content was read: it may be replaced, or its disk go away."""
+    try:
+        yield
+    except BrokenError:
+        source.check()
+        raise
 
 
 def _usable(

@@ -32,6 +32,9 @@ from examples.mpii_cooking.data.dataset import BrokenError, DataError
 from examples.mpii_cooking.data.decoder import Look, Task
 from examples.mpii_cooking.storage import written_aside
 
+if sys.platform == "linux":
+    import fcntl
+
 CACHE_RATE = 25
 """Frames per second of every cache: a frame takes 40 ticks of Matroska's millisecond clock, so its time is exact."""
 _TICKS = 1000 // CACHE_RATE
@@ -40,6 +43,7 @@ PATIENCE = 60
 _CRASHES = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"}
 """Signals by which a decoder ends when a file makes it fail. All others are no fault of the file."""
 _PIPE = 2**20  # bytes on the way from a decoder; the fewer, the more often it waits
+_SECONDS_TO_END = 5.0  # of a decoder that was killed
 _MOST_OPEN = 256
 """Caches that a process keeps open. Systems commonly allow 1024 files."""
 
@@ -107,24 +111,27 @@ class _Decoder:
         self._complaints = TemporaryFile()  # noqa: SIM115 - it stays open as long as the process
         root = str(Path(__file__).resolve().parents[3])
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", decoder.__name__],
+            [sys.executable, "-P", "-m", decoder.__name__, str(os.getpid())],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            pipesize=_PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))},
         )
         self._requests = cast(FileIO, self._process.stdin)
         self._messages = cast(FileIO, self._process.stdout)
+        if sys.platform == "linux":
+            with suppress(OSError):  # a user has so many bytes in pipes, and smaller ones only cost time
+                fcntl.fcntl(self._messages, fcntl.F_SETPIPE_SZ, _PIPE)
         self.pid = self._process.pid
         self._path = Path()
         self.is_idle = True  # not in the middle of an answer
+        self._has_started = False
 
     def ask(self, task: Task, path: Path) -> None:
         """Send a request."""
         self.is_idle, self._path = False, path
-        with suppress(BrokenPipeError):  # whoever waits for the answer will see that the process has ended
+        with suppress(OSError):  # whoever waits for the answer will see that the process has ended
             self._requests.write(json.dumps([task, str(path)]).encode() + b"\n")
 
     def receive(self) -> Frame | str:
@@ -132,15 +139,15 @@ class _Decoder:
         kind = decoder.ALIVE
         while kind == decoder.ALIVE:
             kind, size, height, width = decoder.HEADER.unpack(bytes(self._read(decoder.HEADER.size)))
-        if kind not in (decoder.FRAME, decoder.RESULT, decoder.PROBLEM):  # seen after SIGSTOP and SIGCONT
-            raise DataError(
-                f"{self._path} was not read to the end: bytes were lost on the way from its decoder",
-                "start again, the same command goes on",
-            )
+            self._has_started = True
+        if kind not in (decoder.FRAME, decoder.RESULT, decoder.PROBLEM, decoder.FAULT):  # after SIGSTOP and SIGCONT
+            raise self._fault("was not read to the end: bytes were lost on the way from its decoder")
         content = self._read(size)
         if kind == decoder.FRAME:
             return content.reshape(height, width, 3)
         self.is_idle = True
+        if kind == decoder.FAULT:
+            raise self._fault(bytes(content).decode())
         if kind == decoder.PROBLEM:
             raise BrokenError(f"{self._path} {bytes(content).decode()}")
         return bytes(content).decode()
@@ -148,9 +155,9 @@ class _Decoder:
     def end(self) -> None:
         """End the process. When Python itself ends, its files may be closed already."""
         self._process.kill()
-        self._process.wait()
-        with suppress(BrokenPipeError):  # of a request that was not sent
-            self._requests.close()
+        with suppress(subprocess.TimeoutExpired):  # of a disk that does not answer, not even to the system
+            self._process.wait(_SECONDS_TO_END)
+        self._requests.close()
         self._messages.close()
         self._complaints.close()
 
@@ -175,16 +182,19 @@ class _Decoder:
             raise BrokenError(f"{self._path} cannot be read: nothing happened for {PATIENCE} s")
 
     def _failure(self) -> DataError:
-        """Return why the process has ended. If that is no fault of the file, a run must not go on without it."""
+        """Return why the process has ended."""
         code = self._process.wait()
         self._complaints.seek(0)
         last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
-        if last == ["MemoryError"] or (code < 0 and signal.Signals(-code).name not in _CRASHES):
-            return DataError(
-                f"{self._path} was not read to the end: its decoder was killed, perhaps because memory ran out",
-                "start again, the same command goes on",
-            )
+        if not self._has_started:
+            return self._fault(": ".join(["was not read: its decoder could not start", *last]))
+        if code < 0 and signal.Signals(-code).name not in _CRASHES:
+            return self._fault("was not read to the end: its decoder was killed, perhaps because memory ran out")
         return BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))
+
+    def _fault(self, what: str) -> DataError:
+        """Return an error for what is no fault of the file: a run must not go on without it."""
+        return DataError(f"{self._path} {what}", "start again, the same command goes on")
 
 
 _decoders: dict[int, list[_Decoder]] = {}

@@ -16,6 +16,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from examples.mpii_cooking.data.dataset import Lost
 from examples.mpii_cooking.evaluation import study_results
 from examples.mpii_cooking.evaluation.cells import CLIP_CELLS, PooledCell
 from examples.mpii_cooking.evaluation.claims import claims
@@ -46,7 +47,7 @@ def condensed(results: Results) -> Results:
     return replace(
         results,
         command=_elsewhere(results.command),
-        dataset=replace(results.dataset, folder=None),
+        dataset=replace(results.dataset, folder=None, lost=tuple(map(_without_folder, results.dataset.lost))),
         curves=(),
         probe_frames=(),
         window_paths=(),
@@ -54,6 +55,12 @@ def condensed(results: Results) -> Results:
         kept=Kept(outcomes, tuple(intervals)),
         scores={},
     )
+
+
+def _without_folder(lost: Lost) -> Lost:
+    """Return a lost video and what was wrong with it, which begins with its path, without its folder."""
+    _, name, problem = lost.problem.rpartition(Path(lost.video).name)
+    return replace(lost, problem=name + problem)
 
 
 def digest(results: Results) -> str:

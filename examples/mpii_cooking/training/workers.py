@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from examples.mpii_cooking import distributed, interrupts
+from examples.mpii_cooking import interrupts
 from examples.mpii_cooking.formats import show_messages
 from examples.mpii_cooking.storage import ASIDE, DamagedError, written_aside
 from examples.mpii_cooking.training.experiment import Experiment
@@ -133,7 +133,7 @@ def _start_worker() -> None:
     tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore that would outlive a killed worker
     show_messages()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # while there is no work
-    distributed.end_with_parent()
+    interrupts.end_with_parent()
 
 
 @cache

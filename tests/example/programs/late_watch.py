@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from examples.mpii_cooking.distributed import end_with_parent
+from examples.mpii_cooking.interrupts import end_with_parent
 
 
 def watch_late():
