@@ -18,9 +18,10 @@ OURS = ("examples.mpii_cooking", "supervised_st")
 COMPUTING = {"av": "av", "cv2": "opencv", "numpy": "numpy", "sklearn": "scikit-learn", "torch": "torch"}
 """Packages that decide results, by the names under which they are imported."""
 KEEPERS = {
-    f"examples.mpii_cooking.{name}" for name in ("made_by", "stages", "storage", "training.progress", "workspace")
+    f"examples.mpii_cooking.{name}"
+    for name in ("interrupts", "made_by", "stages", "storage", "training.progress", "workspace")
 }
-"""Modules that keep results or show how work goes on, and make none. They do not count: digests check what is kept."""
+"""Modules that keep results, stop work or show how it goes on, and make none. Digests check what is kept."""
 
 
 class _Module(NamedTuple):
