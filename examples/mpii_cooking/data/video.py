@@ -40,7 +40,7 @@ CACHE_RATE = 25
 _TICKS = 1000 // CACHE_RATE
 PATIENCE = 60
 """Seconds after which a video that makes no progress is given up; on Windows, never."""
-_CRASHES = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV"}
+_CRASHES = {getattr(signal, name, None) for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")}
 """Signals by which a decoder ends when a file makes it fail. All others are no fault of the file."""
 _PIPE = 2**20  # bytes on the way from a decoder; the fewer, the more often it waits
 _SECONDS_TO_END = 5.0  # of a decoder that was killed
@@ -188,7 +188,7 @@ class _Decoder:
         last = self._complaints.read().decode(errors="replace").splitlines()[-1:]
         if not self._has_started:
             return self._fault(": ".join(["was not read: its decoder could not start", *last]))
-        if code < 0 and signal.Signals(-code).name not in _CRASHES:
+        if code < 0 and -code not in _CRASHES:
             return self._fault("was not read to the end: its decoder was killed, perhaps because memory ran out")
         return BrokenError(": ".join([f"{self._path} cannot be read: its decoder ended with exit code {code}", *last]))
 
