@@ -273,6 +273,14 @@ def test_patience_is_for_the_decoder_and_not_for_whoever_takes_the_frames(tmp_pa
     video._end_decoders()
 
 
+@pytest.mark.parametrize("length", [0, 2**32 - 1])
+def test_an_avi_file_whose_writer_did_not_say_its_length_is_read_to_its_end(tmp_path, length):
+    path = encode(tmp_path / "a.avi", counting(7), "mjpeg")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + struct.pack("<I", length) + content[8:])
+    assert (video.count_frames(path), len(list(video.decode(path)))) == (7, 7)
+
+
 def test_a_stream_of_no_known_packets_may_have_any_length(tmp_path):
     for size in (300, 301):
         (tmp_path / "a.ts").write_bytes(bytes(size))

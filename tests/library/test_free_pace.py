@@ -277,6 +277,12 @@ def test_a_pace_out_of_range_is_named(pace):
     assert guidance.free_pace == 0.5
 
 
+def test_a_pace_that_is_no_number_is_named():
+    guidance = RegressiveGuidance()
+    with pytest.raises(TypeError, match=r"free_pace must be a number, got '0\.5'"):
+        guidance.free_pace = "0.5"
+
+
 def test_a_pace_can_be_set_later():
     set_later = RegressiveGuidance(schedule=HardSwitch(GUIDED), free_pace=0.5)
     set_later.free_pace = 0.1

@@ -104,6 +104,19 @@ def test_compiled_and_traced_graphs_are_as_safe_as_the_call(how, padding_mode, a
     assert_same(graph, image, theta, **options)
 
 
+@pytest.mark.parametrize("align_corners", CONVENTIONS)
+@pytest.mark.parametrize("padding_mode", PADDING_MODES)
+def test_images_of_one_row_are_the_same_in_graphs(padding_mode, align_corners):
+    """With ``align_corners``, such a side has no length to divide by."""
+    options = options_of("bilinear", padding_mode, align_corners)
+    image, theta = inputs(2)
+    theta[0, 1, 2], theta[1, 1, 2], theta[2, 0, 2] = 1e30, -1e30, 1e30
+    torch._dynamo.reset()
+    compiled = torch.compile(Sample(**options), fullgraph=True, backend="aot_eager")
+    for one in (image[:, :, :1], image[..., :1]):
+        assert_same(compiled, one, theta, **options)
+
+
 @pytest.mark.parametrize("padding_mode", PADDING_MODES)
 @pytest.mark.parametrize("pixel", [NAN, INF, 1e30])
 def test_pixels_that_are_not_finite_or_huge_count_as_in_the_call(pixel, padding_mode):
