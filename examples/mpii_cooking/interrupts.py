@@ -50,7 +50,7 @@ def finishing_steps() -> Iterator[None]:
 def end_with_parent(parent: int | None = None) -> None:
     """End this process when its parent was killed: it must not write into what the next start reads, nor stay.
 
-    The parent may have been killed before this is called, so whoever knows its number says it.
+    ``parent`` is its process ID. Pass it if it is known, since the parent may be killed before this is called.
     """
     starter = multiprocessing.parent_process()
     known = parent or (os.getppid() if starter is None else starter.pid)

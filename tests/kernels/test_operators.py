@@ -1,4 +1,4 @@
-"""The operators refuse inputs that their kernels could not take, whoever calls them."""
+"""The operators check their inputs: nobody can call a kernel with inputs that it cannot handle."""
 
 import re
 

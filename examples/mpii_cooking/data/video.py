@@ -131,7 +131,7 @@ class _Decoder:
     def ask(self, task: Task, path: Path) -> None:
         """Send a request."""
         self.is_idle, self._path = False, path
-        with suppress(OSError):  # whoever waits for the answer will see that the process has ended
+        with suppress(OSError):  # if the process has ended, reading the answer reports it
             self._requests.write(json.dumps([task, str(path)]).encode() + b"\n")
 
     def receive(self) -> Frame | str:
